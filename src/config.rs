@@ -1,0 +1,140 @@
+//! The settings of one broker: defaults, file and environment, resolved once at the start.
+//!
+//! A [`Config`] is complete, validated and never changed: [`Config::load`] either returns one or every
+//! problem of the file and the environment at once. Nothing else in the broker reads a configuration
+//! file or an environment variable, and no part of the broker reads a global: the `Config` is passed.
+//!
+//! Precedence, strongest first: command line, environment, file, default. The keys are those of
+//! `rabbitmq.conf`; `docs/configuration.md` lists them with meaning, unit and default.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The port of AMQP 0-9-1 without TLS, as registered at IANA.
+pub const AMQP_PORT: u16 = 5672;
+
+/// The smallest `frame_max` a peer may ask for (AMQP 0-9-1, 4.2.3 `frame-min-size`). RabbitMQ refuses
+/// less than 8192 since 4.1; Leveret keeps to the specification, as older clients ask for 4096.
+pub const FRAME_MAX_BYTES_MIN: u32 = 4096;
+
+/// The largest message body that can be configured: 512 MiB, as in RabbitMQ.
+pub const MESSAGE_SIZE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// All settings of a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Addresses that accept AMQP 0-9-1 connections without TLS; empty for `listeners.tcp = none`.
+    pub listeners: Vec<SocketAddr>,
+    /// The user that the first start on an empty data directory creates.
+    pub default_user: String,
+    /// The password of `default_user`, in clear text.
+    pub default_pass: String,
+    /// The virtual host that the first start on an empty data directory creates.
+    pub default_vhost: String,
+    /// The permissions of `default_user` in `default_vhost`.
+    pub default_permissions: DefaultPermissions,
+    /// The tags of `default_user`, sorted, for instance `administrator`.
+    pub default_user_tags: Vec<String>,
+    /// Users that may connect from a loopback address only.
+    pub loopback_users: HashSet<String>,
+    /// The user that a client with the mechanism ANONYMOUS becomes; `None` switches the mechanism off.
+    pub anonymous_login_user: Option<String>,
+    /// The heartbeat interval that connection.tune suggests, in seconds; 0 suggests none.
+    pub heartbeat_seconds: u16,
+    /// The largest frame that connection.tune offers, in bytes, header and end byte included;
+    /// 0 stands for no limit.
+    pub frame_max_bytes: u32,
+    /// The most channels that connection.tune offers for one connection; 0 stands for 65,535.
+    pub channel_max: u16,
+    /// The largest message body that basic.publish accepts, in bytes.
+    pub max_message_size_bytes: u64,
+    /// How long a client may take from the connect until connection.open.
+    pub handshake_timeout: Duration,
+    /// Above this much memory publishers are blocked.
+    pub memory_high_watermark: MemoryWatermark,
+    /// Below this much free space on the disk of `data_dir` publishers are blocked.
+    pub disk_free_limit: DiskFreeLimit,
+    /// What is written to the console.
+    pub log_level: LogLevel,
+    /// The `cluster_name` of the server properties; `None` stands for `leveret@` and the host's name.
+    pub cluster_name: Option<String>,
+    /// The `product` of the server properties. Clients branch on it, hence "RabbitMQ" by default.
+    pub server_product: String,
+    /// The `version` of the server properties: three numbers as RabbitMQ writes them.
+    pub server_version: String,
+    /// The directory with everything that the broker stores.
+    pub data_dir: PathBuf,
+}
+
+/// The permissions of the default user: one regular expression for each kind of access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultPermissions {
+    pub configure: String,
+    pub write: String,
+    pub read: String,
+}
+
+/// When the memory alarm is raised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MemoryWatermark {
+    /// A fraction of the memory that this process may use, cgroup limits included. 0 blocks always.
+    Relative(f64),
+    /// A number of bytes.
+    AbsoluteBytes(u64),
+}
+
+/// When the disk alarm is raised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DiskFreeLimit {
+    /// A multiple of the memory that this process may use.
+    Relative(f64),
+    /// A number of bytes.
+    AbsoluteBytes(u64),
+}
+
+/// How much is logged, in RabbitMQ's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    /// RabbitMQ's level above `error`; Leveret logs its errors at this level too.
+    Critical,
+    None,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, AMQP_PORT))],
+            default_user: "guest".into(),
+            default_pass: "guest".into(),
+            default_vhost: "/".into(),
+            default_permissions: DefaultPermissions::default(),
+            default_user_tags: vec!["administrator".into()],
+            loopback_users: HashSet::from(["guest".into()]),
+            anonymous_login_user: None,
+            heartbeat_seconds: 60,
+            frame_max_bytes: 131_072,
+            channel_max: 2047,
+            max_message_size_bytes: 16 * 1024 * 1024,
+            handshake_timeout: Duration::from_secs(10),
+            memory_high_watermark: MemoryWatermark::Relative(0.6),
+            disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),
+            log_level: LogLevel::Info,
+            cluster_name: None,
+            server_product: "RabbitMQ".into(),
+            server_version: "4.3.5".into(),
+            data_dir: "data".into(),
+        }
+    }
+}
+
+impl Default for DefaultPermissions {
+    fn default() -> Self {
+        Self { configure: ".*".into(), write: ".*".into(), read: ".*".into() }
+    }
+}
