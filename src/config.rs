@@ -7,10 +7,20 @@
 //! Precedence, strongest first: command line, environment, file, default. The keys are those of
 //! `rabbitmq.conf`; `docs/configuration.md` lists them with meaning, unit and default.
 
-use std::collections::HashSet;
+mod error;
+mod file;
+mod load;
+mod memory;
+mod settings;
+mod value;
+
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use memory::total_memory_bytes;
 
 /// The port of AMQP 0-9-1 without TLS, as registered at IANA.
 pub const AMQP_PORT: u16 = 5672;
@@ -26,10 +36,11 @@ pub const MESSAGE_SIZE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Addresses that accept AMQP 0-9-1 connections without TLS; empty for `listeners.tcp = none`.
+    /// `[::]` stands for all interfaces with IPv4 as well, also on a host that has no IPv6.
     pub listeners: Vec<SocketAddr>,
     /// The user that the first start on an empty data directory creates.
     pub default_user: String,
-    /// The password of `default_user`, in clear text.
+    /// The password of `default_user`, in clear text. Never logged: do not log a `Config` either.
     pub default_pass: String,
     /// The virtual host that the first start on an empty data directory creates.
     pub default_vhost: String,
@@ -50,7 +61,7 @@ pub struct Config {
     pub channel_max: u16,
     /// The largest message body that basic.publish accepts, in bytes.
     pub max_message_size_bytes: u64,
-    /// How long a client may take from the connect until connection.open.
+    /// How long a client may take from the connect until connection.open; `Duration::MAX` for ever.
     pub handshake_timeout: Duration,
     /// Above this much memory publishers are blocked.
     pub memory_high_watermark: MemoryWatermark,
@@ -58,6 +69,9 @@ pub struct Config {
     pub disk_free_limit: DiskFreeLimit,
     /// What is written to the console.
     pub log_level: LogLevel,
+    /// Which of RabbitMQ's deprecated features are permitted, by name, as far as the file says. Leveret
+    /// keeps them all; the map is for reporting.
+    pub deprecated_features_permitted: BTreeMap<String, bool>,
     /// The `cluster_name` of the server properties; `None` stands for `leveret@` and the host's name.
     pub cluster_name: Option<String>,
     /// The `product` of the server properties. Clients branch on it, hence "RabbitMQ" by default.
@@ -125,6 +139,7 @@ impl Default for Config {
             memory_high_watermark: MemoryWatermark::Relative(0.6),
             disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),
             log_level: LogLevel::Info,
+            deprecated_features_permitted: BTreeMap::new(),
             cluster_name: None,
             server_product: "RabbitMQ".into(),
             server_version: "4.3.5".into(),
@@ -135,6 +150,10 @@ impl Default for Config {
 
 impl Default for DefaultPermissions {
     fn default() -> Self {
-        Self { configure: ".*".into(), write: ".*".into(), read: ".*".into() }
+        Self {
+            configure: ".*".into(),
+            write: ".*".into(),
+            read: ".*".into(),
+        }
     }
 }
