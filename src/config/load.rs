@@ -256,47 +256,47 @@ fn loopback_users(settings: &mut Settings, default: HashSet<String>) -> HashSet<
 }
 
 fn memory_high_watermark(settings: &mut Settings) -> Option<MemoryWatermark> {
-    let (relative, absolute) = either(
+    let relative = ("vm_memory_high_watermark.relative", &value::MEMORY_FRACTION);
+    let absolute = ("vm_memory_high_watermark.absolute", &value::BYTES);
+    either(
         settings,
-        "vm_memory_high_watermark.relative",
-        &value::MEMORY_FRACTION,
-        "vm_memory_high_watermark.absolute",
-    );
-    relative
-        .map(MemoryWatermark::Relative)
-        .or(absolute.map(MemoryWatermark::AbsoluteBytes))
+        relative,
+        MemoryWatermark::Relative,
+        absolute,
+        MemoryWatermark::AbsoluteBytes,
+    )
 }
 
 fn disk_free_limit(settings: &mut Settings) -> Option<DiskFreeLimit> {
-    let (relative, absolute) = either(
+    let relative = ("disk_free_limit.relative", &value::MEMORY_MULTIPLE);
+    let absolute = ("disk_free_limit.absolute", &value::BYTES);
+    either(
         settings,
-        "disk_free_limit.relative",
-        &value::MEMORY_MULTIPLE,
-        "disk_free_limit.absolute",
-    );
-    relative
-        .map(DiskFreeLimit::Relative)
-        .or(absolute.map(DiskFreeLimit::AbsoluteBytes))
+        relative,
+        DiskFreeLimit::Relative,
+        absolute,
+        DiskFreeLimit::AbsoluteBytes,
+    )
 }
 
 /// A limit is given as a share of the memory or in bytes, not both.
-fn either(
+fn either<T>(
     settings: &mut Settings,
-    relative_key: &'static str,
-    relative_kind: &Kind<f64>,
-    absolute_key: &'static str,
-) -> (Option<f64>, Option<u64>) {
-    let relative = settings.take_given(relative_key, relative_kind);
-    let absolute = settings.take_given(absolute_key, &value::BYTES);
-    match (relative, absolute) {
-        (Some(relative), Some(absolute)) => {
-            settings.contradiction(&relative, absolute);
-            (None, None)
+    (relative_key, relative_kind): (&'static str, &Kind<f64>),
+    relative: fn(f64) -> T,
+    (absolute_key, absolute_kind): (&'static str, &Kind<u64>),
+    absolute: fn(u64) -> T,
+) -> Option<T> {
+    let share = settings.take_given(relative_key, relative_kind);
+    let bytes = settings.take_given(absolute_key, absolute_kind);
+    match (share, bytes) {
+        (Some(share), Some(bytes)) => {
+            settings.contradiction(&share, bytes);
+            None
         }
-        (relative, absolute) => (
-            relative.map(|given| given.value),
-            absolute.map(|given| given.value),
-        ),
+        (Some(share), None) => Some(relative(share.value)),
+        (None, Some(bytes)) => Some(absolute(bytes.value)),
+        (None, None) => None,
     }
 }
 

@@ -134,7 +134,8 @@ fn the_other_way_to_give_a_limit_or_none_at_all() {
 #[test]
 fn all_problems_are_reported_with_their_place() {
     check_errors(
-        "hearbeat = 5\nchannel_max = 70000\nframe_max\n\nlisteners.tcp.x = nowhere:5672\nssl_options.verify = verify_peer",
+        "hearbeat = 5\nchannel_max = 70000\nframe_max\n\nlisteners.tcp.x = nowhere:5672\n\
+         ssl_options.verify = verify_peer",
         &[("RABBITMQ_NODE_PORT", "amqp")],
         &[
             "leveret.conf:1: hearbeat: expected a known key, perhaps 'heartbeat', found an unknown one",
@@ -144,7 +145,8 @@ fn all_problems_are_reported_with_their_place() {
              '127.0.0.1:5672', '[::1]:5672' or ':::5672', found 'nowhere:5672'",
             "leveret.conf:6: ssl_options.verify: expected a known key (docs/configuration.md lists them), \
              found an unknown one",
-            "environment variable RABBITMQ_NODE_PORT: RABBITMQ_NODE_PORT: expected a port from 1 to 65535, found 'amqp'",
+            "environment variable RABBITMQ_NODE_PORT: RABBITMQ_NODE_PORT: expected a port from 1 to 65535, \
+             found 'amqp'",
         ],
     );
 }
