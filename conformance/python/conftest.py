@@ -102,7 +102,10 @@ def connection(names):  # after `names`, so that it closes before they are delet
 
 @pytest.fixture
 def channel(connection):
-    return connection.channel()
+    """A confirming channel: what it has published is in the queues."""
+    channel = connection.channel()
+    channel.confirm_delivery()
+    return channel
 
 
 @pytest.fixture

@@ -111,7 +111,6 @@ def test_closing_a_channel_returns_its_messages_to_their_places(connection, queu
 
 
 def test_losing_a_connection_returns_its_messages(channel, queue):
-    channel.confirm_delivery()
     publish(channel, queue, b"1")
     lost = connect()
     assert lost.channel().basic_get(queue)[2] == b"1"

@@ -3,14 +3,13 @@
 import pytest
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
-from conftest import publish, ready
+from conftest import publish
 
 
 def test_publishing_to_a_missing_exchange_closes_only_that_channel(connection, channel, queue):
     bystander = connection.channel()
-    channel.basic_publish("conformance.missing", "key", b"body")
     with pytest.raises(ChannelClosedByBroker) as closed:
-        ready(channel, queue)
+        channel.basic_publish("conformance.missing", "key", b"body")
     assert closed.value.reply_code == 404
     assert closed.value.reply_text == (
         "NOT_FOUND - no exchange 'conformance.missing' in vhost '/'"

@@ -47,13 +47,11 @@ ALL_FIELD_TYPES = {
 
 
 def test_a_confirm_means_that_the_message_is_in_the_queue(channel, queue):
-    channel.confirm_delivery()
     channel.basic_publish("", queue, b"one")
     assert ready(channel, queue) == 1
 
 
 def test_many_persistent_messages_are_confirmed_and_keep_their_order(channel, queue):
-    channel.confirm_delivery()
     bodies = [f"message {i}".encode() for i in range(200)]
     persistent = BasicProperties(delivery_mode=DeliveryMode.Persistent)
     for body in bodies:
@@ -62,7 +60,6 @@ def test_many_persistent_messages_are_confirmed_and_keep_their_order(channel, qu
 
 
 def test_a_mandatory_message_that_is_unroutable_comes_back(channel):
-    channel.confirm_delivery()
     with pytest.raises(UnroutableError) as unroutable:
         channel.basic_publish(
             "", "conformance.missing", b"body", BasicProperties(message_id="m"), mandatory=True
@@ -76,12 +73,12 @@ def test_a_mandatory_message_that_is_unroutable_comes_back(channel):
 
 
 def test_a_mandatory_message_that_is_routable_does_not_come_back(channel, queue):
-    channel.confirm_delivery()
     channel.basic_publish("", queue, b"body", mandatory=True)
     assert ready(channel, queue) == 1
 
 
-def test_without_confirms_a_return_reaches_the_callback(channel):
+def test_without_confirms_a_return_reaches_the_callback(connection):
+    channel = connection.channel()
     returned = []
     channel.add_on_return_callback(
         lambda _channel, method, _properties, body: returned.append((method.reply_code, body))
@@ -95,7 +92,6 @@ def test_without_confirms_a_return_reaches_the_callback(channel):
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1024 * 1024])
 def test_a_body_of_any_size_arrives_unchanged(channel, queue, size):
     # With pika's frame_max of 131072 these are none, one, one full, two and nine frames.
-    channel.confirm_delivery()
     body = (bytes(range(251)) * (size // 251 + 1))[:size]
     channel.basic_publish("", queue, body)
     assert channel.basic_get(queue, auto_ack=True)[2] == body

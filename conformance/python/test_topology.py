@@ -19,41 +19,34 @@ def depths(channel, *queues):
 
 
 def send(channel, exchange, key="", headers=None):
-    """Publishes on a confirming channel, so that the depths can be read."""
     channel.basic_publish(exchange, key, b"x", BasicProperties(headers=headers))
 
 
-@pytest.fixture
-def confirming(channel):
-    channel.confirm_delivery()
-    return channel
-
-
-def test_the_default_exchange_routes_by_queue_name(confirming, names):
+def test_the_default_exchange_routes_by_queue_name(channel, names):
     queue = names.queue()
-    confirming.queue_declare(queue, durable=True)
-    send(confirming, "", queue)
-    assert ready(confirming, queue) == 1
+    channel.queue_declare(queue, durable=True)
+    send(channel, "", queue)
+    assert ready(channel, queue) == 1
 
 
-def test_a_direct_exchange_routes_by_equal_key(confirming, names):
+def test_a_direct_exchange_routes_by_equal_key(channel, names):
     exchange = names.exchange()
-    confirming.exchange_declare(exchange, "direct", durable=True)
-    red = bound_queue(confirming, names, exchange, "red", "red")
-    blue = bound_queue(confirming, names, exchange, "blue", "blue")
-    both = bound_queue(confirming, names, exchange, "both", "red")
-    confirming.queue_bind(both, exchange, "blue")
-    send(confirming, exchange, "red")
-    send(confirming, exchange, "RED")
-    assert depths(confirming, red, blue, both) == [1, 0, 1]
+    channel.exchange_declare(exchange, "direct", durable=True)
+    red = bound_queue(channel, names, exchange, "red", "red")
+    blue = bound_queue(channel, names, exchange, "blue", "blue")
+    both = bound_queue(channel, names, exchange, "both", "red")
+    channel.queue_bind(both, exchange, "blue")
+    send(channel, exchange, "red")
+    send(channel, exchange, "RED")
+    assert depths(channel, red, blue, both) == [1, 0, 1]
 
 
-def test_a_fanout_exchange_routes_to_every_queue(confirming, names):
+def test_a_fanout_exchange_routes_to_every_queue(channel, names):
     exchange = names.exchange()
-    confirming.exchange_declare(exchange, "fanout", durable=True)
-    queues = [bound_queue(confirming, names, exchange, f"q{i}", "ignored") for i in range(3)]
-    send(confirming, exchange, "another")
-    assert depths(confirming, *queues) == [1, 1, 1]
+    channel.exchange_declare(exchange, "fanout", durable=True)
+    queues = [bound_queue(channel, names, exchange, f"q{i}", "ignored") for i in range(3)]
+    send(channel, exchange, "another")
+    assert depths(channel, *queues) == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -67,15 +60,15 @@ def test_a_fanout_exchange_routes_to_every_queue(confirming, names):
         ("#", ["", "a", "a.b"], []),
     ],
 )
-def test_a_topic_exchange_matches_words(confirming, names, pattern, matching, others):
+def test_a_topic_exchange_matches_words(channel, names, pattern, matching, others):
     exchange = names.exchange()
-    confirming.exchange_declare(exchange, "topic", durable=True)
-    queue = bound_queue(confirming, names, exchange, "queue", pattern)
+    channel.exchange_declare(exchange, "topic", durable=True)
+    queue = bound_queue(channel, names, exchange, "queue", pattern)
     for key in matching + others:
-        send(confirming, exchange, key)
-    keys = [confirming.basic_get(queue, auto_ack=True)[0].routing_key for _ in matching]
+        send(channel, exchange, key)
+    keys = [channel.basic_get(queue, auto_ack=True)[0].routing_key for _ in matching]
     assert keys == matching
-    assert ready(confirming, queue) == 0
+    assert ready(channel, queue) == 0
 
 
 @pytest.mark.parametrize(
@@ -91,52 +84,52 @@ def test_a_topic_exchange_matches_words(confirming, names, pattern, matching, ot
         ("any", {}, 0),
     ],
 )
-def test_a_headers_exchange_matches_arguments(confirming, names, x_match, headers, arrives):
+def test_a_headers_exchange_matches_arguments(channel, names, x_match, headers, arrives):
     exchange = names.exchange()
-    confirming.exchange_declare(exchange, "headers", durable=True)
+    channel.exchange_declare(exchange, "headers", durable=True)
     arguments = {"x-match": x_match, "a": 1, "b": "two"}
-    queue = bound_queue(confirming, names, exchange, "queue", arguments=arguments)
-    send(confirming, exchange, headers=headers)
-    assert ready(confirming, queue) == arrives
+    queue = bound_queue(channel, names, exchange, "queue", arguments=arguments)
+    send(channel, exchange, headers=headers)
+    assert ready(channel, queue) == arrives
 
 
-def test_exchanges_bind_to_exchanges(confirming, names):
+def test_exchanges_bind_to_exchanges(channel, names):
     source, destination = names.exchange("source"), names.exchange("destination")
-    confirming.exchange_declare(source, "topic", durable=True)
-    confirming.exchange_declare(destination, "fanout", durable=True)
-    queue = bound_queue(confirming, names, destination, "queue")
-    confirming.exchange_bind(destination, source, "log.#")
-    send(confirming, source, "log.info")
-    send(confirming, source, "other")
-    assert ready(confirming, queue) == 1
-    confirming.exchange_unbind(destination, source, "log.#")
-    send(confirming, source, "log.info")
-    assert ready(confirming, queue) == 1
+    channel.exchange_declare(source, "topic", durable=True)
+    channel.exchange_declare(destination, "fanout", durable=True)
+    queue = bound_queue(channel, names, destination, "queue")
+    channel.exchange_bind(destination, source, "log.#")
+    send(channel, source, "log.info")
+    send(channel, source, "other")
+    assert ready(channel, queue) == 1
+    channel.exchange_unbind(destination, source, "log.#")
+    send(channel, source, "log.info")
+    assert ready(channel, queue) == 1
 
 
-def test_a_cycle_of_exchanges_delivers_once(confirming, names):
+def test_a_cycle_of_exchanges_delivers_once(channel, names):
     one, two = names.exchange("one"), names.exchange("two")
     for exchange in (one, two):
-        confirming.exchange_declare(exchange, "fanout", durable=True)
-    confirming.exchange_bind(one, two)
-    confirming.exchange_bind(two, one)
-    queue = bound_queue(confirming, names, one, "queue")
-    confirming.queue_bind(queue, two)
-    send(confirming, one)
-    assert ready(confirming, queue) == 1
+        channel.exchange_declare(exchange, "fanout", durable=True)
+    channel.exchange_bind(one, two)
+    channel.exchange_bind(two, one)
+    queue = bound_queue(channel, names, one, "queue")
+    channel.queue_bind(queue, two)
+    send(channel, one)
+    assert ready(channel, queue) == 1
 
 
-def test_the_alternate_exchange_takes_what_is_unroutable(confirming, names):
+def test_the_alternate_exchange_takes_what_is_unroutable(channel, names):
     exchange, alternate = names.exchange(), names.exchange("alternate")
-    confirming.exchange_declare(alternate, "fanout", durable=True)
-    confirming.exchange_declare(
+    channel.exchange_declare(alternate, "fanout", durable=True)
+    channel.exchange_declare(
         exchange, "direct", durable=True, arguments={"alternate-exchange": alternate}
     )
-    routed = bound_queue(confirming, names, exchange, "routed", "key")
-    rest = bound_queue(confirming, names, alternate, "rest")
-    send(confirming, exchange, "key")
-    send(confirming, exchange, "unknown")
-    assert depths(confirming, routed, rest) == [1, 1]
+    routed = bound_queue(channel, names, exchange, "routed", "key")
+    rest = bound_queue(channel, names, alternate, "rest")
+    send(channel, exchange, "key")
+    send(channel, exchange, "unknown")
+    assert depths(channel, routed, rest) == [1, 1]
 
 
 def test_the_predeclared_exchanges_exist(channel):
@@ -146,25 +139,25 @@ def test_the_predeclared_exchanges_exist(channel):
     channel.exchange_declare("amq.match", "headers", durable=True)
 
 
-def test_unbinding_stops_the_flow(confirming, names):
+def test_unbinding_stops_the_flow(channel, names):
     exchange = names.exchange()
-    confirming.exchange_declare(exchange, "direct", durable=True)
-    queue = bound_queue(confirming, names, exchange, "queue", "key")
-    confirming.queue_bind(queue, exchange, "key")  # a duplicate changes nothing
-    send(confirming, exchange, "key")
-    confirming.queue_unbind(queue, exchange, "key")
-    send(confirming, exchange, "key")
-    assert ready(confirming, queue) == 1
-    confirming.queue_unbind(queue, exchange, "never bound")
+    channel.exchange_declare(exchange, "direct", durable=True)
+    queue = bound_queue(channel, names, exchange, "queue", "key")
+    channel.queue_bind(queue, exchange, "key")  # a duplicate changes nothing
+    send(channel, exchange, "key")
+    channel.queue_unbind(queue, exchange, "key")
+    send(channel, exchange, "key")
+    assert ready(channel, queue) == 1
+    channel.queue_unbind(queue, exchange, "never bound")
 
 
-def test_redeclaring_with_the_same_properties_counts_messages_and_consumers(confirming, queue):
-    publish(confirming, queue, b"1", b"2")
-    declared = confirming.queue_declare(queue, durable=True).method
+def test_redeclaring_with_the_same_properties_counts_messages_and_consumers(channel, queue):
+    publish(channel, queue, b"1", b"2")
+    declared = channel.queue_declare(queue, durable=True).method
     assert (declared.queue, declared.message_count, declared.consumer_count) == (queue, 2, 0)
-    confirming.basic_qos(prefetch_count=1)
-    confirming.basic_consume(queue, lambda *_: None)
-    declared = confirming.queue_declare(queue, passive=True).method
+    channel.basic_qos(prefetch_count=1)
+    channel.basic_consume(queue, lambda *_: None)
+    declared = channel.queue_declare(queue, passive=True).method
     assert (declared.message_count, declared.consumer_count) == (1, 1)
 
 
@@ -221,18 +214,18 @@ def test_deleting_something_missing_succeeds(channel):
     channel.exchange_delete("conformance.missing")
 
 
-def test_delete_and_purge_count_the_messages_that_are_ready(confirming, queue):
-    publish(confirming, queue, b"1", b"2", b"3")
-    confirming.basic_get(queue)
-    assert confirming.queue_purge(queue).method.message_count == 2
-    publish(confirming, queue, b"4")
-    assert confirming.queue_delete(queue).method.message_count == 1
+def test_delete_and_purge_count_the_messages_that_are_ready(channel, queue):
+    publish(channel, queue, b"1", b"2", b"3")
+    channel.basic_get(queue)
+    assert channel.queue_purge(queue).method.message_count == 2
+    publish(channel, queue, b"4")
+    assert channel.queue_delete(queue).method.message_count == 1
 
 
-def test_a_queue_with_messages_is_not_deleted_if_empty(confirming, queue):
-    publish(confirming, queue, b"1")
+def test_a_queue_with_messages_is_not_deleted_if_empty(channel, queue):
+    publish(channel, queue, b"1")
     with pytest.raises(ChannelClosedByBroker) as closed:
-        confirming.queue_delete(queue, if_empty=True)
+        channel.queue_delete(queue, if_empty=True)
     assert closed.value.reply_code == 406
     assert closed.value.reply_text.endswith(f"queue '{queue}' in vhost '/' not empty")
 
@@ -264,10 +257,10 @@ def test_names_with_the_reserved_prefix_are_403(connection):
         assert "contains reserved prefix 'amq.*'" in closed.value.reply_text
 
 
-def test_publishing_to_an_internal_exchange_is_403(confirming, names):
+def test_publishing_to_an_internal_exchange_is_403(channel, names):
     exchange = names.exchange()
-    confirming.exchange_declare(exchange, "fanout", durable=True, internal=True)
+    channel.exchange_declare(exchange, "fanout", durable=True, internal=True)
     with pytest.raises(ChannelClosedByBroker) as closed:
-        send(confirming, exchange)
+        send(channel, exchange)
     assert closed.value.reply_code == 403
     assert "internal exchange" in closed.value.reply_text

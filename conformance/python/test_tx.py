@@ -7,67 +7,59 @@ from conftest import publish, ready
 
 
 @pytest.fixture
-def observer(connection):
-    """A confirming channel outside the transaction: what it publishes is in the queue."""
-    channel = connection.channel()
-    channel.confirm_delivery()
-    return channel
-
-
-@pytest.fixture
 def transaction(connection):
     channel = connection.channel()
     channel.tx_select()
     return channel
 
 
-def test_what_is_published_arrives_with_the_commit(observer, transaction, queue):
+def test_what_is_published_arrives_with_the_commit(channel, transaction, queue):
     publish(transaction, queue, b"1", b"2")
     assert ready(transaction, queue) == 0
     transaction.tx_commit()
-    assert ready(observer, queue) == 2
+    assert ready(channel, queue) == 2
 
 
-def test_a_rollback_forgets_what_was_published(observer, transaction, queue):
+def test_a_rollback_forgets_what_was_published(channel, transaction, queue):
     publish(transaction, queue, b"1")
     transaction.tx_rollback()
     transaction.tx_commit()
-    assert ready(observer, queue) == 0
+    assert ready(channel, queue) == 0
 
 
-def test_acknowledgements_take_effect_with_the_commit(observer, transaction, queue):
-    publish(observer, queue, b"1")
+def test_acknowledgements_take_effect_with_the_commit(channel, transaction, queue):
+    publish(channel, queue, b"1")
     method, _, _ = transaction.basic_get(queue)
     transaction.basic_ack(method.delivery_tag)
     transaction.tx_commit()
     transaction.close()
-    assert ready(observer, queue) == 0
+    assert ready(channel, queue) == 0
 
 
-def test_after_a_rollback_a_message_can_be_acknowledged_again(observer, transaction, queue):
-    publish(observer, queue, b"1")
+def test_after_a_rollback_a_message_can_be_acknowledged_again(channel, transaction, queue):
+    publish(channel, queue, b"1")
     method, _, _ = transaction.basic_get(queue)
     transaction.basic_ack(method.delivery_tag)
     transaction.tx_rollback()
     transaction.basic_ack(method.delivery_tag)
     transaction.tx_commit()
     transaction.close()
-    assert ready(observer, queue) == 0
+    assert ready(channel, queue) == 0
 
 
-def test_closing_the_channel_rolls_back(observer, transaction, queue):
-    publish(observer, queue, b"1")
+def test_closing_the_channel_rolls_back(channel, transaction, queue):
+    publish(channel, queue, b"1")
     publish(transaction, queue, b"2")
     method, _, _ = transaction.basic_get(queue)
     transaction.basic_ack(method.delivery_tag)
     transaction.close()
-    assert observer.basic_get(queue)[2] == b"1"
-    assert ready(observer, queue) == 0
+    assert channel.basic_get(queue)[2] == b"1"
+    assert ready(channel, queue) == 0
 
 
-def test_a_commit_without_a_transaction_is_406(channel):
+def test_a_commit_without_a_transaction_is_406(connection):
     with pytest.raises(ChannelClosedByBroker) as closed:
-        channel.tx_commit()
+        connection.channel().tx_commit()
     assert closed.value.reply_code == 406
     assert closed.value.reply_text == "PRECONDITION_FAILED - channel is not transactional"
 
@@ -80,7 +72,6 @@ def test_a_transaction_cannot_become_confirming(transaction):
 
 
 def test_a_confirming_channel_cannot_become_a_transaction(channel):
-    channel.confirm_delivery()
     with pytest.raises(ChannelClosedByBroker) as closed:
         channel.tx_select()
     assert closed.value.reply_code == 406
