@@ -1,0 +1,130 @@
+//! The `leveret` command: runs the broker, or one of its tools.
+//!
+//! Thin on purpose: arguments, log and panic hook are set up here, everything else is in the library.
+
+mod ping;
+
+use std::backtrace::Backtrace;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use leveret::config::{Config, ConfigErrors, LogLevel};
+use tracing::level_filters::LevelFilter;
+
+/// Serves RocksDB too: returns freed memory to the system, and stays fast with many threads.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A RabbitMQ-compatible AMQP 0-9-1 broker.
+///
+/// Without a command the broker runs until SIGTERM or SIGINT.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Settings in the syntax of rabbitmq.conf [default: the file that $LEVERET_CONFIG names, if any]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where everything is stored [default: $LEVERET_DATA_DIR, or else ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Succeed if a broker answers an AMQP 0-9-1 client
+    Ping(ping::PingArgs),
+}
+
+/// Why a command failed. Several lines where there are several reasons.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the configuration is wrong:\n{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error(transparent)]
+    Ping(#[from] ping::PingError),
+}
+
+fn main() -> ExitCode {
+    let Arguments {
+        command,
+        config,
+        data_dir,
+    } = Arguments::parse();
+    let env = |name: &str| std::env::var(name).ok();
+    let load = || Config::load(config.as_deref(), &env);
+    let result = match command {
+        None => load()
+            .map_err(Failure::from)
+            .and_then(|config| run(config, data_dir)),
+        Some(Command::Ping(args)) => ping::run(&args, load).map_err(Failure::from),
+    };
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
+    failure
+        .to_string()
+        .lines()
+        .for_each(|line| eprintln!("leveret: {line}"));
+    ExitCode::FAILURE
+}
+
+fn run(mut config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
+    if let Some(data_dir) = data_dir {
+        config.data_dir = data_dir;
+    }
+    let log = tracing_subscriber::fmt().with_max_level(level_filter(config.log_level));
+    log.with_target(false)
+        .with_ansi(io::stdout().is_terminal())
+        .init();
+    abort_on_panic();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    runtime.block_on(async {
+        tracing::error!("the server is not part of this build yet");
+    });
+    Ok(())
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+        LogLevel::None => LevelFilter::OFF,
+    }
+}
+
+/// A panic may leave a queue half changed behind its lock, and the runtime would swallow it. The process
+/// ends instead, and recovers as after any crash.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let backtrace = Backtrace::force_capture();
+        tracing::error!(thread, "{panic}: the process ends\n{backtrace}");
+        std::process::abort();
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
