@@ -1,0 +1,187 @@
+//! Changes of users and permissions.
+//!
+//! Each takes `push`, which hands an operation to the store within the caller's visit. It is called while
+//! the directory is locked, so that memory and disk see all changes in the same order. What is pushed is
+//! durable when the visit's ticket is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::directory::{Account, CompiledPermissions, Login, encode, permission_key, user_key};
+use super::{Auth, ChangeError, Directory, PasswordHash, Permissions};
+use crate::message::op::Op;
+
+impl Auth {
+    /// Creates a user without any permissions.
+    ///
+    /// # Errors
+    /// The user exists, or the name is empty or contains a null character.
+    pub fn add_user(
+        &self,
+        push: &mut dyn FnMut(Op),
+        name: &str,
+        password: PasswordHash,
+        tags: &[&str],
+    ) -> Result<(), ChangeError> {
+        check_name(name)?;
+        let tags = shared(tags);
+        self.change(|directory| {
+            if directory.accounts.contains_key(name) {
+                return Err(ChangeError::UserExists(name.to_owned()));
+            }
+            let login = Login { password, tags };
+            push(put(user_key(name), &login));
+            let permissions = HashMap::new();
+            let account = Account { login, permissions };
+            directory.accounts.insert(name.into(), account);
+            Ok(())
+        })
+    }
+
+    /// Removes a user and its permissions.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn delete_user(
+        &self,
+        push: &mut dyn FnMut(Op),
+        name: &str,
+    ) -> Result<(), ChangeError> {
+        self.change(|directory| {
+            let account = directory.accounts.remove(name);
+            let account = account.ok_or_else(|| ChangeError::NoSuchUser(name.to_owned()))?;
+            for vhost in account.permissions.keys() {
+                push(delete(permission_key(vhost, name)));
+            }
+            push(delete(user_key(name)));
+            Ok(())
+        })
+    }
+
+    /// Gives a user another password. Connections that it has are left alone.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn change_password(
+        &self,
+        push: &mut dyn FnMut(Op),
+        name: &str,
+        password: PasswordHash,
+    ) -> Result<(), ChangeError> {
+        self.change_login(push, name, |login| login.password = password)
+    }
+
+    /// Replaces the tags of a user.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn set_tags(
+        &self,
+        push: &mut dyn FnMut(Op),
+        name: &str,
+        tags: &[&str],
+    ) -> Result<(), ChangeError> {
+        self.change_login(push, name, |login| login.tags = shared(tags))
+    }
+
+    /// Replaces the permissions of a user in a vhost, which the caller knows to exist.
+    ///
+    /// # Errors
+    /// There is no such user, a pattern is no regular expression, or the name of the vhost contains a null
+    /// character.
+    pub fn set_permissions(
+        &self,
+        push: &mut dyn FnMut(Op),
+        user: &str,
+        vhost: &str,
+        permissions: &Permissions,
+    ) -> Result<(), ChangeError> {
+        check_name(vhost)?;
+        let compiled = Arc::new(CompiledPermissions::compile(permissions)?);
+        self.change(|directory| {
+            let account = account(directory, user)?;
+            push(put(permission_key(vhost, user), permissions));
+            account.permissions.insert(vhost.into(), compiled);
+            Ok(())
+        })
+    }
+
+    /// Takes all permissions in a vhost from a user; it is no error when it has none.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn clear_permissions(
+        &self,
+        push: &mut dyn FnMut(Op),
+        user: &str,
+        vhost: &str,
+    ) -> Result<(), ChangeError> {
+        self.change(|directory| {
+            if account(directory, user)?.permissions.remove(vhost).is_some() {
+                push(delete(permission_key(vhost, user)));
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes the permissions in a vhost from all users: the vhost is deleted.
+    pub fn clear_vhost(&self, push: &mut dyn FnMut(Op), vhost: &str) {
+        let mut directory = self.directory.write();
+        for (user, account) in &mut directory.accounts {
+            if account.permissions.remove(vhost).is_some() {
+                push(delete(permission_key(vhost, user)));
+            }
+        }
+        self.count_change();
+    }
+
+    fn change_login(
+        &self,
+        push: &mut dyn FnMut(Op),
+        name: &str,
+        change: impl FnOnce(&mut Login),
+    ) -> Result<(), ChangeError> {
+        self.change(|directory| {
+            let login = &mut account(directory, name)?.login;
+            change(login);
+            push(put(user_key(name), login));
+            Ok(())
+        })
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Directory) -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        let mut directory = self.directory.write();
+        change(&mut directory)?;
+        self.count_change();
+        Ok(())
+    }
+}
+
+fn account<'a>(directory: &'a mut Directory, user: &str) -> Result<&'a mut Account, ChangeError> {
+    let account = directory.accounts.get_mut(user);
+    account.ok_or_else(|| ChangeError::NoSuchUser(user.to_owned()))
+}
+
+fn check_name(name: &str) -> Result<(), ChangeError> {
+    // The null character separates vhost and user in the keys.
+    if name.is_empty() || name.contains('\0') {
+        return Err(ChangeError::InvalidName);
+    }
+    Ok(())
+}
+
+fn shared(tags: &[&str]) -> Arc<[Arc<str>]> {
+    tags.iter().map(|tag| Arc::from(*tag)).collect()
+}
+
+fn put(key: Vec<u8>, value: &impl serde::Serialize) -> Op {
+    let value = encode(value);
+    Op::PutState { key, value }
+}
+
+fn delete(key: Vec<u8>) -> Op {
+    Op::DeleteState { key }
+}
