@@ -53,7 +53,7 @@ fn module(path: &Path) -> String {
     first.unwrap_or_default().trim_end_matches(".rs").to_owned()
 }
 
-pub fn check_imports(source: &Source) -> Vec<String> {
+pub(crate) fn check_imports(source: &Source) -> Vec<String> {
     let module = module(&source.path);
     if MAIN.contains(&module.as_str()) {
         return Vec::new();
@@ -83,7 +83,7 @@ pub fn check_imports(source: &Source) -> Vec<String> {
     imports.into_iter().map(violation).collect()
 }
 
-pub fn check_places(source: &Source) -> Vec<String> {
+pub(crate) fn check_places(source: &Source) -> Vec<String> {
     let module = module(&source.path);
     let mut violations = Vec::new();
     let mut forbid = |lines: Vec<usize>, problem: &str| {
@@ -114,7 +114,7 @@ pub fn check_places(source: &Source) -> Vec<String> {
     violations
 }
 
-pub fn check_unfinished(source: &Source) -> Vec<String> {
+pub(crate) fn check_unfinished(source: &Source) -> Vec<String> {
     let macros = ["todo!", "unimplemented!", "dbg!"].into_iter();
     let in_code = macros.flat_map(|word| {
         source
@@ -130,14 +130,14 @@ pub fn check_unfinished(source: &Source) -> Vec<String> {
     in_code.chain(in_comments).collect()
 }
 
-pub fn check_unwraps(source: &Source) -> Vec<String> {
+pub(crate) fn check_unwraps(source: &Source) -> Vec<String> {
     source
         .lines_with(".unwrap()")
         .map(|line| at(source, line, ".unwrap()"))
         .collect()
 }
 
-pub fn check_line_lengths(source: &Source) -> Vec<String> {
+pub(crate) fn check_line_lengths(source: &Source) -> Vec<String> {
     let lines = source
         .text
         .lines()
@@ -149,7 +149,10 @@ pub fn check_line_lengths(source: &Source) -> Vec<String> {
 }
 
 /// `ignored` is the text of `.gitignore`: what git does not see may lie about.
-pub fn unexpected_entries(names: impl Iterator<Item = String>, ignored: &str) -> Vec<String> {
+pub(crate) fn unexpected_entries(
+    names: impl Iterator<Item = String>,
+    ignored: &str,
+) -> Vec<String> {
     let is_ignored = |name: &str| ignored.lines().any(|line| line.trim_matches('/') == name);
     let expected =
         |name: &str| name.starts_with('.') || TOP_LEVEL.contains(&name) || is_ignored(name);

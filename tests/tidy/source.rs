@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-pub struct Source {
+pub(crate) struct Source {
     /// Relative to the root of the repository.
-    pub path: PathBuf,
-    pub text: String,
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
     /// As `text`, line by line, but blank where comments, the contents of strings, and the items under
     /// `#[cfg(test)]` were. The same as `text` for a language other than Rust.
-    pub code: String,
+    pub(crate) code: String,
 }
 
 impl Source {
-    pub fn read(root: &Path, path: &Path) -> Self {
+    pub(crate) fn read(root: &Path, path: &Path) -> Self {
         let text = std::fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self::new(
@@ -21,7 +21,7 @@ impl Source {
         )
     }
 
-    pub fn new(path: &Path, text: String) -> Self {
+    pub(crate) fn new(path: &Path, text: String) -> Self {
         let is_rust = path.extension().is_some_and(|extension| extension == "rs");
         let code = if is_rust {
             without_tests(&without_comments(&text))
@@ -36,7 +36,7 @@ impl Source {
     }
 
     /// Files that hold unit tests only, by their declaration: `#[cfg(test)] mod tests;`.
-    pub fn test_modules(&self) -> Vec<PathBuf> {
+    pub(crate) fn test_modules(&self) -> Vec<PathBuf> {
         let code = without_comments(&self.text);
         let lines: Vec<&str> = code.lines().map(str::trim).collect();
         let declared = lines
@@ -55,7 +55,7 @@ impl Source {
     }
 
     /// Where `word` stands in the code, not as a part of a longer name: line numbers from 1.
-    pub fn lines_with<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    pub(crate) fn lines_with<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         let lines = self.code.lines().enumerate();
         lines
             .filter(move |(_, line)| positions(line, word).next().is_some())
@@ -63,7 +63,7 @@ impl Source {
     }
 
     /// What follows `root::` in the code, groups resolved: `crate::{a, b::c}` names `a` and `b`.
-    pub fn names_in(&self, root: &str) -> Vec<(usize, String)> {
+    pub(crate) fn names_in(&self, root: &str) -> Vec<(usize, String)> {
         let mut names = Vec::new();
         let path = format!("{root}::");
         for position in positions(&self.code, &path) {
