@@ -83,15 +83,20 @@ impl Source {
 /// Byte positions of `word` in `text` where no name goes on before it, nor after it if it ends like one.
 fn positions<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let word_is_name = word.ends_with(is_name);
+    let stands_alone = move |position: &usize| {
+        let before = text[..*position]
+            .chars()
+            .next_back()
+            .filter(|_| word.starts_with(is_name));
+        let after = text[position + word.len()..]
+            .chars()
+            .next()
+            .filter(|_| word.ends_with(is_name));
+        !before.into_iter().chain(after).any(is_name)
+    };
     text.match_indices(word)
         .map(|(position, _)| position)
-        .filter(move |position| {
-            let before = text[..*position].chars().next_back();
-            let after = text[position + word.len()..].chars().next();
-            !(word.starts_with(is_name) && before.is_some_and(is_name))
-                && !(word_is_name && after.is_some_and(is_name))
-        })
+        .filter(stands_alone)
 }
 
 /// The comma-separated items of a group that `text` begins with, nested groups left in one piece.
