@@ -1,0 +1,241 @@
+//! A channel: the state that its methods share, and which method goes where.
+//!
+//! One file per method group: [`exchange`], [`queue`], [`basic`] (qos, consume, cancel, get, recover), [`publish`],
+//! [`settle`] (ack, nack, reject), [`confirm`], [`tx`]. Methods are synchronous. What has to wait (for the disk, for a
+//! cold queue) is answered as a [`Wait`], and the connection reads nothing more until it is over.
+//!
+//! ```text
+//!  Open --channel error: channel.close sent--> Closing --close or close-ok--> gone
+//!  Open --client's channel.close-----------------------------------------> gone
+//! ```
+
+mod basic;
+mod confirm;
+mod exchange;
+mod publish;
+mod queue;
+mod settle;
+mod tx;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use amq_protocol::protocol::{AMQPClass, access, basic as basic_methods, channel as channel_methods};
+
+pub use self::publish::PublishBatch;
+use super::confirms::Confirms;
+use super::content::Assembly;
+use super::error::AmqpError;
+use super::outbox::deliveries::{Deliveries, Share};
+use super::outbox::Cancelled;
+use super::route_cache::RouteCache;
+use super::session::Session;
+use crate::broker::delivery::ConsumerId;
+use crate::broker::queue::{Queue, VISIT_MESSAGES_MAX};
+use crate::message::Ticket;
+
+use self::tx::Transaction;
+
+/// What a method has to wait for before the connection goes on.
+#[derive(Debug)]
+pub enum Wait {
+    /// Send this reply (if any) once the ticket is durable.
+    Durable {
+        /// The work.
+        ticket: Ticket,
+        /// Its -ok, `None` for nowait.
+        reply: Option<AMQPClass>,
+    },
+    /// basic.get found a head that has to be read from the store: repeat the method then.
+    Loading {
+        /// The queue.
+        queue: Arc<Queue>,
+        /// The method.
+        method: Box<AMQPClass>,
+    },
+}
+
+/// What a method leads to.
+pub type Outcome = Result<Option<Wait>, AmqpError>;
+
+enum Mode {
+    /// Publishes are not answered.
+    Plain,
+    /// confirm.select.
+    Confirm(Confirms),
+    /// tx.select.
+    Tx(Box<Transaction>),
+}
+
+struct ConsumerEntry {
+    queue: Arc<Queue>,
+    id: ConsumerId,
+    /// Number in the channel's deliveries.
+    source: u32,
+}
+
+/// Whether the channel still answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Everything goes.
+    Open,
+    /// channel.close was sent: everything but close and close-ok is ignored.
+    Closing,
+}
+
+/// An open channel.
+pub struct Channel {
+    number: u16,
+    /// Whether it still answers.
+    pub phase: Phase,
+    /// A message on its way in.
+    pub assembly: Assembly,
+    mode: Mode,
+    /// Name of the queue declared last on this channel: what an empty queue name means.
+    last_queue: Option<Arc<str>>,
+    /// basic.qos for consumers to come.
+    prefetch: u32,
+    consumers: HashMap<Arc<str>, ConsumerEntry>,
+    routes: RouteCache,
+}
+
+impl Channel {
+    /// Opens channel `number` of the connection.
+    pub fn open(session: &Session, number: u16) -> Self {
+        session.outbox.lock().channels.insert(number, Box::<Deliveries>::default());
+        Self {
+            number,
+            phase: Phase::Open,
+            assembly: Assembly::Idle,
+            mode: Mode::Plain,
+            last_queue: None,
+            prefetch: 0,
+            consumers: HashMap::new(),
+            routes: RouteCache::default(),
+        }
+    }
+
+    /// Carries out a method other than basic.publish.
+    ///
+    /// # Errors
+    /// The channel or the connection ends, with what the error says.
+    pub fn method(&mut self, session: &Session, method: AMQPClass) -> Outcome {
+        match method {
+            AMQPClass::Exchange(method) => self.exchange_method(session, method),
+            AMQPClass::Queue(method) => self.queue_method(session, method),
+            AMQPClass::Basic(method) => self.basic_method(session, method),
+            AMQPClass::Tx(method) => self.tx_method(session, method),
+            AMQPClass::Confirm(method) => self.confirm_method(session, method),
+            AMQPClass::Channel(channel_methods::AMQPMethod::Flow(flow)) => self.flow(session, flow.active),
+            AMQPClass::Channel(channel_methods::AMQPMethod::FlowOk(_)) => Ok(None),
+            AMQPClass::Access(access::AMQPMethod::Request(_)) => {
+                self.reply(session, AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})))
+            }
+            other => Err(AmqpError::unexpected_method(&other)),
+        }
+    }
+
+    fn flow(&self, session: &Session, active: bool) -> Outcome {
+        if !active {
+            return Err(AmqpError::not_implemented("active=false"));
+        }
+        let ok = channel_methods::AMQPMethod::FlowOk(channel_methods::FlowOk { active: true });
+        self.reply(session, AMQPClass::Channel(ok))
+    }
+
+    fn reply(&self, session: &Session, method: AMQPClass) -> Outcome {
+        session.outbox.send(self.number, &method);
+        Ok(None)
+    }
+
+    /// Sends `reply` at once, or when `ticket` is durable.
+    fn reply_when_durable(&self, session: &Session, ticket: Ticket, reply: Option<AMQPClass>) -> Outcome {
+        if session.broker.services.store.is_durable(ticket) {
+            if let Some(reply) = reply {
+                session.outbox.send(self.number, &reply);
+            }
+            return Ok(None);
+        }
+        // nowait does not wait for the disk either.
+        Ok(reply.map(|reply| Wait::Durable { ticket, reply: Some(reply) }))
+    }
+
+    /// The broker cancelled one of the consumers: forget it and tell a client that wants to know.
+    pub fn consumer_cancelled(&mut self, session: &Session, cancelled: &Cancelled) {
+        let Some(entry) = self.consumers.remove(&cancelled.consumer_tag) else {
+            return;
+        };
+        if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
+            deliveries.end_source(entry.source);
+        }
+        if session.capabilities.consumer_cancel_notify && self.phase == Phase::Open {
+            let cancel = basic_methods::Cancel {
+                consumer_tag: super::names::short_string(&cancelled.consumer_tag),
+                nowait: true,
+            };
+            session.outbox.send(self.number, &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)));
+        }
+    }
+
+    /// Confirms that wait for the disk.
+    pub fn owed_ticket(&self) -> Option<Ticket> {
+        match &self.mode {
+            Mode::Confirm(confirms) => confirms.next_ticket(),
+            _ => None,
+        }
+    }
+
+    /// The user changed: permissions are asked anew.
+    pub fn user_changed(&mut self) {
+        self.routes.clear();
+    }
+
+    /// Removes the consumers and requeues what is unacknowledged, in order: the channel ends.
+    pub fn end(&mut self, session: &Session) {
+        for (_, entry) in std::mem::take(&mut self.consumers) {
+            cancel_consumer(session, &entry);
+        }
+        let shares = {
+            let mut outbox = session.outbox.lock();
+            outbox.channels.remove(&self.number).map(|mut deliveries| deliveries.take_all())
+        };
+        requeue(session, shares.unwrap_or_default());
+        self.mode = Mode::Plain;
+        self.assembly = Assembly::Idle;
+    }
+}
+
+/// Takes a consumer off its queue; an auto-delete queue may go with it.
+fn cancel_consumer(session: &Session, entry: &ConsumerEntry) {
+    let visit = session.broker.services.visit();
+    if entry.queue.cancel(&visit, entry.id) {
+        session.vhost.queue_became_unused(&visit, &entry.queue);
+    }
+}
+
+/// Gives unacknowledged messages back to their queues.
+fn requeue(session: &Session, shares: Vec<Share>) {
+    in_visits(session, shares, |queue, visit, consumer, seqs| queue.requeue(visit, consumer, seqs));
+}
+
+/// Acknowledged or rejected for good.
+fn settle(session: &Session, shares: Vec<Share>) {
+    in_visits(session, shares, |queue, visit, consumer, seqs| queue.settle(visit, consumer, seqs));
+}
+
+fn in_visits(
+    session: &Session,
+    shares: Vec<Share>,
+    change: impl Fn(&Arc<Queue>, &crate::store::Visit<'_>, ConsumerId, &[u64]) -> bool,
+) {
+    let services = &session.broker.services;
+    for Share { source, seqs } in shares {
+        let mut more = false;
+        for part in seqs.chunks(VISIT_MESSAGES_MAX) {
+            more = change(&source.queue, &services.visit(), source.consumer, part);
+        }
+        while more {
+            more = source.queue.pump(&services.visit());
+        }
+    }
+}

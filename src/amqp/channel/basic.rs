@@ -1,0 +1,227 @@
+//! Class basic, but for publishing: qos, consume, cancel, get, ack and its kin, recover.
+
+use std::sync::Arc;
+
+use amq_protocol::protocol::{AMQPClass, basic};
+use amq_protocol::types::{AMQPValue, FieldTable};
+
+use super::settle::Settlement;
+use super::{Channel, ConsumerEntry, Outcome, Wait, cancel_consumer, requeue};
+use crate::amqp::consumer::ChannelConsumer;
+use crate::amqp::error::AmqpError;
+use crate::amqp::frame::{self, DeliverHead};
+use crate::amqp::names::{generated, short_string};
+use crate::amqp::outbox::OutboxGuard;
+use crate::amqp::outbox::deliveries::Source;
+use crate::amqp::session::Session;
+use crate::auth::{Permission, Resource};
+use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue};
+
+impl Channel {
+    pub(super) fn basic_method(&mut self, session: &Session, method: basic::AMQPMethod) -> Outcome {
+        match method {
+            basic::AMQPMethod::Qos(qos) => self.qos(session, &qos),
+            basic::AMQPMethod::Consume(consume) => self.consume(session, consume),
+            basic::AMQPMethod::Cancel(cancel) => self.cancel(session, &cancel),
+            basic::AMQPMethod::Get(get) => self.get(session, get),
+            basic::AMQPMethod::Ack(ack) => self.settle_tag(session, ack.delivery_tag, ack.multiple, Settlement::Ack),
+            basic::AMQPMethod::Nack(nack) => {
+                self.settle_tag(session, nack.delivery_tag, nack.multiple, requeued_if(nack.requeue))
+            }
+            basic::AMQPMethod::Reject(reject) => {
+                self.settle_tag(session, reject.delivery_tag, false, requeued_if(reject.requeue))
+            }
+            basic::AMQPMethod::Recover(recover) => {
+                self.recover(session, recover.requeue)?;
+                self.reply(session, AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})))
+            }
+            basic::AMQPMethod::RecoverAsync(recover) => self.recover(session, recover.requeue),
+            other => Err(AmqpError::unexpected_method(&AMQPClass::Basic(other))),
+        }
+    }
+
+    /// `global` false: the window of each consumer to come. True: one window for all consumers of the channel.
+    fn qos(&mut self, session: &Session, qos: &basic::Qos) -> Outcome {
+        if qos.prefetch_size != 0 {
+            return Err(AmqpError::not_implemented(&format!("prefetch_size!=0 ({})", qos.prefetch_size)));
+        }
+        if qos.global {
+            let waiting = match session.outbox.lock().split(self.number) {
+                Some((_, deliveries)) => deliveries.set_window(u32::from(qos.prefetch_count)),
+                None => Vec::new(),
+            };
+            session.resume(waiting);
+        } else {
+            self.prefetch = u32::from(qos.prefetch_count);
+        }
+        self.reply(session, AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})))
+    }
+
+    fn consume(&mut self, session: &Session, consume: basic::Consume) -> Outcome {
+        let name = self.queue_name(session, &consume.queue)?;
+        let consumer_tag: Arc<str> = match consume.consumer_tag.as_str() {
+            "" => generated("amq.ctag-"),
+            tag => tag.into(),
+        };
+        if self.consumers.contains_key(&consumer_tag) {
+            return Err(AmqpError::consumer_tag_in_use(&consumer_tag));
+        }
+        session.check(Permission::Read, Resource::Queue(&name))?;
+        let queue = session.vhost.queue_for(&name, session.id)?;
+        let priority = consumer_priority(&consume.arguments)?;
+        let sink = self.sink(session, &queue, &consumer_tag, consume.no_ack);
+        let source = sink.source();
+        let spec = ConsumerSpec {
+            sink: sink.clone(),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority,
+            prefetch: self.prefetch,
+        };
+        let registered = queue.subscribe(&session.broker.services.visit(), spec);
+        let id = match registered {
+            Ok(id) => id,
+            Err(refused) => {
+                if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
+                    deliveries.end_source(source);
+                }
+                return Err(consume_refused(session, &queue, refused));
+            }
+        };
+        sink.registered(id);
+        if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
+            deliveries.set_consumer(source, id);
+        }
+        self.consumers.insert(consumer_tag.clone(), ConsumerEntry { queue: queue.clone(), id, source });
+        if !consume.nowait {
+            let ok = basic::ConsumeOk { consumer_tag: short_string(&consumer_tag) };
+            session.outbox.send(self.number, &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)));
+        }
+        let services = &session.broker.services;
+        let mut more = queue.activate(&services.visit(), id);
+        while more {
+            more = queue.pump(&services.visit());
+        }
+        Ok(None)
+    }
+
+    fn sink(&self, session: &Session, queue: &Arc<Queue>, tag: &Arc<str>, no_ack: bool) -> Arc<ChannelConsumer> {
+        let source = match session.outbox.lock().split(self.number) {
+            Some((_, deliveries)) => {
+                deliveries.add_source(Source { queue: queue.clone(), consumer: ConsumerId::NONE })
+            }
+            None => 0,
+        };
+        ChannelConsumer::new(&session.outbox, self.number, tag.clone(), no_ack, source, queue)
+    }
+
+    /// An unknown tag is no error; outstanding deliveries stay acknowledgeable (semantics row 20).
+    fn cancel(&mut self, session: &Session, cancel: &basic::Cancel) -> Outcome {
+        if let Some(entry) = self.consumers.remove(cancel.consumer_tag.as_str()) {
+            cancel_consumer(session, &entry);
+            if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
+                deliveries.end_source(entry.source);
+            }
+        }
+        if cancel.nowait {
+            return Ok(None);
+        }
+        let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() };
+        self.reply(session, AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)))
+    }
+
+    fn get(&mut self, session: &Session, get: basic::Get) -> Outcome {
+        let name = self.queue_name(session, &get.queue)?;
+        session.check(Permission::Read, Resource::Queue(&name))?;
+        let queue = session.vhost.queue_for(&name, session.id)?;
+        let got = queue.get(&session.broker.services.visit(), get.no_ack, |delivery, remaining| {
+            self.put_get_ok(&mut session.outbox.lock(), session, &queue, get.no_ack, &delivery, remaining);
+        });
+        match got {
+            GetOutcome::Message(()) => Ok(None),
+            GetOutcome::Loading => {
+                let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
+                Ok(Some(Wait::Loading { queue, method }))
+            }
+            GetOutcome::Empty => {
+                self.reply(session, AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})))
+            }
+            GetOutcome::Deleted => Err(AmqpError::queue_not_found(&name, &session.vhost.name)),
+        }
+    }
+
+    fn put_get_ok(
+        &self,
+        outbox: &mut OutboxGuard<'_>,
+        session: &Session,
+        queue: &Arc<Queue>,
+        no_ack: bool,
+        delivery: &Delivery<'_>,
+        remaining: u64,
+    ) {
+        let Some((buffer, deliveries)) = outbox.split(self.number) else { return };
+        let delivery_tag = if no_ack {
+            deliveries.next_tag_no_ack()
+        } else {
+            let source = deliveries.get_source(queue);
+            deliveries.next_tag(source, delivery.seq)
+        };
+        let head = DeliverHead {
+            channel: self.number,
+            consumer_tag: &[],
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: delivery.record.exchange(),
+            routing_key: delivery.record.routing_key(),
+        };
+        let bytes = buffer.bytes_mut();
+        frame::put_get_ok(bytes, &head, u32::try_from(remaining).unwrap_or(u32::MAX));
+        frame::put_content_header(bytes, self.number, delivery.record.body_len() as u64, delivery.record.properties());
+        let payload_max = session.outbox.payload_max();
+        match delivery.body {
+            Some(body) => buffer.put_shared_body(self.number, &body.bytes, payload_max),
+            None => buffer.put_body(self.number, delivery.record.inline_body(), payload_max),
+        }
+    }
+
+    fn recover(&mut self, session: &Session, requeue_all: bool) -> Outcome {
+        if !requeue_all {
+            return Err(AmqpError::not_implemented("requeue=false"));
+        }
+        let (shares, waiting) = match session.outbox.lock().split(self.number) {
+            Some((_, deliveries)) => (deliveries.take_all(), deliveries.take_waiting()),
+            None => return Ok(None),
+        };
+        requeue(session, shares);
+        session.resume(waiting);
+        Ok(None)
+    }
+}
+
+const fn requeued_if(requeue: bool) -> Settlement {
+    if requeue { Settlement::Requeue } else { Settlement::Discard }
+}
+
+/// `x-priority` of a consumer: any integer.
+fn consumer_priority(arguments: &FieldTable) -> Result<i32, AmqpError> {
+    let Some(value) = arguments.inner().get("x-priority") else { return Ok(0) };
+    let priority = match value {
+        AMQPValue::ShortShortInt(value) => i64::from(*value),
+        AMQPValue::ShortShortUInt(value) => i64::from(*value),
+        AMQPValue::ShortInt(value) => i64::from(*value),
+        AMQPValue::ShortUInt(value) => i64::from(*value),
+        AMQPValue::LongInt(value) => i64::from(*value),
+        AMQPValue::LongUInt(value) => i64::from(*value),
+        AMQPValue::LongLongInt(value) => *value,
+        other => return Err(AmqpError::invalid_consumer_priority(other)),
+    };
+    Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
+}
+
+fn consume_refused(session: &Session, queue: &Queue, refused: ConsumeRefused) -> AmqpError {
+    match refused {
+        ConsumeRefused::ExclusiveInUse => AmqpError::exclusive_use(&queue.spec.name, &session.vhost.name),
+        ConsumeRefused::Deleted => AmqpError::queue_not_found(&queue.spec.name, &session.vhost.name),
+    }
+}

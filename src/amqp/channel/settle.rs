@@ -1,0 +1,46 @@
+//! basic.ack, basic.nack and basic.reject: deliveries come to an end.
+
+use super::{Channel, Mode, Outcome, requeue, settle};
+use crate::amqp::error::AmqpError;
+use crate::amqp::session::Session;
+
+/// What becomes of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settlement {
+    /// Done.
+    Ack,
+    /// Back to the queue.
+    Requeue,
+    /// Gone without being done.
+    Discard,
+}
+
+impl Channel {
+    /// Settles a tag, or all up to it.
+    pub(super) fn settle_tag(
+        &mut self,
+        session: &Session,
+        delivery_tag: u64,
+        multiple: bool,
+        settlement: Settlement,
+    ) -> Outcome {
+        if let Mode::Tx(transaction) = &mut self.mode {
+            return transaction.settle(session, self.number, delivery_tag, multiple, settlement);
+        }
+        let taken = match session.outbox.lock().split(self.number) {
+            Some((_, deliveries)) => {
+                let taken = deliveries.take(delivery_tag, multiple);
+                let waiting = deliveries.take_waiting();
+                taken.map(|shares| (shares, waiting))
+            }
+            None => return Ok(None),
+        };
+        let (shares, waiting) = taken.map_err(|_| AmqpError::unknown_delivery_tag(delivery_tag))?;
+        match settlement {
+            Settlement::Ack | Settlement::Discard => settle(session, shares),
+            Settlement::Requeue => requeue(session, shares),
+        }
+        session.resume(waiting);
+        Ok(None)
+    }
+}

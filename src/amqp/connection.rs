@@ -1,0 +1,299 @@
+//! An open connection: one task that reads, writes and answers wake-ups.
+//!
+//! - [`events`]: what can happen next, polled in one place.
+//! - [`input`]: frames in, methods to channels.
+//! - [`closing`]: the ways a connection ends.
+//!
+//! Everything between two events is synchronous. What a method waits for is a [`Pause`]: nothing more is read until it
+//! is over, while deliveries, confirms and heartbeats go on.
+//!
+//! ```text
+//!  Open --client's close--> Flushing --written--> gone
+//!  Open --connection error, broker's close--> Closing --close-ok, close or time--> Flushing --> gone
+//!  any  --socket error, missed heartbeats--> gone
+//! ```
+
+mod closing;
+mod events;
+mod input;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amq_protocol::protocol::{AMQPClass, connection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use self::events::Event;
+use super::channel::{Channel, Wait};
+use super::frame;
+use super::outbox::buffer::WriteBuffer;
+use super::outbox::{OUTBOX_HARD_BYTES_MAX, Outbox};
+use super::read_buffer::ReadBuffer;
+use super::session::{Connections, Session};
+use crate::message::Ticket;
+use crate::store::Waiter;
+
+/// How long the client may take to answer connection.close.
+const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What was agreed on in the handshake, for the running connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest frame in either direction, bytes.
+    pub frame_max_bytes: u32,
+    /// Highest channel number.
+    pub channel_max: u16,
+    /// Heartbeat interval, 0 for none.
+    pub heartbeat_seconds: u16,
+}
+
+/// Why nothing is read at the moment.
+enum Pause {
+    /// A method waits for the disk or for a cold queue.
+    Channel { channel: u16, wait: Wait },
+    /// Too much is appended and not durable.
+    StoreRoom,
+    /// Resident chunks are far over their budget.
+    QueueMemory,
+    /// An alarm is on and this connection has published.
+    Alarm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// connection.close was sent; everything but close and close-ok is ignored.
+    Closing { deadline: Instant },
+    /// The last frames are on their way out.
+    Flushing { deadline: Instant },
+}
+
+/// A connection after its handshake.
+pub struct Connection<S> {
+    stream: S,
+    session: Arc<Session>,
+    limits: Limits,
+    phase: Phase,
+    read: ReadBuffer,
+    writing: WriteBuffer,
+    channels: HashMap<u16, Channel>,
+    pause: Option<Pause>,
+    /// connection.blocked was sent.
+    told_blocked: bool,
+    /// Asked the store to wake this task at that position.
+    subscribed: Ticket,
+    ticks: Option<Interval>,
+    heartbeat: Heartbeat,
+}
+
+/// Heartbeats: one is sent when nothing was for half the interval; the peer is given up after two silent ones.
+#[derive(Debug, Default)]
+struct Heartbeat {
+    sent: bool,
+    received: bool,
+    odd: bool,
+    missed: u8,
+}
+
+/// Runs a connection until it ends, and leaves nothing behind.
+pub async fn serve<S>(stream: S, session: Arc<Session>, limits: Limits, leftover: &[u8], connections: &Connections)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    connections.opened(session.id, &session.outbox);
+    let mut connection = Connection::new(stream, session.clone(), limits, leftover);
+    let reason = connection.run().await;
+    connection.terminate();
+    connections.closed(session.id);
+    tracing::info!(peer = %session.peer, connection = session.id, reason, "closed connection");
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, session: Arc<Session>, limits: Limits, leftover: &[u8]) -> Self {
+        let ticks = (limits.heartbeat_seconds > 0).then(|| {
+            let period = Duration::from_millis(u64::from(limits.heartbeat_seconds) * 500);
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        Self {
+            stream,
+            session,
+            limits,
+            phase: Phase::Open,
+            read: ReadBuffer::with(leftover),
+            writing: WriteBuffer::default(),
+            channels: HashMap::new(),
+            pause: None,
+            told_blocked: false,
+            subscribed: Ticket::IMMEDIATE,
+            ticks,
+            heartbeat: Heartbeat::default(),
+        }
+    }
+
+    /// Answers why the connection ended, for the log.
+    async fn run(&mut self) -> &'static str {
+        self.input();
+        loop {
+            match self.next_event().await {
+                Event::Input => {
+                    self.heartbeat.received = true;
+                    self.input();
+                }
+                Event::Woken => self.woken(),
+                Event::Tick => {
+                    if self.tick().is_none() {
+                        return "missed heartbeats from client";
+                    }
+                }
+                Event::Flushed => return "closed",
+                Event::TimedOut => return "client did not finish closing in time",
+                Event::Ended => return "client closed the socket",
+                Event::Failed(error) => {
+                    tracing::debug!(peer = %self.session.peer, %error, "socket error");
+                    return "socket error";
+                }
+            }
+        }
+    }
+
+    /// Whether input is wanted at the moment.
+    fn reads(&self) -> bool {
+        self.pause.is_none()
+            && !matches!(self.phase, Phase::Flushing { .. })
+            && self.session.outbox.queued_bytes() < OUTBOX_HARD_BYTES_MAX
+    }
+
+    /// Somebody has something for this connection, or what it waits for may be over.
+    fn woken(&mut self) {
+        if let Some(explanation) = self.session.outbox.take_close_request() {
+            self.close_forced(&explanation);
+        }
+        for cancelled in self.session.outbox.take_cancelled() {
+            if let Some(channel) = self.channels.get_mut(&cancelled.channel) {
+                channel.consumer_cancelled(&self.session, &cancelled);
+            }
+        }
+        self.session.resume(self.session.outbox.take_stalled());
+        self.release_confirms();
+        self.unpause();
+    }
+
+    /// Sends confirms whose epoch is durable and asks to be woken for the next.
+    fn release_confirms(&mut self) {
+        let mut next: Option<Ticket> = None;
+        for channel in self.channels.values_mut() {
+            if channel.owed_ticket().is_none() {
+                continue;
+            }
+            channel.release_confirms(&self.session);
+            if let Some(ticket) = channel.owed_ticket()
+                && next.is_none_or(|earliest| ticket.position < earliest.position)
+            {
+                next = Some(ticket);
+            }
+        }
+        if let Some(ticket) = next {
+            self.wake_when_durable(ticket);
+        }
+    }
+
+    fn wake_when_durable(&mut self, ticket: Ticket) {
+        let store = &self.session.broker.services.store;
+        // One subscription is enough: the earliest that is still to come.
+        if self.subscribed.position < ticket.position || store.is_durable(self.subscribed) {
+            self.subscribed = ticket;
+        } else if self.subscribed.position > ticket.position {
+            self.subscribed = ticket;
+        } else {
+            return;
+        }
+        store.subscribe(ticket, self.waiter());
+    }
+
+    fn waiter(&self) -> Arc<dyn Waiter> {
+        self.session.outbox.clone()
+    }
+
+    /// Goes on reading if what was waited for is over.
+    fn unpause(&mut self) {
+        let services = &self.session.broker.services;
+        match self.pause.take() {
+            None => {}
+            Some(Pause::Channel { channel, wait }) => self.waited(channel, wait),
+            Some(Pause::StoreRoom) if !services.store.has_room() => self.pause(Pause::StoreRoom),
+            Some(Pause::QueueMemory) if services.memory.is_far_over() => self.pause(Pause::QueueMemory),
+            Some(Pause::Alarm) if services.alarms.is_raised() => self.pause(Pause::Alarm),
+            Some(Pause::Alarm) => {
+                if std::mem::take(&mut self.told_blocked) {
+                    let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
+                    self.session.outbox.send(0, &AMQPClass::Connection(unblocked));
+                }
+                self.input();
+            }
+            Some(Pause::StoreRoom | Pause::QueueMemory) => self.input(),
+        }
+    }
+
+    fn waited(&mut self, channel: u16, wait: Wait) {
+        match wait {
+            Wait::Durable { ticket, reply } => {
+                if !self.session.broker.services.store.is_durable(ticket) {
+                    self.pause(Pause::Channel { channel, wait: Wait::Durable { ticket, reply } });
+                    return;
+                }
+                if let Some(reply) = reply {
+                    self.session.outbox.send(channel, &reply);
+                }
+                self.input();
+            }
+            Wait::Loading { method, .. } => {
+                // basic.get is the only method that waits for a load.
+                self.method(channel, *method, (60, 70));
+                if self.pause.is_none() {
+                    self.input();
+                }
+            }
+        }
+    }
+
+    /// Stops reading and makes sure that the end of the pause wakes this task.
+    fn pause(&mut self, pause: Pause) {
+        let waiter = self.waiter();
+        let services = &self.session.broker.services;
+        match &pause {
+            Pause::Channel { wait: Wait::Durable { ticket, .. }, .. } => services.store.subscribe(*ticket, waiter),
+            Pause::Channel { wait: Wait::Loading { queue, .. }, .. } => {
+                if !queue.when_loaded(waiter) {
+                    // It came in the meantime.
+                    self.session.outbox.wake();
+                }
+            }
+            Pause::StoreRoom => services.store.when_room(waiter),
+            Pause::QueueMemory => services.memory.when_room(waiter),
+            Pause::Alarm => services.alarms.when_cleared(waiter),
+        }
+        self.pause = Some(pause);
+    }
+
+    /// Half a heartbeat interval has passed. `None`: the peer is silent for too long.
+    fn tick(&mut self) -> Option<()> {
+        if !std::mem::take(&mut self.heartbeat.sent) && self.phase == Phase::Open {
+            frame::put_heartbeat(self.session.outbox.lock().buffer.bytes_mut());
+        }
+        self.heartbeat.odd = !self.heartbeat.odd;
+        if self.heartbeat.odd {
+            return Some(());
+        }
+        // A connection that is not read cannot show that it lives (semantics row 69).
+        if std::mem::take(&mut self.heartbeat.received) || !self.reads() {
+            self.heartbeat.missed = 0;
+        } else {
+            self.heartbeat.missed += 1;
+        }
+        (self.heartbeat.missed < 2).then_some(())
+    }
+}

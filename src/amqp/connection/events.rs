@@ -1,0 +1,120 @@
+//! What happens next on a connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Connection, Phase};
+
+/// Slices that one write hands to the kernel.
+const WRITE_SLICES_MAX: usize = 32;
+
+/// Something that the connection has to react to.
+pub(super) enum Event {
+    /// Bytes arrived.
+    Input,
+    /// Somebody called the outbox's waker, or enough was written for stalled consumers to go on.
+    Woken,
+    /// Half a heartbeat interval passed.
+    Tick,
+    /// Everything is written and the connection is done.
+    Flushed,
+    /// The client did not finish closing in time.
+    TimedOut,
+    /// The client closed its side.
+    Ended,
+    /// The socket broke.
+    Failed(io::Error),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) async fn next_event(&mut self) -> Event {
+        match self.phase {
+            Phase::Open => std::future::poll_fn(|context| self.poll_event(context)).await,
+            Phase::Closing { deadline } | Phase::Flushing { deadline } => self.event_until(deadline).await,
+        }
+    }
+
+    async fn event_until(&mut self, deadline: Instant) -> Event {
+        tokio::select! {
+            biased;
+            event = std::future::poll_fn(|context| self.poll_event(context)) => event,
+            () = sleep_until(deadline) => Event::TimedOut,
+        }
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        self.session.outbox.register(context.waker());
+        // The flag is cleared before the buffer is taken: what comes later sets it again.
+        let woken = self.session.outbox.take_wake();
+        match self.poll_write(context) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+            Poll::Ready(Ok(())) if matches!(self.phase, Phase::Flushing { .. }) => return Poll::Ready(Event::Flushed),
+            _ => {}
+        }
+        if woken {
+            return Poll::Ready(Event::Woken);
+        }
+        if let Some(ticks) = &mut self.ticks
+            && ticks.poll_tick(context).is_ready()
+        {
+            return Poll::Ready(Event::Tick);
+        }
+        if !self.reads() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_read(context)) {
+            Ok(0) => Poll::Ready(Event::Ended),
+            Ok(_) => Poll::Ready(Event::Input),
+            Err(error) => Poll::Ready(Event::Failed(error)),
+        }
+    }
+
+    /// Ready when nothing is left to write.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.writing.is_empty() {
+                self.writing = self.session.outbox.take_buffer();
+                if self.writing.is_empty() {
+                    return Pin::new(&mut self.stream).poll_flush(context);
+                }
+            }
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let count = self.writing.chunks_vectored(&mut slices);
+            let stream = Pin::new(&mut self.stream);
+            let written = match ready!(stream.poll_write_vectored(context, &slices[..count])) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(written) => written,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            self.heartbeat.sent = true;
+            self.writing.advance(written);
+            if self.session.outbox.written(written) {
+                self.session.resume(self.session.outbox.take_stalled());
+            }
+        }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let frame_bytes = self.limits.frame_max_bytes as usize;
+        let room = self.read.room(frame_bytes);
+        let mut buffer = ReadBuf::new(room);
+        let polled = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        let count = buffer.filled().len();
+        match polled {
+            Poll::Pending => {
+                self.read.settle();
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                self.read.filled(count);
+                Poll::Ready(Ok(count))
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Frames in: publishes are gathered into batches, everything else goes to its channel one by one.
+
+use std::collections::hash_map::Entry;
+
+use amq_protocol::protocol::{AMQPClass, channel, connection, parse_class};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Connection, Pause, Phase};
+use crate::amqp::channel::{Channel, Phase as ChannelPhase, PublishBatch, Wait};
+use crate::amqp::content::{self, Assembly, Incoming, OwnedHead};
+use crate::amqp::error::{AmqpError, Scope};
+use crate::amqp::frame::{self, Frame};
+use crate::amqp::names::short_string;
+use crate::amqp::read_buffer::ReadBuffer;
+use crate::message::record::Body;
+
+/// Class and method id of basic.publish.
+const BASIC_PUBLISH: [u8; 4] = [0, 60, 0, 40];
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Handles the frames that are there, until a pause.
+    pub(super) fn input(&mut self) {
+        let mut read = std::mem::take(&mut self.read);
+        self.frames(&mut read);
+        self.read = read;
+        self.release_confirms();
+    }
+
+    fn frames(&mut self, read: &mut ReadBuffer) {
+        let payload_max = self.limits.frame_max_bytes - frame::OVERHEAD_BYTES as u32;
+        let bytes = read.bytes();
+        let mut at = 0;
+        let mut batch = PublishBatch::default();
+        while self.pause.is_none() && !matches!(self.phase, Phase::Flushing { .. }) {
+            let frame = match frame::cut(&bytes[at..], payload_max) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    self.publish(&mut batch);
+                    at = bytes.len();
+                    if self.phase == Phase::Open {
+                        self.close_with(0, &AmqpError::from_frame(&error), (0, 0));
+                    }
+                    break;
+                }
+            };
+            let next = at + frame.wire_len();
+            if frame.kind == frame::METHOD && frame.payload.starts_with(&BASIC_PUBLISH) && self.phase == Phase::Open {
+                if batch.is_full_for(frame.channel) {
+                    self.publish(&mut batch);
+                    if self.pause.is_some() {
+                        break;
+                    }
+                }
+                if let Some(length) = self.whole_publish(&frame, &bytes[next..], payload_max, &mut batch) {
+                    at = next + length;
+                    continue;
+                }
+            }
+            self.publish(&mut batch);
+            if self.pause.is_some() {
+                break;
+            }
+            at = next;
+            self.frame(&frame);
+        }
+        self.publish(&mut batch);
+        read.consume(at);
+    }
+
+    /// The hot case: method, header and body are in the buffer. Answers the octets after the method frame.
+    fn whole_publish<'a>(
+        &self,
+        method: &Frame<'a>,
+        rest: &'a [u8],
+        payload_max: u32,
+        batch: &mut PublishBatch<'a>,
+    ) -> Option<usize> {
+        let channel = self.channels.get(&method.channel)?;
+        if channel.phase == ChannelPhase::Closing || !matches!(channel.assembly, Assembly::Idle) {
+            return None;
+        }
+        let (properties, body, length) = content::contiguous(rest, method.channel, payload_max)?;
+        if body.len() as u64 > self.session.config.max_message_size_bytes {
+            return None;
+        }
+        let head = content::parse_publish(&method.payload[4..])?;
+        batch.push(method.channel, Incoming { head, properties, body: Body::Inline(body) });
+        Some(length)
+    }
+
+    /// Handles the messages gathered so far.
+    fn publish(&mut self, batch: &mut PublishBatch<'_>) {
+        if batch.is_empty() {
+            return;
+        }
+        let (number, messages) = (batch.channel(), batch.take());
+        self.publish_messages(number, &messages);
+    }
+
+    fn publish_messages(&mut self, number: u16, messages: &[Incoming<'_>]) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        if let Err(error) = channel.publish(&self.session, messages) {
+            self.fail(number, &error, (60, 40));
+        }
+        self.after_publish();
+    }
+
+    /// A connection that publishes waits while an alarm is on, or while memory or the disk lags behind.
+    fn after_publish(&mut self) {
+        if self.pause.is_some() {
+            return;
+        }
+        let services = &self.session.broker.services;
+        if services.alarms.is_raised() {
+            if self.session.capabilities.connection_blocked && !self.told_blocked {
+                let reason = short_string(&services.alarms.reason());
+                let blocked = connection::AMQPMethod::Blocked(connection::Blocked { reason });
+                self.session.outbox.send(0, &AMQPClass::Connection(blocked));
+                self.told_blocked = true;
+            }
+            self.pause(Pause::Alarm);
+        } else if !services.store.has_room() {
+            self.pause(Pause::StoreRoom);
+        } else if services.memory.is_far_over() {
+            self.pause(Pause::QueueMemory);
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        if matches!(self.phase, Phase::Closing { .. }) {
+            return self.frame_while_closing(frame);
+        }
+        match (frame.kind, frame.channel) {
+            (frame::HEARTBEAT, 0) if frame.payload.is_empty() => {}
+            (frame::HEARTBEAT, 0) => self.close_with(0, &AmqpError::malformed_heartbeat(), (0, 0)),
+            (frame::HEARTBEAT, _) => self.close_with(0, &AmqpError::heartbeat_on_channel(frame.channel), (0, 0)),
+            (frame::METHOD, 0) => self.connection_method(frame),
+            (frame::HEADER | frame::BODY, 0) => self.close_with(0, &AmqpError::unexpected_frame(), (0, 0)),
+            (frame::METHOD | frame::HEADER | frame::BODY, _) => self.channel_frame(frame),
+            (kind, _) => self.close_with(0, &AmqpError::unknown_frame_type(kind), (0, 0)),
+        }
+    }
+
+    fn parse(frame: &Frame<'_>) -> Result<AMQPClass, AmqpError> {
+        match parse_class(frame.payload) {
+            Ok((rest, class)) if rest.is_empty() => Ok(class),
+            _ => Err(AmqpError::unparsable_method(frame.payload)),
+        }
+    }
+
+    fn connection_method(&mut self, frame: &Frame<'_>) {
+        let ids = method_ids(frame.payload);
+        match Self::parse(frame) {
+            Ok(AMQPClass::Connection(connection::AMQPMethod::Close(_))) => self.client_close(),
+            Ok(AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) => {}
+            Ok(AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update))) => {
+                self.update_secret(update.new_secret.as_bytes());
+            }
+            Ok(other) => self.close_with(0, &AmqpError::unexpected_method_in_state(&other, "running"), ids),
+            Err(error) => self.close_with(0, &error, (0, 0)),
+        }
+    }
+
+    /// The frame belongs to a channel: it opens it, or the channel gets it.
+    fn channel_frame(&mut self, frame: &Frame<'_>) {
+        let number = frame.channel;
+        let opens = frame.kind == frame::METHOD && frame.payload.starts_with(&[0, 20, 0, 10]);
+        let Entry::Occupied(mut entry) = self.channels.entry(number) else {
+            return self.unopened_channel(frame, opens);
+        };
+        let channel = entry.get_mut();
+        if channel.phase == ChannelPhase::Closing {
+            if frame.kind == frame::METHOD {
+                match Self::parse(frame) {
+                    Ok(AMQPClass::Channel(channel::AMQPMethod::CloseOk(_))) => {
+                        entry.remove();
+                    }
+                    Ok(AMQPClass::Channel(channel::AMQPMethod::Close(_))) => {
+                        let ok = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
+                        self.session.outbox.send(number, &ok);
+                    }
+                    _ => {}
+                }
+            }
+            return;
+        }
+        if matches!(channel.assembly, Assembly::Idle) && frame.kind == frame::METHOD {
+            return self.channel_method(frame);
+        }
+        match channel.assembly.frame(frame, self.session.config.max_message_size_bytes) {
+            Ok(None) => {}
+            Ok(Some(message)) => self.publish_messages(number, &[message.borrow()]),
+            Err(error) => self.fail(number, &error, (60, 40)),
+        }
+    }
+
+    fn unopened_channel(&mut self, frame: &Frame<'_>, opens: bool) {
+        let number = frame.channel;
+        if !opens {
+            let ids = if frame.kind == frame::METHOD { method_ids(frame.payload) } else { (0, 0) };
+            return self.close_with(number, &AmqpError::channel_not_open(), ids);
+        }
+        if self.limits.channel_max != 0 && number > self.limits.channel_max {
+            let error = AmqpError::too_many_channels(number, self.limits.channel_max);
+            return self.close_with(number, &error, (20, 10));
+        }
+        self.channels.insert(number, Channel::open(&self.session, number));
+        let ok = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
+        self.session.outbox.send(number, &ok);
+    }
+
+    fn channel_method(&mut self, frame: &Frame<'_>) {
+        let number = frame.channel;
+        let ids = method_ids(frame.payload);
+        if frame.payload.starts_with(&BASIC_PUBLISH) {
+            return match content::parse_publish(&frame.payload[4..]) {
+                Some(head) => {
+                    if let Some(channel) = self.channels.get_mut(&number) {
+                        channel.assembly = Assembly::Header(OwnedHead::new(&head));
+                    }
+                }
+                None => self.close_with(number, &AmqpError::unparsable_method(frame.payload), (0, 0)),
+            };
+        }
+        match Self::parse(frame) {
+            Ok(AMQPClass::Channel(channel::AMQPMethod::Open(_))) => {
+                self.close_with(number, &AmqpError::second_channel_open(), ids);
+            }
+            Ok(AMQPClass::Channel(channel::AMQPMethod::Close(_))) => {
+                self.end_channel(number);
+                let ok = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
+                self.session.outbox.send(number, &ok);
+            }
+            Ok(AMQPClass::Channel(channel::AMQPMethod::CloseOk(_))) => {}
+            Ok(method) => self.method(number, method, ids),
+            Err(error) => self.close_with(number, &error, (0, 0)),
+        }
+    }
+
+    /// Carries out a channel's method.
+    pub(super) fn method(&mut self, number: u16, method: AMQPClass, ids: (u16, u16)) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        match channel.method(&self.session, method) {
+            Ok(None) => {}
+            Ok(Some(wait)) => self.wait(number, wait),
+            Err(error) => self.fail(number, &error, ids),
+        }
+    }
+
+    fn wait(&mut self, channel: u16, wait: Wait) {
+        self.pause(Pause::Channel { channel, wait });
+    }
+
+    /// Ends what the error says must end.
+    fn fail(&mut self, number: u16, error: &AmqpError, ids: (u16, u16)) {
+        match error.scope() {
+            Scope::Connection => self.close_with(number, error, ids),
+            Scope::Channel => self.close_channel(number, error, ids),
+        }
+    }
+}
+
+/// Class and method id that a method frame begins with.
+fn method_ids(payload: &[u8]) -> (u16, u16) {
+    match payload.first_chunk::<4>() {
+        Some(ids) => (u16::from_be_bytes([ids[0], ids[1]]), u16::from_be_bytes([ids[2], ids[3]])),
+        None => (0, 0),
+    }
+}

@@ -1,0 +1,122 @@
+//! A consumer of a channel as its queue sees it: encodes deliveries into the connection's outbox.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::frame::{self, DeliverHead};
+use super::outbox::deliveries::Deliveries;
+use super::outbox::{Cancelled, OUTBOX_SOFT_BYTES_MAX, Outbox, Stalled};
+use crate::broker::delivery::{ConsumerId, Delivery, DeliverySink};
+use crate::broker::queue::Queue;
+
+/// Deliveries go to `channel` of the connection that owns `outbox`.
+pub struct ChannelConsumer {
+    outbox: Arc<Outbox>,
+    channel: u16,
+    consumer_tag: Arc<str>,
+    no_ack: bool,
+    /// Number of the source in the channel's deliveries.
+    source: u32,
+    queue: Weak<Queue>,
+    /// Known once the queue has registered it.
+    id: OnceLock<ConsumerId>,
+}
+
+impl ChannelConsumer {
+    /// A consumer for `queue`; [`Self::registered`] completes it before deliveries begin.
+    pub fn new(
+        outbox: &Arc<Outbox>,
+        channel: u16,
+        consumer_tag: Arc<str>,
+        no_ack: bool,
+        source: u32,
+        queue: &Arc<Queue>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            outbox: outbox.clone(),
+            channel,
+            consumer_tag,
+            no_ack,
+            source,
+            queue: Arc::downgrade(queue),
+            id: OnceLock::new(),
+        })
+    }
+
+    /// The queue knows it as `id`.
+    pub fn registered(&self, id: ConsumerId) {
+        // Set once, by the channel that made it.
+        let _ = self.id.set(id);
+    }
+
+    /// Number of the source in the channel's deliveries.
+    pub const fn source(&self) -> u32 {
+        self.source
+    }
+
+    fn stalled(&self) -> Option<Stalled> {
+        Some(Stalled { queue: self.queue.upgrade()?, consumer: *self.id.get()? })
+    }
+
+    fn tag(&self, deliveries: &mut Deliveries, delivery: &Delivery<'_>) -> u64 {
+        if self.no_ack { deliveries.next_tag_no_ack() } else { deliveries.next_tag(self.source, delivery.seq) }
+    }
+}
+
+impl DeliverySink for ChannelConsumer {
+    fn room_bytes(&self) -> usize {
+        self.outbox.room_bytes()
+    }
+
+    fn deliver(&self, batch: &[Delivery<'_>]) -> usize {
+        let mut outbox = self.outbox.lock();
+        if outbox.is_closed() {
+            return 0;
+        }
+        // Several queues may have seen the same room: the second finds the outbox twice as full at most.
+        if self.outbox.queued_bytes() >= 2 * OUTBOX_SOFT_BYTES_MAX {
+            outbox.resume_later(self.stalled());
+            return 0;
+        }
+        let payload_max = self.outbox.payload_max();
+        let Some((buffer, deliveries)) = outbox.split(self.channel) else {
+            return 0;
+        };
+        let allowed = if self.no_ack { batch.len() } else { batch.len().min(deliveries.window_left()) };
+        for delivery in &batch[..allowed] {
+            let delivery_tag = self.tag(deliveries, delivery);
+            let head = DeliverHead {
+                channel: self.channel,
+                consumer_tag: self.consumer_tag.as_bytes(),
+                delivery_tag,
+                redelivered: delivery.redelivered,
+                exchange: delivery.record.exchange(),
+                routing_key: delivery.record.routing_key(),
+            };
+            let bytes = buffer.bytes_mut();
+            frame::put_deliver(bytes, &head);
+            let body_len = delivery.record.body_len() as u64;
+            frame::put_content_header(bytes, self.channel, body_len, delivery.record.properties());
+            match delivery.body {
+                Some(body) => buffer.put_shared_body(self.channel, &body.bytes, payload_max),
+                None => buffer.put_body(self.channel, delivery.record.inline_body(), payload_max),
+            }
+        }
+        if allowed < batch.len()
+            && let Some(stalled) = self.stalled()
+        {
+            deliveries.wait_for_window(stalled);
+        }
+        allowed
+    }
+
+    fn stall(&self) -> bool {
+        match self.stalled() {
+            Some(stalled) => self.outbox.stall(stalled),
+            None => true,
+        }
+    }
+
+    fn cancelled(&self) {
+        self.outbox.cancel(Cancelled { channel: self.channel, consumer_tag: self.consumer_tag.clone() });
+    }
+}

@@ -1,0 +1,247 @@
+//! A message on its way in: basic.publish, its content header and its body frames.
+//!
+//! ```text
+//!  Idle --basic.publish--> Header --content header--> Body --body frames--> complete, Idle
+//!                                  (body size 0)-----------------------> complete, Idle
+//! ```
+//!
+//! Frames of other channels may come in between; anything else on this channel is an error (semantics rows 56-59).
+
+use bytes::Bytes;
+
+use super::error::AmqpError;
+use super::frame::{self, Frame};
+use crate::message::BODY_SHARED_BYTES_MIN;
+use crate::message::record::{Body, SharedBody};
+
+/// Where a message goes and under which conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishHead<'a> {
+    /// Exchange name.
+    pub exchange: &'a [u8],
+    /// Routing key.
+    pub routing_key: &'a [u8],
+    /// Return the message when it reaches no queue.
+    pub mandatory: bool,
+    /// Not implemented since RabbitMQ 3: 540.
+    pub immediate: bool,
+}
+
+/// A whole message, borrowed from the read buffer or from an [`Assembly`].
+#[derive(Debug, Clone)]
+pub struct Incoming<'a> {
+    /// Its method.
+    pub head: PublishHead<'a>,
+    /// Property flags and list.
+    pub properties: &'a [u8],
+    /// Its body.
+    pub body: Body<'a>,
+}
+
+/// Reads the arguments of basic.publish. `None`: malformed.
+pub fn parse_publish(arguments: &[u8]) -> Option<PublishHead<'_>> {
+    let rest = arguments.get(2..)?;
+    let (exchange, rest) = short_string(rest)?;
+    let (routing_key, rest) = short_string(rest)?;
+    let &[bits] = rest else { return None };
+    Some(PublishHead { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
+}
+
+fn short_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(length))
+}
+
+/// The content header's fixed part: class, body size, and the properties.
+pub struct ContentHeader<'a> {
+    /// Class id.
+    pub class: u16,
+    /// Must be 0.
+    pub weight: u16,
+    /// Body size in bytes.
+    pub body_size: u64,
+    /// Property flags and list.
+    pub properties: &'a [u8],
+}
+
+/// Reads the payload of a header frame. `None`: malformed.
+pub fn parse_header(payload: &[u8]) -> Option<ContentHeader<'_>> {
+    let (fixed, properties) = payload.split_first_chunk::<12>()?;
+    let body_size = u64::from_be_bytes([
+        fixed[4], fixed[5], fixed[6], fixed[7], fixed[8], fixed[9], fixed[10], fixed[11],
+    ]);
+    Some(ContentHeader {
+        class: u16::from_be_bytes([fixed[0], fixed[1]]),
+        weight: u16::from_be_bytes([fixed[2], fixed[3]]),
+        body_size,
+        properties,
+    })
+}
+
+/// The header and body frames that follow a basic.publish in `bytes`, when both are there whole, on the same channel,
+/// and the body is one small frame: the hot case, for which nothing is copied. Answers the properties, the body and
+/// the octets of these frames.
+pub fn contiguous(bytes: &[u8], channel: u16, payload_max: u32) -> Option<(&[u8], &[u8], usize)> {
+    let header_frame = whole(bytes, channel, frame::HEADER, payload_max)?;
+    let header = parse_header(header_frame.payload)?;
+    let size = usize::try_from(header.body_size).ok()?;
+    if header.class != 60 || header.weight != 0 || size >= BODY_SHARED_BYTES_MIN {
+        return None;
+    }
+    let length = header_frame.wire_len();
+    if size == 0 {
+        return Some((header.properties, &[], length));
+    }
+    let body_frame = whole(&bytes[length..], channel, frame::BODY, payload_max)?;
+    (body_frame.payload.len() == size)
+        .then(|| (header.properties, body_frame.payload, length + body_frame.wire_len()))
+}
+
+fn whole(bytes: &[u8], channel: u16, kind: u8, payload_max: u32) -> Option<Frame<'_>> {
+    frame::cut(bytes, payload_max).ok()?.filter(|frame| frame.kind == kind && frame.channel == channel)
+}
+
+/// A message whose frames come one by one.
+#[derive(Debug, Default)]
+pub enum Assembly {
+    /// A method is due.
+    #[default]
+    Idle,
+    /// basic.publish came, the content header is due.
+    Header(OwnedHead),
+    /// The header came, body frames are due.
+    Body(Box<Partial>),
+}
+
+/// [`PublishHead`] with its own bytes.
+#[derive(Debug, Clone)]
+pub struct OwnedHead {
+    names: Vec<u8>,
+    exchange_len: usize,
+    mandatory: bool,
+    immediate: bool,
+}
+
+impl OwnedHead {
+    /// Copies the names.
+    pub fn new(head: &PublishHead<'_>) -> Self {
+        let names = [head.exchange, head.routing_key].concat();
+        Self {
+            names,
+            exchange_len: head.exchange.len(),
+            mandatory: head.mandatory,
+            immediate: head.immediate,
+        }
+    }
+
+    /// The head.
+    pub fn borrow(&self) -> PublishHead<'_> {
+        let (exchange, routing_key) = self.names.split_at(self.exchange_len);
+        PublishHead { exchange, routing_key, mandatory: self.mandatory, immediate: self.immediate }
+    }
+}
+
+/// A message with part of its body.
+#[derive(Debug)]
+pub struct Partial {
+    head: OwnedHead,
+    properties: Vec<u8>,
+    body: Vec<u8>,
+    body_size: usize,
+}
+
+/// A whole message with its own bytes.
+#[derive(Debug, Clone)]
+pub struct Owned {
+    head: OwnedHead,
+    properties: Vec<u8>,
+    body: Bytes,
+}
+
+impl Owned {
+    /// Copies a message out of the read buffer.
+    pub fn copy(message: &Incoming<'_>) -> Self {
+        let body = match &message.body {
+            Body::Inline(bytes) => Bytes::copy_from_slice(bytes),
+            Body::Shared(shared) => shared.bytes.clone(),
+        };
+        Self { head: OwnedHead::new(&message.head), properties: message.properties.to_vec(), body }
+    }
+
+    /// Bytes that it holds.
+    pub fn len(&self) -> usize {
+        self.head.names.len() + self.properties.len() + self.body.len()
+    }
+
+    /// The message.
+    pub fn borrow(&self) -> Incoming<'_> {
+        let body = if self.body.len() < BODY_SHARED_BYTES_MIN {
+            Body::Inline(&self.body)
+        } else {
+            Body::Shared(SharedBody { id: 0, bytes: self.body.clone() })
+        };
+        Incoming { head: self.head.borrow(), properties: &self.properties, body }
+    }
+}
+
+/// Memory for a body is taken as it comes, but at most this much in advance.
+const BODY_RESERVED_BYTES_MAX: usize = 1024 * 1024;
+
+impl Assembly {
+    /// The next frame of the message. `Ok(Some)` when it is complete.
+    ///
+    /// # Errors
+    /// The frame is not the one that is due, or the body is larger than announced: the connection ends.
+    pub fn frame(&mut self, frame: &Frame<'_>, size_max: u64) -> Result<Option<Owned>, AmqpError> {
+        match (std::mem::take(self), frame.kind) {
+            (Self::Idle, _) => Err(AmqpError::expected_method_frame()),
+            (Self::Header(head), frame::HEADER) => self.header(head, frame.payload, size_max),
+            (Self::Header(_), _) => Err(AmqpError::expected_content_header(frame.kind == frame::METHOD)),
+            (Self::Body(partial), frame::BODY) => self.body(partial, frame.payload),
+            (Self::Body(_), _) => Err(AmqpError::expected_content_body(frame.kind == frame::METHOD)),
+        }
+    }
+
+    fn header(&mut self, head: OwnedHead, payload: &[u8], size_max: u64) -> Result<Option<Owned>, AmqpError> {
+        let header = parse_header(payload).ok_or_else(AmqpError::malformed_frame)?;
+        if header.class != 60 {
+            return Err(AmqpError::wrong_content_class(header.class));
+        }
+        if header.weight != 0 {
+            return Err(AmqpError::malformed_frame());
+        }
+        if header.body_size > size_max {
+            return Err(AmqpError::message_too_large(header.body_size, size_max));
+        }
+        let body_size = header.body_size as usize;
+        let partial = Partial {
+            head,
+            properties: header.properties.to_vec(),
+            body: Vec::with_capacity(body_size.min(BODY_RESERVED_BYTES_MAX)),
+            body_size,
+        };
+        if body_size == 0 {
+            return Ok(Some(partial.complete()));
+        }
+        *self = Self::Body(Box::new(partial));
+        Ok(None)
+    }
+
+    fn body(&mut self, mut partial: Box<Partial>, payload: &[u8]) -> Result<Option<Owned>, AmqpError> {
+        if partial.body.len() + payload.len() > partial.body_size {
+            return Err(AmqpError::body_exceeds_size());
+        }
+        partial.body.extend_from_slice(payload);
+        if partial.body.len() == partial.body_size {
+            return Ok(Some(partial.complete()));
+        }
+        *self = Self::Body(partial);
+        Ok(None)
+    }
+}
+
+impl Partial {
+    fn complete(self) -> Owned {
+        Owned { head: self.head, properties: self.properties, body: Bytes::from(self.body) }
+    }
+}

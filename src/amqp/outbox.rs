@@ -1,0 +1,261 @@
+//! The outbox of a connection: what waits to be written, and the deliveries that wait to be acknowledged.
+//!
+//! Any thread that has a delivery for the connection encodes it here under a short lock; the connection's own task
+//! takes what has gathered and writes it. Delivery tags and unacknowledged deliveries live under the same lock, since
+//! both are made by whoever delivers (design.md 2, C10).
+//!
+//! - [`buffer`]: the bytes.
+//! - [`deliveries`]: tags, unacknowledged deliveries and the shared window of one channel.
+//!
+//! Lock order: queue before outbox.
+
+pub mod buffer;
+pub mod deliveries;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use amq_protocol::protocol::AMQPClass;
+use atomic_waker::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+
+use self::buffer::WriteBuffer;
+use self::deliveries::Deliveries;
+use super::frame;
+use crate::broker::delivery::ConsumerId;
+use crate::broker::queue::Queue;
+use crate::store::Waiter;
+
+/// Above this many bytes deliveries stop until the client has read half of them.
+pub const OUTBOX_SOFT_BYTES_MAX: usize = 512 * 1024;
+
+/// Above this many bytes (returns, gets, confirms to a client that does not read) reading stops too.
+pub const OUTBOX_HARD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A consumer that found the outbox or its channel's window full.
+pub struct Stalled {
+    /// Its queue.
+    pub queue: Arc<Queue>,
+    /// Its place there.
+    pub consumer: ConsumerId,
+}
+
+/// A consumer that the broker cancelled: the connection forgets it and may tell the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Channel number.
+    pub channel: u16,
+    /// Consumer tag.
+    pub consumer_tag: Arc<str>,
+}
+
+/// What is under the lock.
+pub struct OutboxState {
+    /// Bytes that were encoded and not yet taken for writing.
+    pub buffer: WriteBuffer,
+    /// Deliveries of each open channel.
+    pub channels: HashMap<u16, Box<Deliveries>>,
+    stalled: Vec<Stalled>,
+    cancelled: Vec<Cancelled>,
+    /// The broker wants the connection closed, with this explanation.
+    close_requested: Option<String>,
+    closed: bool,
+}
+
+/// Shared by the connection's task and everybody who has something for its client.
+pub struct Outbox {
+    state: Mutex<OutboxState>,
+    /// Bytes encoded and not yet on the socket.
+    queued: AtomicUsize,
+    has_stalled: AtomicBool,
+    task: AtomicWaker,
+    woken: AtomicBool,
+    /// Largest payload of a frame to this client.
+    payload_max: usize,
+}
+
+impl Outbox {
+    /// An empty outbox for a connection with this negotiated frame_max (bytes of a whole frame).
+    pub fn new(frame_max_bytes: u32) -> Arc<Self> {
+        let state = OutboxState {
+            buffer: WriteBuffer::default(),
+            channels: HashMap::new(),
+            stalled: Vec::new(),
+            cancelled: Vec::new(),
+            close_requested: None,
+            closed: false,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            queued: AtomicUsize::new(0),
+            has_stalled: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            woken: AtomicBool::new(false),
+            payload_max: frame_max_bytes as usize - frame::OVERHEAD_BYTES,
+        })
+    }
+
+    /// Locks it for one batch. Dropping the guard publishes the new size and wakes the connection.
+    pub fn lock(&self) -> OutboxGuard<'_> {
+        let state = self.state.lock();
+        let before = state.buffer.len();
+        OutboxGuard { outbox: self, state, before }
+    }
+
+    /// Largest payload of a frame to this client.
+    pub const fn payload_max(&self) -> usize {
+        self.payload_max
+    }
+
+    /// Sends one method.
+    pub fn send(&self, channel: u16, method: &AMQPClass) {
+        frame::put_method(self.lock().buffer.bytes_mut(), channel, method);
+    }
+
+    /// Bytes encoded and not yet on the socket.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that deliveries may still take.
+    pub fn room_bytes(&self) -> usize {
+        OUTBOX_SOFT_BYTES_MAX.saturating_sub(self.queued_bytes())
+    }
+
+    /// `count` bytes are on the socket. True: enough for stalled consumers to go on.
+    pub fn written(&self, count: usize) -> bool {
+        let left = self.queued.fetch_sub(count, Ordering::Relaxed) - count;
+        left <= OUTBOX_SOFT_BYTES_MAX / 2 && self.has_stalled.load(Ordering::Acquire)
+    }
+
+    /// Takes what waits to be written, leaving an empty buffer.
+    pub fn take_buffer(&self) -> WriteBuffer {
+        std::mem::take(&mut self.state.lock().buffer)
+    }
+
+    /// Asks to be resumed when half of the outbox is written. `false`: there is room now.
+    pub fn stall(&self, stalled: Stalled) -> bool {
+        let mut state = self.state.lock();
+        if state.closed {
+            return true;
+        }
+        if self.room_bytes() > 0 {
+            return false;
+        }
+        state.stalled.push(stalled);
+        self.has_stalled.store(true, Ordering::Release);
+        true
+    }
+
+    /// Consumers that can go on, once the client has read enough.
+    pub fn take_stalled(&self) -> Vec<Stalled> {
+        if !self.has_stalled.load(Ordering::Acquire) || self.queued_bytes() > OUTBOX_SOFT_BYTES_MAX / 2 {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        self.has_stalled.store(false, Ordering::Release);
+        std::mem::take(&mut state.stalled)
+    }
+
+    /// The broker cancelled a consumer.
+    pub fn cancel(&self, cancelled: Cancelled) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.cancelled.push(cancelled);
+            drop(state);
+            self.wake();
+        }
+    }
+
+    /// Consumers that the broker cancelled since the last call.
+    pub fn take_cancelled(&self) -> Vec<Cancelled> {
+        std::mem::take(&mut self.state.lock().cancelled)
+    }
+
+    /// Asks the connection's task to close with 320 CONNECTION_FORCED.
+    pub fn request_close(&self, explanation: &str) {
+        self.state.lock().close_requested = Some(explanation.to_owned());
+        self.wake();
+    }
+
+    /// The explanation of [`Self::request_close`], once.
+    pub fn take_close_request(&self) -> Option<String> {
+        self.state.lock().close_requested.take()
+    }
+
+    /// Nothing is taken any more: deliveries are refused from here on.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.stalled = Vec::new();
+    }
+
+    /// Registers the connection's task for [`Self::take_wake`].
+    pub fn register(&self, waker: &std::task::Waker) {
+        self.task.register(waker);
+    }
+
+    /// Whether somebody called [`Waiter::wake`] since the last call.
+    pub fn take_wake(&self) -> bool {
+        self.woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Waiter for Outbox {
+    fn wake(&self) {
+        // Only the first of many wakes the task: waking costs more than a delivery.
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.task.wake();
+        }
+    }
+}
+
+/// The locked outbox.
+pub struct OutboxGuard<'a> {
+    outbox: &'a Outbox,
+    state: MutexGuard<'a, OutboxState>,
+    before: usize,
+}
+
+impl OutboxGuard<'_> {
+    /// Nothing is taken any more.
+    pub fn is_closed(&self) -> bool {
+        self.state.closed
+    }
+
+    /// Registers consumers for the next drain without looking at the room.
+    pub fn resume_later(&mut self, stalled: impl IntoIterator<Item = Stalled>) {
+        self.state.stalled.extend(stalled);
+        self.outbox.has_stalled.store(true, Ordering::Release);
+    }
+
+    /// The bytes and the deliveries of a channel at the same time.
+    pub fn split(&mut self, channel: u16) -> Option<(&mut WriteBuffer, &mut Deliveries)> {
+        let OutboxState { buffer, channels, .. } = &mut *self.state;
+        Some((buffer, &mut **channels.get_mut(&channel)?))
+    }
+}
+
+impl std::ops::Deref for OutboxGuard<'_> {
+    type Target = OutboxState;
+    fn deref(&self) -> &OutboxState {
+        &self.state
+    }
+}
+
+impl std::ops::DerefMut for OutboxGuard<'_> {
+    fn deref_mut(&mut self) -> &mut OutboxState {
+        &mut self.state
+    }
+}
+
+impl Drop for OutboxGuard<'_> {
+    fn drop(&mut self) {
+        let added = self.state.buffer.len() - self.before;
+        if added > 0 {
+            self.outbox.queued.fetch_add(added, Ordering::Relaxed);
+            self.outbox.wake();
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The consumers of a queue and whose turn it is.
+//!
+//! A consumer that can take a message stands in the rotation of its priority level; one that cannot (window full,
+//! outbox full) is taken out when its turn comes and put back by the event that lets it go on, so that choosing costs
+//! the same however many consumers wait.
+//!
+//! ```text
+//! Idle --activate--> Turning --prefetch reached--> Full     --settle--> Turning
+//!                    Turning --no room----------> Stalled  --resume--> Turning
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::broker::delivery::{ConsumerId, DeliverySink};
+
+/// What a consumer asks for.
+pub struct ConsumerSpec {
+    /// Where its deliveries go.
+    pub sink: Arc<dyn DeliverySink>,
+    /// Deliveries count as settled at once; they neither count to the prefetch nor can be acknowledged.
+    pub no_ack: bool,
+    /// Nobody else may consume from the queue.
+    pub exclusive: bool,
+    /// `x-priority`: higher levels are served first while they can take messages.
+    pub priority: i32,
+    /// Unacknowledged deliveries that it may hold, 0 for no limit.
+    pub prefetch: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Registered, consume-ok not sent yet.
+    Idle,
+    /// In the rotation.
+    Turning,
+    /// Holds as many unacknowledged deliveries as it may.
+    Full,
+    /// Its outbox or its channel's window is full.
+    Stalled,
+}
+
+pub(super) struct Consumer {
+    pub(super) sink: Arc<dyn DeliverySink>,
+    pub(super) no_ack: bool,
+    exclusive: bool,
+    priority: i32,
+    prefetch: u32,
+    in_flight: u32,
+    state: State,
+    generation: u32,
+    /// Room in the outbox as of `round`, less what was assigned since.
+    room_bytes: usize,
+    round: u64,
+}
+
+struct Level {
+    priority: i32,
+    rotation: VecDeque<u32>,
+}
+
+/// All consumers of one queue.
+#[derive(Default)]
+pub(super) struct Consumers {
+    slots: Vec<Option<Consumer>>,
+    /// Levels by falling priority.
+    levels: Vec<Level>,
+    count: u32,
+    generation: u32,
+    round: u64,
+}
+
+impl Consumers {
+    pub(super) const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether any consumer could take a message, as far as the queue knows.
+    pub(super) fn any_turning(&self) -> bool {
+        self.levels.iter().any(|level| !level.rotation.is_empty())
+    }
+
+    /// One consumer asked for exclusive access.
+    pub(super) fn has_exclusive(&self) -> bool {
+        self.slots.iter().flatten().any(|consumer| consumer.exclusive)
+    }
+
+    pub(super) fn add(&mut self, spec: ConsumerSpec) -> ConsumerId {
+        self.generation = self.generation.wrapping_add(1);
+        let consumer = Consumer {
+            sink: spec.sink,
+            no_ack: spec.no_ack,
+            exclusive: spec.exclusive,
+            priority: spec.priority,
+            prefetch: spec.prefetch,
+            in_flight: 0,
+            state: State::Idle,
+            generation: self.generation,
+            room_bytes: 0,
+            round: 0,
+        };
+        let slot = match self.slots.iter().position(Option::is_none) {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+        };
+        self.slots[slot] = Some(consumer);
+        self.count += 1;
+        ConsumerId { slot: slot as u32, generation: self.generation }
+    }
+
+    /// Takes a consumer out. `false` when it is gone already.
+    pub(super) fn remove(&mut self, id: ConsumerId) -> bool {
+        if self.get(id).is_none() {
+            return false;
+        }
+        self.slots[id.slot as usize] = None;
+        self.count -= 1;
+        for level in &mut self.levels {
+            level.rotation.retain(|slot| *slot != id.slot);
+        }
+        self.drop_unused_levels();
+        true
+    }
+
+    /// Takes all consumers out, in order of registration slot.
+    pub(super) fn take_all(&mut self) -> Vec<Arc<dyn DeliverySink>> {
+        self.count = 0;
+        self.levels.clear();
+        std::mem::take(&mut self.slots).into_iter().flatten().map(|consumer| consumer.sink).collect()
+    }
+
+    fn drop_unused_levels(&mut self) {
+        let slots = &self.slots;
+        self.levels.retain(|level| slots.iter().flatten().any(|consumer| consumer.priority == level.priority));
+        if self.count == 0 {
+            self.slots = Vec::new();
+            self.levels = Vec::new();
+        }
+    }
+
+    fn get(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.slots.get(id.slot as usize)?.as_ref().filter(|consumer| consumer.generation == id.generation)
+    }
+
+    fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|consumer| consumer.generation == id.generation)
+    }
+
+    pub(super) fn id_of(&self, slot: u32) -> ConsumerId {
+        let generation = self.slots[slot as usize].as_ref().map_or(0, |consumer| consumer.generation);
+        ConsumerId { slot, generation }
+    }
+
+    pub(super) fn at(&self, slot: u32) -> Option<&Consumer> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    /// consume-ok is out: deliveries may begin.
+    pub(super) fn activate(&mut self, id: ConsumerId) {
+        self.turn(id, |state| state == State::Idle);
+    }
+
+    /// The outbox or the window has room again.
+    pub(super) fn resume(&mut self, id: ConsumerId) {
+        self.turn(id, |state| state == State::Stalled);
+    }
+
+    /// `count` of its deliveries are settled or came back.
+    pub(super) fn released(&mut self, id: ConsumerId, count: u32) {
+        if let Some(consumer) = self.get_mut(id) {
+            consumer.in_flight = consumer.in_flight.saturating_sub(count);
+            if consumer.has_window() {
+                self.turn(id, |state| state == State::Full);
+            }
+        }
+    }
+
+    fn turn(&mut self, id: ConsumerId, when: impl Fn(State) -> bool) {
+        let Some(consumer) = self.get_mut(id) else { return };
+        if !when(consumer.state) {
+            return;
+        }
+        consumer.state = State::Turning;
+        let priority = consumer.priority;
+        let at = match self.levels.binary_search_by(|level| priority.cmp(&level.priority)) {
+            Ok(at) => at,
+            Err(at) => {
+                self.levels.insert(at, Level { priority, rotation: VecDeque::new() });
+                at
+            }
+        };
+        self.levels[at].rotation.push_back(id.slot);
+    }
+
+    /// A new dispatch begins: what the outboxes can take is asked anew.
+    pub(super) const fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// The consumer that gets the next message of `cost` bytes, with its window and room charged for it.
+    pub(super) fn choose(&mut self, cost: usize) -> Option<u32> {
+        let round = self.round;
+        for level in &mut self.levels {
+            while let Some(&slot) = level.rotation.front() {
+                let Some(consumer) = self.slots[slot as usize].as_mut() else {
+                    level.rotation.pop_front();
+                    continue;
+                };
+                if consumer.takes(cost, round) {
+                    if level.rotation.len() > 1 {
+                        level.rotation.rotate_left(1);
+                    }
+                    return Some(slot);
+                }
+                level.rotation.pop_front();
+            }
+        }
+        None
+    }
+
+    /// The outbox refused `count` deliveries that were assigned in this round; `stalled` when it will resume later.
+    pub(super) fn refused(&mut self, slot: u32, count: u32) {
+        let Some(consumer) = self.slots[slot as usize].as_mut() else { return };
+        if !consumer.no_ack {
+            consumer.in_flight = consumer.in_flight.saturating_sub(count);
+        }
+        consumer.state = State::Stalled;
+        for level in &mut self.levels {
+            level.rotation.retain(|turning| *turning != slot);
+        }
+    }
+}
+
+impl Consumer {
+    const fn has_window(&self) -> bool {
+        self.prefetch == 0 || self.in_flight < self.prefetch
+    }
+
+    /// Charges a message to this consumer, or leaves it out of the rotation in the state that says why.
+    fn takes(&mut self, cost: usize, round: u64) -> bool {
+        if !self.has_window() {
+            self.state = State::Full;
+            return false;
+        }
+        if self.round != round {
+            self.round = round;
+            self.room_bytes = self.sink.room_bytes();
+        }
+        if self.room_bytes == 0 {
+            if self.sink.stall() {
+                self.state = State::Stalled;
+                return false;
+            }
+            self.room_bytes = self.sink.room_bytes().max(1);
+        }
+        self.room_bytes = self.room_bytes.saturating_sub(cost);
+        if !self.no_ack {
+            self.in_flight += 1;
+        }
+        true
+    }
+}

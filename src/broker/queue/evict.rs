@@ -1,0 +1,92 @@
+//! Memory is given back without any client's help: stored chunks are dropped, transient ones are spilled first.
+
+use bytes::Bytes;
+use parking_lot::MutexGuard;
+
+use super::{Inner, Queue};
+use crate::message::op::Slice;
+use crate::message::record::SharedBody;
+use crate::message::Seq;
+
+/// A queue that holds less is left alone by its own publishers; the keeper comes for it if it must.
+const OWN_BYTES_MIN: usize = 1024 * 1024;
+
+/// Transient records on their way to the store.
+pub(in crate::broker) struct Unsaved {
+    chunk: Seq,
+    /// What to spill.
+    pub(in crate::broker) slice: Slice,
+}
+
+impl Queue {
+    /// A publisher that fills its queue beyond the budget evicts what is stored already.
+    pub(super) fn keep_within_budget(&self, inner: &mut MutexGuard<'_, Inner>) {
+        if self.services.memory.is_over() && inner.state.log().resident_bytes() > OWN_BYTES_MIN {
+            self.evict_locked(inner);
+        }
+    }
+
+    fn evict_locked(&self, inner: &mut Inner) -> usize {
+        let keep = inner.state.head();
+        let excess = self.services.memory.excess_bytes();
+        let freed = inner.state.log_mut().evict(keep, self.services.store.durable(), excess);
+        self.report_memory(inner);
+        freed
+    }
+
+    /// Drops stored chunks while the budget is exceeded. Answers the bytes freed.
+    pub(in crate::broker) fn evict(&self) -> usize {
+        self.evict_locked(&mut self.inner.lock())
+    }
+
+    /// Transient records that must be spilled before their chunk can be dropped: one chunk's worth.
+    pub(in crate::broker) fn unsaved(&self) -> Option<Unsaved> {
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return None;
+        }
+        let first = inner.state.log().unsaved_chunk(inner.state.head(), self.services.store.durable())?;
+        inner.spilled = true;
+        let chunk = inner.state.log_mut().chunk_mut(first)?;
+        let end = chunk.end();
+        let mut records = Vec::new();
+        let mut bodies: Vec<(Seq, SharedBody)> = Vec::new();
+        let (mut at, mut count, mut last) = (first, 0, first);
+        let mut lowest = None;
+        while let Some(seq) = chunk.next_live(at).filter(|seq| *seq < end) {
+            at = seq + 1;
+            let Some((record, body)) = chunk.get(seq) else { continue };
+            if record.is_persistent() && self.spec.durable {
+                continue;
+            }
+            lowest.get_or_insert(seq);
+            last = seq;
+            count += 1;
+            records.extend_from_slice(record.bytes());
+            bodies.extend(body.map(|body| (seq, body.clone())));
+        }
+        // From here on settlements of these records go to the store, which must not miss one that happens while it
+        // writes them.
+        chunk.saving();
+        let slice =
+            Slice { queue: self.spec.id, first: lowest?, last, count, records: Bytes::from(records), bodies };
+        Some(Unsaved { chunk: first, slice })
+    }
+
+    /// The spill ended: the chunk can be dropped, or holds the only copy again.
+    pub(in crate::broker) fn spilled(&self, unsaved: &Unsaved, success: bool) {
+        let mut inner = self.inner.lock();
+        if let Some(chunk) = inner.state.log_mut().chunk_mut(unsaved.chunk) {
+            chunk.saved(success);
+        }
+    }
+
+    /// Gives back the spare memory of a queue that nobody uses at the moment.
+    pub(in crate::broker) fn shrink(&self) {
+        let mut inner = self.inner.lock();
+        if inner.state.ready() == 0 && inner.state.unacked() == 0 {
+            inner.state.log_mut().shrink();
+            self.report_memory(&mut inner);
+        }
+    }
+}

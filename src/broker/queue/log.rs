@@ -1,0 +1,410 @@
+//! A queue's records by seq: resident chunks and the cold stretches between them.
+//!
+//! ```text
+//! first live                                                                next_seq
+//!    | resident chunk | cold: only in the store | resident | cold | open chunk |
+//! ```
+//!
+//! Segments are disjoint and rising; seqs between segments are gone. A cold stretch costs the same however many
+//! records it covers: the store has the directory.
+
+use std::collections::VecDeque;
+
+use super::chunk::{Chunk, Settled};
+use crate::message::ranges::RangeSet;
+use crate::message::record::{NewMessage, RecordRef, SharedBody};
+use crate::message::{Epoch, Seq};
+
+/// Records that only the store holds.
+#[derive(Debug)]
+pub(super) struct Cold {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    /// Records that are still wanted.
+    pub(super) live: u64,
+    /// Settled since the stretch went cold, or settled before but perhaps not yet applied by the store.
+    pub(super) gone: RangeSet,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Resident(Chunk),
+    Cold(Cold),
+}
+
+impl Segment {
+    const fn first(&self) -> Seq {
+        match self {
+            Self::Resident(chunk) => chunk.first(),
+            Self::Cold(cold) => cold.first,
+        }
+    }
+
+    /// First seq after the segment.
+    const fn end(&self) -> Seq {
+        match self {
+            Self::Resident(chunk) => chunk.end(),
+            Self::Cold(cold) => cold.last + 1,
+        }
+    }
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lookup<'a> {
+    /// In memory.
+    Found(RecordRef<'a>, Option<&'a SharedBody>),
+    /// Only in the store, if anywhere.
+    Cold,
+    /// Settled.
+    Gone,
+}
+
+/// The next record at or after a seq.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A live record in memory.
+    At(Seq),
+    /// A cold stretch begins here: load it and ask again.
+    Cold(Seq),
+    /// Nothing any more.
+    End,
+}
+
+/// The records of a queue.
+#[derive(Debug)]
+pub(super) struct Log {
+    segments: VecDeque<Segment>,
+    next_seq: Seq,
+    resident_bytes: usize,
+}
+
+impl Log {
+    pub(super) const fn new(next_seq: Seq) -> Self {
+        Self { segments: VecDeque::new(), next_seq, resident_bytes: 0 }
+    }
+
+    /// A log whose records `first..next_seq` are all in the store.
+    pub(super) fn cold(first: Seq, next_seq: Seq, live: u64) -> Self {
+        let mut log = Self::new(next_seq);
+        if live > 0 && first < next_seq {
+            log.segments.push_back(Segment::Cold(Cold { first, last: next_seq - 1, live, gone: RangeSet::new() }));
+        }
+        log
+    }
+
+    /// The seq that the next message gets.
+    pub(super) const fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    pub(super) const fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
+    /// Adds a record and answers its seq. `epoch` as in [`Chunk::append`].
+    pub(super) fn append(&mut self, now_ms: u64, message: &NewMessage<'_>, epoch: Epoch) -> Seq {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let opens = match self.segments.back() {
+            Some(Segment::Resident(chunk)) => chunk.is_full() || chunk.end() != seq,
+            _ => true,
+        };
+        if opens {
+            self.segments.push_back(Segment::Resident(Chunk::new(seq)));
+        }
+        if let Some(Segment::Resident(chunk)) = self.segments.back_mut() {
+            let before = chunk.resident_bytes();
+            chunk.append(seq, now_ms, message, epoch);
+            self.resident_bytes += chunk.resident_bytes() - before;
+        }
+        seq
+    }
+
+    fn index_of(&self, seq: Seq) -> Option<usize> {
+        // Consumers work at the front, acks of the newest at the back: try those before searching.
+        if let Some(front) = self.segments.front()
+            && seq < front.end()
+        {
+            return (seq >= front.first()).then_some(0);
+        }
+        let index = self.segments.partition_point(|segment| segment.end() <= seq);
+        self.segments.get(index).filter(|segment| segment.first() <= seq).map(|_| index)
+    }
+
+    /// The record with this seq.
+    pub(super) fn lookup(&self, seq: Seq) -> Lookup<'_> {
+        match self.index_of(seq).map(|index| &self.segments[index]) {
+            Some(Segment::Resident(chunk)) => match chunk.get(seq) {
+                Some((record, body)) => Lookup::Found(record, body),
+                None => Lookup::Gone,
+            },
+            Some(Segment::Cold(cold)) if !cold.gone.contains(seq) => Lookup::Cold,
+            _ => Lookup::Gone,
+        }
+    }
+
+    /// The first record at or after `from`.
+    pub(super) fn next(&self, from: Seq) -> Next {
+        let mut index = self.segments.partition_point(|segment| segment.end() <= from);
+        while let Some(segment) = self.segments.get(index) {
+            match segment {
+                Segment::Cold(cold) => return Next::Cold(from.max(cold.first)),
+                Segment::Resident(chunk) => {
+                    if let Some(seq) = chunk.next_live(from.max(chunk.first())) {
+                        return Next::At(seq);
+                    }
+                }
+            }
+            index += 1;
+        }
+        Next::End
+    }
+
+    /// Visits live records from `from` on while `visit` says so. Answers where it stopped: the first seq that was not
+    /// visited, and whether a cold stretch is in the way.
+    pub(super) fn scan<'a>(
+        &'a self,
+        from: Seq,
+        mut visit: impl FnMut(RecordRef<'a>, Option<&'a SharedBody>) -> bool,
+    ) -> Next {
+        let mut index = self.segments.partition_point(|segment| segment.end() <= from);
+        while let Some(segment) = self.segments.get(index) {
+            let chunk = match segment {
+                Segment::Cold(cold) => return Next::Cold(from.max(cold.first)),
+                Segment::Resident(chunk) => chunk,
+            };
+            let mut at = from.max(chunk.first());
+            while let Some(seq) = chunk.next_live(at) {
+                let Some((record, body)) = chunk.get(seq) else { break };
+                if !visit(record, body) {
+                    return Next::At(seq);
+                }
+                at = seq + 1;
+            }
+            index += 1;
+        }
+        Next::End
+    }
+
+    /// The cold stretch that begins right after the resident chunk in which `seq` lies: worth reading ahead.
+    pub(super) fn cold_after(&self, seq: Seq) -> Option<Seq> {
+        let index = self.index_of(seq)?;
+        match (&self.segments[index], self.segments.get(index + 1)?) {
+            (Segment::Resident(_), Segment::Cold(cold)) => Some(cold.first),
+            _ => None,
+        }
+    }
+
+    /// The last seq of the cold stretch that holds `seq`.
+    pub(super) fn cold_end(&self, seq: Seq) -> Option<Seq> {
+        match &self.segments[self.index_of(seq)?] {
+            Segment::Cold(cold) => Some(cold.last),
+            Segment::Resident(_) => None,
+        }
+    }
+
+    /// Forgets a record. Answers whether the store may hold it and so must be told; `None` when it was gone already.
+    pub(super) fn settle(&mut self, seq: Seq) -> Option<bool> {
+        let index = self.index_of(seq)?;
+        let (stored, empty) = match &mut self.segments[index] {
+            Segment::Resident(chunk) => match chunk.settle(seq) {
+                // A transient record is in the store only when it was spilled.
+                Settled::Yes { persistent } => (persistent || !chunk.is_unsaved(), chunk.live() == 0),
+                Settled::No => return None,
+            },
+            Segment::Cold(cold) => {
+                if !cold.gone.insert(seq) {
+                    return None;
+                }
+                cold.live = cold.live.saturating_sub(1);
+                (true, cold.live == 0)
+            }
+        };
+        if empty {
+            self.remove_empty(index);
+        }
+        Some(stored)
+    }
+
+    fn remove_empty(&mut self, index: usize) {
+        let is_last = index + 1 == self.segments.len();
+        if let Segment::Resident(chunk) = &mut self.segments[index] {
+            if is_last && !chunk.is_full() {
+                // The open chunk starts over with its buffers.
+                let before = chunk.resident_bytes();
+                chunk.reset(self.next_seq);
+                self.resident_bytes = self.resident_bytes - before + chunk.resident_bytes();
+                return;
+            }
+            self.resident_bytes -= chunk.resident_bytes();
+        }
+        self.segments.remove(index);
+    }
+
+    /// Drops everything: nothing of the queue is wanted any more. Seqs go on.
+    pub(super) fn clear(&mut self) {
+        self.segments.clear();
+        self.resident_bytes = 0;
+    }
+
+    /// Gives back spare buffer space; an empty open chunk goes entirely.
+    pub(super) fn shrink(&mut self) {
+        if let Some(Segment::Resident(chunk)) = self.segments.back_mut() {
+            let before = chunk.resident_bytes();
+            if chunk.live() == 0 {
+                self.resident_bytes -= before;
+                self.segments.pop_back();
+            } else {
+                chunk.shrink();
+                self.resident_bytes = self.resident_bytes - before + chunk.resident_bytes();
+            }
+        }
+        if self.segments.is_empty() {
+            self.segments.shrink_to_fit();
+        }
+    }
+
+    /// Turns stored chunks cold, the newest first, but neither the open chunk nor the one that holds `keep`. Stops
+    /// when `excess` bytes are free. Answers the bytes freed.
+    pub(super) fn evict(&mut self, keep: Seq, durable: Epoch, excess: usize) -> usize {
+        let kept = self.segments.partition_point(|segment| segment.end() <= keep);
+        let before = self.resident_bytes;
+        for index in (0..self.segments.len().saturating_sub(1)).rev() {
+            if before - self.resident_bytes >= excess {
+                break;
+            }
+            if index != kept {
+                self.evict_one(index, durable);
+            }
+        }
+        self.merge_cold();
+        before - self.resident_bytes
+    }
+
+    fn evict_one(&mut self, index: usize, durable: Epoch) {
+        let Segment::Resident(chunk) = &self.segments[index] else {
+            return;
+        };
+        if !chunk.is_stored(durable) {
+            return;
+        }
+        let mut gone = RangeSet::new();
+        for (first, last) in chunk.gone_ranges() {
+            gone.insert_range(first, last);
+        }
+        let cold = Cold { first: chunk.first(), last: chunk.end() - 1, live: u64::from(chunk.live()), gone };
+        self.resident_bytes -= chunk.resident_bytes();
+        self.segments[index] = Segment::Cold(cold);
+    }
+
+    /// Neighbouring cold stretches become one; the seqs between them are gone.
+    fn merge_cold(&mut self) {
+        let mut merged: VecDeque<Segment> = VecDeque::with_capacity(self.segments.len());
+        for segment in self.segments.drain(..) {
+            match (merged.back_mut(), segment) {
+                (Some(Segment::Cold(before)), Segment::Cold(after)) => {
+                    if before.last + 1 < after.first {
+                        before.gone.insert_range(before.last + 1, after.first - 1);
+                    }
+                    for (first, last) in after.gone.iter() {
+                        before.gone.insert_range(first, last);
+                    }
+                    before.last = after.last;
+                    before.live += after.live;
+                }
+                (_, segment) => merged.push_back(segment),
+            }
+        }
+        if merged.capacity() > 4 * merged.len() + 8 {
+            merged.shrink_to_fit();
+        }
+        self.segments = merged;
+    }
+
+    /// The newest chunk (but the open one and the one that holds `keep`) whose only copy of transient records is in
+    /// memory: seqs to save before it can be evicted.
+    pub(super) fn unsaved_chunk(&self, keep: Seq, durable: Epoch) -> Option<Seq> {
+        let kept = self.segments.partition_point(|segment| segment.end() <= keep);
+        let last = self.segments.len().saturating_sub(1);
+        (0..last).rev().filter(|index| *index != kept).find_map(|index| match &self.segments[index] {
+            Segment::Resident(chunk) if chunk.is_unsaved() && chunk.dirty_epoch() <= durable => {
+                Some(chunk.first())
+            }
+            _ => None,
+        })
+    }
+
+    /// The resident chunk that begins at `first`.
+    pub(super) fn chunk_mut(&mut self, first: Seq) -> Option<&mut Chunk> {
+        let index = self.index_of(first)?;
+        match &mut self.segments[index] {
+            Segment::Resident(chunk) if chunk.first() == first => Some(chunk),
+            _ => None,
+        }
+    }
+
+    /// Puts a loaded piece `from..=upto` in the place of that part of a cold stretch. `false` when the stretch is not
+    /// cold any more (purged, deleted): the piece is stale.
+    pub(super) fn install(
+        &mut self,
+        from: Seq,
+        upto: Seq,
+        records: Vec<u8>,
+        bodies: Vec<(Seq, SharedBody)>,
+    ) -> bool {
+        let Some(index) = self.index_of(from) else {
+            return false;
+        };
+        let Segment::Cold(cold) = &mut self.segments[index] else {
+            return false;
+        };
+        let upto = upto.min(cold.last);
+        let chunk = Chunk::from_records(from, upto, records, bodies, |seq| cold.gone.contains(seq));
+        let live = u64::from(chunk.live());
+        let (mut before, mut after) = (RangeSet::new(), RangeSet::new());
+        for (first, last) in cold.gone.iter() {
+            if first < from {
+                before.insert_range(first, last.min(from - 1));
+            }
+            if last > upto {
+                after.insert_range(first.max(upto + 1), last);
+            }
+        }
+        let left_live = cold.live.saturating_sub(live);
+        // How the rest divides over both sides is unknown; each side gets what it can hold at most.
+        let rest_before = (cold.first < from)
+            .then(|| Cold { first: cold.first, last: from - 1, live: left_live.min(from - cold.first), gone: before });
+        let rest_after = (upto < cold.last)
+            .then(|| Cold { first: upto + 1, last: cold.last, live: left_live.min(cold.last - upto), gone: after });
+        self.segments.remove(index);
+        let resident = (chunk.live() > 0).then_some(chunk);
+        self.resident_bytes += resident.as_ref().map_or(0, Chunk::resident_bytes);
+        let pieces = [
+            rest_before.filter(|cold| cold.live > 0).map(Segment::Cold),
+            resident.map(Segment::Resident),
+            rest_after.filter(|cold| cold.live > 0).map(Segment::Cold),
+        ];
+        for (offset, piece) in pieces.into_iter().flatten().enumerate() {
+            self.segments.insert(index + offset, piece);
+        }
+        true
+    }
+
+    /// Settles everything in `from..next_seq` that is cold, at once. Answers how much that was, if the stretches were
+    /// cold from end to end.
+    pub(super) fn drop_cold_from(&mut self, from: Seq) {
+        for index in (0..self.segments.len()).rev() {
+            let Segment::Cold(cold) = &mut self.segments[index] else {
+                continue;
+            };
+            if cold.first >= from {
+                self.segments.remove(index);
+            } else if cold.last >= from {
+                cold.gone.remove_from(from);
+                cold.last = from - 1;
+                cold.live = cold.live.min(cold.last - cold.first + 1);
+            }
+        }
+    }
+}

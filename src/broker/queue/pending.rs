@@ -1,0 +1,145 @@
+//! What a queue owes to the next epochs.
+//!
+//! Two slots: `pending` collects the work of the newest epoch in which the queue was touched, `cut` holds the epoch
+//! before while its gatherer has not come yet. Whoever touches the queue first in a new epoch moves `pending` to `cut`;
+//! the gatherer takes all of `cut` before the next cut, so `cut` is free when it is needed (design.md 5, C4).
+
+use crate::message::ranges::RangeSet;
+use crate::message::{Epoch, Seq};
+
+/// The work of one epoch.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) epoch: Epoch,
+    /// First and last persistent record that arrived.
+    pub(super) appended: Option<(Seq, Seq)>,
+    /// Settled seqs; the newest run is kept apart because acks come in order.
+    settled: RangeSet,
+    run: Option<(Seq, Seq)>,
+    /// Deliveries moved `delivered_upto`.
+    pub(super) delivered: bool,
+    /// The store has this queue on the dirty list of `epoch`.
+    dirty: bool,
+}
+
+impl Work {
+    const fn is_empty(&self) -> bool {
+        self.appended.is_none() && self.run.is_none() && self.settled.is_empty() && !self.delivered
+    }
+
+    fn settle_range(&mut self, first: Seq, last: Seq) {
+        match &mut self.run {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            Some((start, end)) => {
+                self.settled.insert_range(*start, *end);
+                self.run = Some((first, last));
+            }
+            None => self.run = Some((first, last)),
+        }
+    }
+
+    /// The settled seqs as rising, disjoint ranges.
+    pub(super) fn take_settled(&mut self) -> Vec<(Seq, Seq)> {
+        if let Some((first, last)) = self.run.take() {
+            if self.settled.is_empty() {
+                return vec![(first, last)];
+            }
+            self.settled.insert_range(first, last);
+        }
+        self.settled.take()
+    }
+}
+
+/// The two slots.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pending: Box<Work>,
+    cut: Option<Box<Work>>,
+}
+
+impl Pending {
+    /// The slot for `epoch`; `mark_dirty` is called when the store does not know yet that there is work in it.
+    fn touch(&mut self, epoch: Epoch, mark_dirty: impl FnOnce()) -> &mut Work {
+        if self.pending.epoch != epoch {
+            let mut before = std::mem::replace(&mut *self.pending, Work { epoch, ..Work::default() });
+            if !before.is_empty() {
+                debug_assert!(self.cut.is_none(), "the gatherer empties the cut slot before the next cut");
+                before.dirty = false;
+                self.cut = Some(Box::new(before));
+            }
+        }
+        if !self.pending.dirty {
+            self.pending.dirty = true;
+            mark_dirty();
+        }
+        &mut self.pending
+    }
+
+    /// A persistent record arrived.
+    pub(super) fn appended(&mut self, epoch: Epoch, seq: Seq, mark_dirty: impl FnOnce()) {
+        let work = self.touch(epoch, mark_dirty);
+        work.appended = match work.appended {
+            Some((first, _)) => Some((first, seq)),
+            None => Some((seq, seq)),
+        };
+    }
+
+    /// Records that the store may hold are gone.
+    pub(super) fn settled(&mut self, epoch: Epoch, first: Seq, last: Seq, mark_dirty: impl FnOnce()) {
+        self.touch(epoch, mark_dirty).settle_range(first, last);
+    }
+
+    /// `delivered_upto` moved.
+    pub(super) fn delivered(&mut self, epoch: Epoch, mark_dirty: impl FnOnce()) {
+        self.touch(epoch, mark_dirty).delivered = true;
+    }
+
+    /// Takes the work of epochs up to `epoch`.
+    pub(super) fn take(&mut self, epoch: Epoch) -> Option<Work> {
+        if let Some(cut) = self.cut.take() {
+            debug_assert!(cut.epoch <= epoch);
+            return Some(*cut);
+        }
+        if self.pending.epoch > epoch || self.pending.is_empty() {
+            return None;
+        }
+        // The slot keeps its epoch and starts over: its epoch is cut, so no visit can touch it again.
+        let work = std::mem::take(&mut *self.pending);
+        Some(work)
+    }
+
+    /// Forgets everything: the queue is deleted.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_of_an_older_epoch_waits_in_the_cut_slot() {
+        let mut pending = Pending::default();
+        let mut marks = 0;
+        pending.appended(5, 10, || marks += 1);
+        pending.appended(5, 12, || marks += 1);
+        pending.settled(6, 10, 10, || marks += 1);
+        assert_eq!(marks, 2, "once per epoch");
+        let mut five = pending.take(5).unwrap();
+        assert_eq!((five.epoch, five.appended), (5, Some((10, 12))));
+        assert!(five.take_settled().is_empty());
+        assert!(pending.take(5).is_none(), "epoch 6 is not cut yet");
+        assert_eq!(pending.take(6).unwrap().take_settled(), vec![(10, 10)]);
+        assert!(pending.take(6).is_none());
+    }
+
+    #[test]
+    fn settled_seqs_come_out_as_rising_ranges() {
+        let mut pending = Pending::default();
+        for seq in [5, 6, 7, 1, 2, 9, 8] {
+            pending.settled(1, seq, seq, || {});
+        }
+        assert_eq!(pending.take(1).unwrap().take_settled(), vec![(1, 2), (5, 9)]);
+    }
+}

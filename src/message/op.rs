@@ -1,0 +1,83 @@
+//! Operations: what a commit changes, as data.
+//!
+//! The broker emits these, the store encodes and applies them, later a replicated log carries them. Applying an
+//! operation is total and idempotent per epoch. An operation names a queue by id and a message by its seq, never a
+//! place inside the store.
+
+use bytes::Bytes;
+
+use super::record::SharedBody;
+use super::{QueueId, Seq};
+
+/// One change of durable state.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Records that arrived in a queue and are still wanted.
+    Append(Slice),
+    /// Records of a queue that are gone: acknowledged, rejected, dropped, expired, purged.
+    Settle(Settle),
+    /// The queue and everything in it is gone. Its id is never used again.
+    QueueDeleted {
+        /// Which queue.
+        queue: QueueId,
+    },
+    /// A row of the `state` family (topology, users, permissions) is written or replaced.
+    PutState {
+        /// Key, composed by its owner in the broker.
+        key: Vec<u8>,
+        /// Value, encoded by its owner.
+        value: Vec<u8>,
+    },
+    /// A row of the `state` family is removed.
+    DeleteState {
+        /// Key.
+        key: Vec<u8>,
+    },
+}
+
+/// Consecutive records of one queue. Seqs rise; gaps are normal.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    /// Whose records.
+    pub queue: QueueId,
+    /// Seq of the first record.
+    pub first: Seq,
+    /// Seq of the last record.
+    pub last: Seq,
+    /// Number of records.
+    pub count: u32,
+    /// The records, see [`super::record`]; those with an external body have it in `bodies`.
+    pub records: Bytes,
+    /// External bodies, by rising seq. A body whose id is not 0 may come with slices of other queues too and is then
+    /// stored once.
+    pub bodies: Vec<(Seq, SharedBody)>,
+}
+
+/// Settled seqs of one queue in one epoch, with what rides along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settle {
+    /// Whose records.
+    pub queue: QueueId,
+    /// Inclusive ranges, rising and disjoint. May name seqs that were never written (elided records).
+    pub ranges: Vec<(Seq, Seq)>,
+    /// The first seq that was not given out when this was emitted. Recovery never hands out a lower one, so that a new
+    /// message cannot be born with a settled number.
+    pub next_seq: Seq,
+    /// All seqs below were delivered at least once: after a crash they come back with redelivered set.
+    pub delivered_upto: Seq,
+}
+
+impl Op {
+    /// Rough size in the batch, for the limits of an epoch.
+    pub fn encoded_bytes(&self) -> usize {
+        match self {
+            Self::Append(slice) => {
+                slice.records.len() + slice.bodies.iter().map(|(_, body)| body.bytes.len()).sum::<usize>() + 64
+            }
+            Self::Settle(settle) => 64 + settle.ranges.len() * 16,
+            Self::QueueDeleted { .. } => 32,
+            Self::PutState { key, value } => key.len() + value.len(),
+            Self::DeleteState { key } => key.len(),
+        }
+    }
+}
