@@ -129,14 +129,23 @@ impl Auth {
     ) -> Result<(), ChangeError> {
         let password = PasswordHash::new(&config.default_pass)
             .map_err(|error| ChangeError::NoRandomness(error.to_string()))?;
-        let tags: Vec<_> = config.default_user_tags.iter().map(String::as_str).collect();
+        let tags: Vec<_> = config
+            .default_user_tags
+            .iter()
+            .map(String::as_str)
+            .collect();
         let permissions = Permissions {
             configure: config.default_permissions.configure.clone(),
             write: config.default_permissions.write.clone(),
             read: config.default_permissions.read.clone(),
         };
         self.add_user(push, &config.default_user, password, &tags)?;
-        self.set_permissions(push, &config.default_user, &config.default_vhost, &permissions)
+        self.set_permissions(
+            push,
+            &config.default_user,
+            &config.default_vhost,
+            &permissions,
+        )
     }
 
     /// Whether there is no user at all.
@@ -151,11 +160,7 @@ impl Auth {
 
     /// The mechanisms that connection.start offers.
     pub fn mechanisms(&self) -> &'static [Mechanism] {
-        const ALL: [Mechanism; 3] = [
-            Mechanism::Plain,
-            Mechanism::AmqPlain,
-            Mechanism::Anonymous,
-        ];
+        const ALL: [Mechanism; 3] = [Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous];
         match self.anonymous_login_user {
             Some(_) => &ALL,
             None => &ALL[..2],
@@ -248,10 +253,7 @@ impl Auth {
         permissions
     }
 
-    fn verify(
-        &self,
-        credentials: Option<mechanism::Credentials<'_>>,
-    ) -> Result<User, LoginError> {
+    fn verify(&self, credentials: Option<mechanism::Credentials<'_>>) -> Result<User, LoginError> {
         let credentials = credentials.ok_or(LoginError::Malformed)?;
         let name = String::from_utf8_lossy(credentials.user);
         if credentials.password.is_empty() {

@@ -42,11 +42,7 @@ impl Auth {
     ///
     /// # Errors
     /// There is no such user.
-    pub fn delete_user(
-        &self,
-        push: &mut dyn FnMut(Op),
-        name: &str,
-    ) -> Result<(), ChangeError> {
+    pub fn delete_user(&self, push: &mut dyn FnMut(Op), name: &str) -> Result<(), ChangeError> {
         self.change(|directory| {
             let account = directory.accounts.remove(name);
             let account = account.ok_or_else(|| ChangeError::NoSuchUser(name.to_owned()))?;
@@ -117,7 +113,11 @@ impl Auth {
         vhost: &str,
     ) -> Result<(), ChangeError> {
         self.change(|directory| {
-            if account(directory, user)?.permissions.remove(vhost).is_some() {
+            if account(directory, user)?
+                .permissions
+                .remove(vhost)
+                .is_some()
+            {
                 push(delete(permission_key(vhost, user)));
             }
             Ok(())

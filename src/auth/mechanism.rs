@@ -88,13 +88,15 @@ pub(super) fn amq_plain(mut response: &[u8]) -> Option<Credentials<'_>> {
 mod tests {
     use super::*;
 
-    fn read<'a>(credentials: Option<Credentials<'a>>) -> Option<(&'a [u8], &'a [u8])> {
+    type Pair<'a> = (&'a [u8], &'a [u8]);
+
+    fn read<'a>(credentials: Option<Credentials<'a>>) -> Option<Pair<'a>> {
         credentials.map(|credentials| (credentials.user, credentials.password))
     }
 
     #[test]
     fn plain_is_an_empty_identity_a_user_and_a_password() {
-        let cases: [(&[u8], Option<(&[u8], &[u8])>); 8] = [
+        let cases: [(&[u8], Option<Pair<'_>>); 8] = [
             (b"\0guest\0secret", Some((b"guest", b"secret"))),
             (b"\0guest\0", Some((b"guest", b""))),
             (b"\0\0", Some((b"", b""))),

@@ -42,7 +42,8 @@ impl Broker {
 
     fn plain(&self, name: &str, password: &str) -> Result<User, LoginError> {
         let response = format!("\0{name}\0{password}");
-        self.auth.authenticate(Mechanism::Plain, response.as_bytes(), true)
+        self.auth
+            .authenticate(Mechanism::Plain, response.as_bytes(), true)
     }
 
     fn with_user(mut self, name: &str, [configure, write, read]: [&str; 3]) -> (Self, User) {
@@ -53,7 +54,8 @@ impl Broker {
             read: read.into(),
         };
         self.change(|auth, push| {
-            auth.add_user(push, name, password, &["monitoring"]).unwrap();
+            auth.add_user(push, name, password, &["monitoring"])
+                .unwrap();
             auth.set_permissions(push, name, "/", &permissions).unwrap();
         });
         let user = self.plain(name, "pw").unwrap();
@@ -74,7 +76,10 @@ fn the_first_start_creates_the_default_user() {
     assert!(!guest.has_tag("impersonator"));
     assert_eq!(broker.auth.check_vhost(&guest, "/"), Ok(()));
     let queue = Resource::Queue("q");
-    assert_eq!(broker.auth.check(&guest, "/", Permission::Configure, queue), Ok(()));
+    assert_eq!(
+        broker.auth.check(&guest, "/", Permission::Configure, queue),
+        Ok(())
+    );
 }
 
 #[test]
@@ -95,7 +100,10 @@ fn a_blank_password_is_refused_even_if_it_is_the_right_one() {
     };
     let broker = Broker::first_start(config);
     let user = "guest".to_owned();
-    assert_eq!(broker.plain("guest", ""), Err(LoginError::BlankPassword { user }));
+    assert_eq!(
+        broker.plain("guest", ""),
+        Err(LoginError::BlankPassword { user })
+    );
 }
 
 #[test]
@@ -111,7 +119,9 @@ fn malformed_responses_are_told_apart() {
 fn amqplain_logs_in() {
     let auth = broker().auth;
     let response = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05guest";
-    let user = auth.authenticate(Mechanism::AmqPlain, response, true).unwrap();
+    let user = auth
+        .authenticate(Mechanism::AmqPlain, response, true)
+        .unwrap();
     assert_eq!(&**user.name(), "guest");
 }
 
@@ -120,7 +130,10 @@ fn loopback_users_come_from_loopback_only() {
     let (broker, _) = broker().with_user("app", [".*"; 3]);
     let login = |response| broker.auth.authenticate(Mechanism::Plain, response, false);
     let refused = login(b"\0guest\0guest").unwrap_err();
-    assert_eq!(refused.to_string(), "user 'guest' can only connect via localhost");
+    assert_eq!(
+        refused.to_string(),
+        "user 'guest' can only connect via localhost"
+    );
     assert_eq!(&**login(b"\0app\0pw").unwrap().name(), "app");
     // A wrong password is not answered with where the right one would be taken from.
     let refused = login(b"\0guest\0wrong").unwrap_err();
@@ -141,7 +154,10 @@ fn anonymous_is_offered_and_taken_only_when_configured() {
     assert!(auth.mechanisms().contains(&Mechanism::Anonymous));
     let user = auth.authenticate(Mechanism::Anonymous, b"x", true).unwrap();
     assert_eq!(&**user.name(), "guest");
-    assert!(auth.authenticate(Mechanism::Anonymous, b"x", false).is_err());
+    assert!(
+        auth.authenticate(Mechanism::Anonymous, b"x", false)
+            .is_err()
+    );
 }
 
 #[test]
@@ -153,8 +169,12 @@ fn each_kind_of_access_has_its_pattern() {
         (Permission::Read, "r-1"),
     ] {
         for name in ["c-1", "w-1", "r-1"] {
-            let queue = broker.auth.check(&user, "/", permission, Resource::Queue(name));
-            let exchange = broker.auth.check(&user, "/", permission, Resource::Exchange(name));
+            let queue = broker
+                .auth
+                .check(&user, "/", permission, Resource::Queue(name));
+            let exchange = broker
+                .auth
+                .check(&user, "/", permission, Resource::Exchange(name));
             assert_eq!(queue.is_ok(), name == allowed, "{permission} {name}");
             assert_eq!(exchange.is_ok(), name == allowed, "{permission} {name}");
         }
@@ -176,11 +196,16 @@ fn the_default_exchange_is_checked_by_its_long_name() {
 #[test]
 fn refusals_have_rabbitmqs_texts() {
     let (broker, user) = broker().with_user("u", [""; 3]);
-    let refused = broker.auth.check(&user, "/", Permission::Configure, Resource::Queue("q"));
+    let refused = broker
+        .auth
+        .check(&user, "/", Permission::Configure, Resource::Queue("q"));
     let expected = "configure access to queue 'q' in vhost '/' refused for user 'u'";
     assert_eq!(refused.unwrap_err().to_string(), expected);
     let refused = broker.auth.check_vhost(&user, "other").unwrap_err();
-    assert_eq!(refused.to_string(), "access to vhost 'other' refused for user 'u'");
+    assert_eq!(
+        refused.to_string(),
+        "access to vhost 'other' refused for user 'u'"
+    );
 }
 
 #[test]
@@ -198,7 +223,12 @@ fn changes_count_and_take_effect_at_once() {
     broker.change(|auth, push| auth.delete_user(push, "u").unwrap());
     assert!(broker.auth.version() > version);
     let queue = Resource::Queue("q");
-    assert!(broker.auth.check(&user, "/", Permission::Read, queue).is_err());
+    assert!(
+        broker
+            .auth
+            .check(&user, "/", Permission::Read, queue)
+            .is_err()
+    );
     assert!(broker.plain("u", "pw").is_err());
 }
 
@@ -208,7 +238,8 @@ fn users_and_permissions_survive_a_restart() {
     let other = PasswordHash::new("other").unwrap();
     broker.change(|auth, push| {
         auth.change_password(push, "ü ser", other).unwrap();
-        auth.set_tags(push, "ü ser", &["management", "impersonator"]).unwrap();
+        auth.set_tags(push, "ü ser", &["management", "impersonator"])
+            .unwrap();
         auth.delete_user(push, "guest").unwrap();
     });
     let (users, permissions) = (broker.auth.users(), broker.auth.permissions("ü ser"));
@@ -220,7 +251,11 @@ fn users_and_permissions_survive_a_restart() {
     assert!(broker.plain("ü ser", "pw").is_err());
     let user = broker.plain("ü ser", "other").unwrap();
     assert!(user.has_tag("impersonator"));
-    let check = |name| broker.auth.check(&user, "/", Permission::Read, Resource::Queue(name));
+    let check = |name| {
+        broker
+            .auth
+            .check(&user, "/", Permission::Read, Resource::Queue(name))
+    };
     assert_eq!((check("x").is_ok(), check("cx").is_ok()), (true, false));
 }
 
@@ -256,17 +291,26 @@ fn impossible_changes_change_nothing() {
         assert_eq!(auth.delete_user(push, "u"), no_user);
         assert_eq!(auth.change_password(push, "u", hash()), no_user);
         assert_eq!(auth.set_tags(push, "u", &[]), no_user);
-        assert_eq!(auth.set_permissions(push, "u", "/", &permissions("")), no_user);
+        assert_eq!(
+            auth.set_permissions(push, "u", "/", &permissions("")),
+            no_user
+        );
         assert_eq!(auth.clear_permissions(push, "u", "/"), no_user);
         let exists = Err(ChangeError::UserExists("guest".into()));
         assert_eq!(auth.add_user(push, "guest", hash(), &[]), exists);
         for name in ["", "a\0b"] {
             let invalid = Err(ChangeError::InvalidName);
             assert_eq!(auth.add_user(push, name, hash(), &[]), invalid);
-            assert_eq!(auth.set_permissions(push, "guest", name, &permissions("")), invalid);
+            assert_eq!(
+                auth.set_permissions(push, "guest", name, &permissions("")),
+                invalid
+            );
         }
         let refused = auth.set_permissions(push, "guest", "/", &permissions("("));
-        assert!(matches!(refused, Err(ChangeError::InvalidPattern { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ChangeError::InvalidPattern { .. })),
+            "{refused:?}"
+        );
         assert_eq!(auth.version(), version);
     });
     assert_eq!(broker.rows, rows);
@@ -277,7 +321,10 @@ fn rows_of_a_newer_broker_stop_the_start() {
     let rows: [(&[u8], &[u8]); 4] = [
         (b"u/u", b"{\"tags\":[]}"),
         (b"u/\xff", b"{}"),
-        (b"p/no-user", b"{\"configure\":\"\",\"write\":\"\",\"read\":\"\"}"),
+        (
+            b"p/no-user",
+            b"{\"configure\":\"\",\"write\":\"\",\"read\":\"\"}",
+        ),
         (b"p//\0u", b"?"),
     ];
     for row in rows {
