@@ -286,6 +286,16 @@ fn passwords_are_not_repeated_in_errors() {
 }
 
 #[test]
+fn the_container_listens_on_all_interfaces_for_everybody() {
+    let expected = Config {
+        listeners: vec![address("0.0.0.0:5672")],
+        loopback_users: HashSet::new(),
+        ..Config::default()
+    };
+    check(include_str!("../../../config/container.conf"), expected);
+}
+
+#[test]
 fn a_missing_file_stops_the_start() {
     let missing = Path::new("/nonexistent/leveret.conf");
     let error = "/nonexistent/leveret.conf: configuration file: expected a readable text file, \
