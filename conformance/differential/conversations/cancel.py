@@ -30,6 +30,18 @@ def no_deliveries_follow_cancel_ok(t):
 
 
 @conversation
+def cancel_ok_comes_after_the_last_delivery(t):
+    c, q = consuming(t, 0)
+    for n in range(5):
+        c.publish("", q, f"m{n}")
+    c.read(5)
+    c.send("basic.cancel", consumer_tag="t")
+    c.publish("", q, "late")
+    c.read(1)
+    c.wait_queue(q, 1, 0)
+
+
+@conversation
 def outstanding_deliveries_stay_ackable(t):
     c, q = consuming(t, 3)
     c.call("basic.cancel", consumer_tag="t")

@@ -217,6 +217,13 @@ def error_text_about_a_long_name_is_cut(t):
 
 
 @conversation
+def error_text_about_a_long_unicode_name_is_cut(t):
+    c = t.connect(channels=2)
+    c.call("queue.declare", 1, queue=t.name("ü" * 123), passive=True)
+    c.call("queue.declare", 2, queue=t.name("x" + "世" * 81), passive=True)
+
+
+@conversation
 def the_ticket_field_is_ignored(t):
     c = t.connect()
     c.call("queue.declare", queue=t.name("q"), ticket=4711)
