@@ -29,8 +29,8 @@ test: setup-test lint ## everything: lint, unit and protocol tests, real clients
 	conformance/differential/run.py
 
 lint: setup-build ## formatting, lints and documentation
-	cargo fmt --check
-	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps --document-private-items
 
 bench: setup-build ## micro-benchmarks
