@@ -37,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Succeed if a broker answers an AMQP 0-9-1 client
     Ping(ping::PingArgs),
+    /// Load a broker, measure it, and check what it delivers
+    Perf(Box<leveret::perf::PerfArgs>),
 }
 
 /// Why a command failed. Several lines where there are several reasons.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
             .map_err(Failure::from)
             .and_then(|config| run(config, data_dir)),
         Some(Command::Ping(args)) => ping::run(&args, load).map_err(Failure::from),
+        Some(Command::Perf(args)) => return leveret::perf::run(*args),
     };
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
