@@ -29,14 +29,14 @@ def test_the_server_introduces_itself_with_the_nine_capabilities(connection):
 
 
 def test_a_wrong_password_is_refused():
-    credentials = pika.PlainCredentials("guest", "wrong")
+    credentials = pika.PlainCredentials(parameters().credentials.username, "wrong")
     with pytest.raises(ProbableAuthenticationError) as refused:
         connect(credentials=credentials, connection_attempts=1)
     assert "ACCESS_REFUSED" in str(refused.value)
 
 
 def test_an_unknown_user_gets_the_same_answer_as_a_wrong_password():
-    credentials = pika.PlainCredentials("no-such-user", "guest")
+    credentials = pika.PlainCredentials("no-such-user", parameters().credentials.password)
     with pytest.raises(ProbableAuthenticationError) as refused:
         connect(credentials=credentials, connection_attempts=1)
     assert "ACCESS_REFUSED" in str(refused.value)

@@ -8,7 +8,7 @@ from pika import BasicProperties, DeliveryMode
 from pika.data import encode_value
 from pika.exceptions import UnroutableError
 
-from conftest import Inbox, publish, ready
+from conftest import Inbox, parameters, publish, ready
 
 ALL_PROPERTIES = {
     "content_type": "application/json",
@@ -21,7 +21,7 @@ ALL_PROPERTIES = {
     "message_id": "message-1",
     "timestamp": 1_700_000_000,
     "type": "order.created",
-    "user_id": "guest",
+    "user_id": parameters().credentials.username,
     "app_id": "conformance",
 }
 
