@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -33,6 +34,8 @@ PARALLEL = 16
 
 
 def main():
+    # A terminated run stops its brokers too: SystemExit runs the `finally` blocks.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse_options()
     names = load_conversations(options.only)
     if not names:

@@ -55,7 +55,7 @@ class Process:
         self.name, self.folder, self.process = name, Path(folder), None
 
     def spawn(self, command, environment=None):
-        log = open(self.folder / "output.log", "wb")
+        log = open(self.folder / f"{self.name}.log", "wb")
         self.process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             cwd=self.folder, env=environment, start_new_session=True)
@@ -76,7 +76,7 @@ class Process:
         raise RuntimeError(f"{self.name} does not answer on port {port}:\n{self.output()}")
 
     def output(self):
-        return (self.folder / "output.log").read_text(errors="replace")[-4000:]
+        return (self.folder / f"{self.name}.log").read_text(errors="replace")[-4000:]
 
     def stop(self, how=signal.SIGKILL):
         if self.process and self.process.poll() is None:
@@ -110,8 +110,12 @@ class RabbitMQ:
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
         self._process = Process("rabbitmq-server", self.folder)
+        self._epmd = Process("epmd", self.folder)
 
     def start(self):
+        # RabbitMQ would start epmd as a daemon that outlives it; as a child it can be stopped.
+        self._epmd.spawn(["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"],
+                         self.environment)
         self._process.spawn([str(RABBITMQ_SERVER)], self.environment)
         return self
 
@@ -121,8 +125,7 @@ class RabbitMQ:
 
     def stop(self):
         self._process.stop()
-        subprocess.run(["epmd", "-port", str(self.epmd_port), "-kill"], env=self.environment,
-                       capture_output=True, check=False)
+        self._epmd.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
