@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs the conformance suites: run.sh [python] [go] [rust] [java] [node]   (all five by default)
 #
-#   AMQP_URL          the broker to test; without it a Leveret broker is started and stopped here
-#   LEVERET           the binary to start (${CARGO_TARGET_DIR:-target}/release/leveret)
-#   XDG_CACHE_HOME    what the suites need is installed below its leveret/ folder (~/.cache)
+#   AMQP_URL             the broker to test; without it a Leveret broker is started and stopped here
+#   LEVERET              the binary to start (${CARGO_TARGET_DIR:-target}/release/leveret)
+#   CONFORMANCE_PORTS    the range, FIRST-LAST, in which to look for a free port for it
+#   CONFORMANCE_WITHOUT  what the broker does not have yet: dead-letter
+#   XDG_CACHE_HOME       what the suites need is installed below its leveret/ folder (~/.cache)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -89,8 +91,7 @@ start_broker() {
     die "the broker does not listen on port $port"
 }
 
-# A port of the given range (CONFORMANCE_PORTS=FIRST-LAST), or of the range below the ephemeral ports,
-# that nobody listens on.
+# A port that nobody listens on; by default one below the ephemeral ports.
 free_port() {
     local range=${CONFORMANCE_PORTS:-21000-29999} port attempt
     local first=${range%-*} last=${range#*-}
@@ -138,7 +139,7 @@ run_python() {
 }
 
 run_go() {
-    (cd "$here/go" && go vet ./... && go test -count=1 -timeout 120s .)
+    (cd "$here/go" && go vet ./... && go test -count=1 -timeout 120s -v . | grep -vE '^ *(=== |--- PASS)')
 }
 
 run_rust() {
