@@ -1,0 +1,335 @@
+//! The journal: everything durable, on RocksDB, in one group commit after the other.
+//!
+//! ```text
+//! visit (gate shared) -> queues and topology change -> cut (gate exclusive) -> gather -> batch -> write, sync -> durable
+//! ```
+//!
+//! The store knows queues as ids, messages as records with seqs, and everything else as keys and values of the `state`
+//! family. It does not know what they mean. What it promises:
+//!
+//! - A [`Ticket`] that is durable covers everything done in its epoch: synced to disk, or settled before it was written.
+//! - An epoch is on disk as a whole or not at all, and never without all epochs before it.
+//! - After a crash every record comes back whose epoch was durable and which was not settled in a durable epoch, with its
+//!   seq; a seq on disk is never given to another message.
+//! - Memory grows with the number of chunks (about 90 bytes for 256 KiB), not with that of messages.
+//!
+//! Only the store's own threads and the callers of [`Store::load`] and [`Store::spill`] touch RocksDB.
+
+mod apply;
+mod batch;
+mod bodies;
+mod cleaner;
+mod commit;
+mod durable_file;
+mod encode;
+mod error;
+mod families;
+mod gate;
+mod ids;
+mod index;
+mod keys;
+mod load;
+mod options;
+mod queue_index;
+mod recovery;
+mod rewrite;
+mod row;
+mod space;
+mod spill;
+mod statistics;
+mod waiters;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+pub use error::{LoadError, OpenError, SpillError};
+pub use gate::{Source, Visit};
+pub use load::Loaded;
+pub use options::{
+    BALLAST_BYTES, BLOB_SLACK_BYTES, BODY_PART_BYTES, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, EPOCH_BYTES_EARLY,
+    EPOCH_BYTES_MAX, Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX, WriteHook,
+};
+pub use recovery::{Recovered, RecoveredQueue};
+pub use space::SpaceState;
+pub use statistics::Statistics;
+pub use waiters::Waiter;
+
+use crate::message::op::{Op, Slice};
+use crate::message::{Epoch, QueueId, Seq, Ticket};
+use cleaner::{Cleaner, Upkeep};
+use commit::Committer;
+use families::Database;
+use gate::Gate;
+use ids::Ids;
+use index::Index;
+use space::Ballast;
+use statistics::Counters;
+use waiters::Watermark;
+
+/// A cheap handle on an open store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Opens or creates the store in a directory and reads what has to be known of it. Blocks.
+    pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
+        let ballast = Ballast::new(&options.dir, options.ballast_bytes);
+        let opened = recovery::open(&options, &ballast)?;
+        let shared = Arc::new(Shared {
+            gate: Gate::new(opened.epoch + 1, opened.clock_ms),
+            watermark: Watermark::new(opened.epoch),
+            database: RwLock::new(Some(opened.database)),
+            index: RwLock::new(opened.index),
+            ids_written: Mutex::new(opened.ids.encode()),
+            ids: opened.ids,
+            space: watch::channel(SpaceState::Ok).0,
+            room: Notify::new(),
+            counters: Counters::default(),
+            upkeep: Upkeep::default(),
+            ballast,
+            closing: AtomicBool::new(false),
+            stopped: watch::channel(false).0,
+            options,
+        });
+        let committer = Committer::new(Arc::clone(&shared), opened.sparse, opened.full);
+        let cleaner = Cleaner::new(Arc::clone(&shared), opened.durable_file);
+        let thread = start(Arc::clone(&shared), committer, cleaner, opened.owner);
+        Ok((Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) }, opened.recovered))
+    }
+
+    /// Begins a piece of work on shared state. `now_ms` is the time since the Unix epoch, read once for the visit.
+    ///
+    /// Waits for a cut that is under way. A thread that already holds a visit must not ask for another.
+    pub fn visit(&self, now_ms: u64) -> Visit<'_> {
+        self.shared().gate.visit(now_ms)
+    }
+
+    /// The last durable epoch.
+    pub fn durable(&self) -> Epoch {
+        self.shared().watermark.durable()
+    }
+
+    /// Whether everything that `ticket` covers is durable.
+    pub fn is_durable(&self, ticket: Ticket) -> bool {
+        self.durable() >= ticket.position
+    }
+
+    /// Wakes `waiter` once when `ticket` is durable; at once, on this thread, if it is already.
+    pub fn subscribe(&self, ticket: Ticket, waiter: Arc<dyn Waiter>) {
+        let shared = self.shared();
+        if shared.watermark.subscribe(ticket.position, waiter) {
+            // There may be nothing in that epoch that would end it.
+            shared.gate.wake();
+        }
+    }
+
+    /// Waits until `ticket` is durable.
+    pub async fn wait(&self, ticket: Ticket) {
+        if !self.is_durable(ticket) {
+            let woken = Arc::new(Notify::new());
+            self.subscribe(ticket, Arc::clone(&woken) as Arc<dyn Waiter>);
+            woken.notified().await;
+        }
+    }
+
+    /// Bytes announced with [`Visit::add_pending`] that are not durable yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.shared().gate.pending_bytes()
+    }
+
+    /// Whether publishers may go on: less than [`EPOCH_BYTES_MAX`] waits.
+    pub fn has_room(&self) -> bool {
+        self.pending_bytes() < EPOCH_BYTES_MAX
+    }
+
+    /// Waits until [`Self::has_room`].
+    pub async fn room(&self) {
+        loop {
+            let mut freed = std::pin::pin!(self.shared().room.notified());
+            // Registered before the look, so that no change is missed.
+            freed.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Reads records back: those of `from..=upto` that are not settled, as far as the store has applied it, about 256 KiB
+    /// at a time. Blocks; for a thread pool.
+    ///
+    /// Only for records that are durable or were spilled: what is not written yet is not found.
+    pub fn load(&self, queue: QueueId, from: Seq, upto: Seq) -> Result<Loaded, LoadError> {
+        self.shared().load(queue, from, upto)
+    }
+
+    /// Puts transient records aside until they are settled or loaded; a restart forgets them. Blocks; for a thread pool.
+    ///
+    /// Settle operations are applied to what is spilled when they are committed: the queue repeats those for records
+    /// that were settled between taking the slice and the return of this call.
+    pub fn spill(&self, slice: Slice) -> Result<(), SpillError> {
+        self.shared().spill(slice)
+    }
+
+    /// A queue id that was never given out before in this directory, as far as anything on disk names it.
+    pub fn next_queue_id(&self) -> QueueId {
+        self.shared().ids.next_queue()
+    }
+
+    /// An id for a body that several durable queues share. Never 0, never given out before.
+    pub fn next_body_id(&self) -> u64 {
+        self.shared().ids.next_body()
+    }
+
+    /// Deletes the rows of all queues but `known`: what a crash between two epochs cannot leave, but an older version or
+    /// a lost topology row might. The ticket is durable when they are gone.
+    pub fn forget_unknown(&self, known: &HashSet<QueueId>, now_ms: u64) -> Ticket {
+        let mut unknown: Vec<QueueId> =
+            self.shared().index.read().queues.keys().copied().filter(|queue| !known.contains(queue)).collect();
+        unknown.sort_unstable();
+        if unknown.is_empty() {
+            return Ticket::IMMEDIATE;
+        }
+        tracing::warn!(queues = unknown.len(), "deleting rows of queues that are not declared");
+        let visit = self.visit(now_ms);
+        for queue in unknown {
+            visit.push(Op::QueueDeleted { queue });
+        }
+        visit.ticket()
+    }
+
+    /// Whether commits find room on the disk.
+    pub fn space(&self) -> SpaceState {
+        *self.shared().space.borrow()
+    }
+
+    /// Follows [`Self::space`].
+    pub fn space_changes(&self) -> watch::Receiver<SpaceState> {
+        self.shared().space.subscribe()
+    }
+
+    /// What the store has done and how large it is.
+    pub fn statistics(&self) -> Statistics {
+        let shared = self.shared();
+        let index = shared.index.read();
+        Statistics {
+            queues: index.queues.len() as u64,
+            rows: index.queues.values().map(|queue| queue.rows().len() as u64).sum(),
+            tail_bytes: index.tail_bytes,
+            chunk_live_bytes: index.chunk_live_bytes,
+            bodies: index.bodies.len() as u64,
+            ..shared.counters.read()
+        }
+    }
+
+    /// Commits what is pending, syncs and closes. Nothing becomes durable afterwards.
+    pub async fn close(&self) {
+        let shared = self.shared();
+        let mut stopped = shared.stopped.subscribe();
+        shared.close();
+        // An error means that the sender is gone, and with it the store.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+}
+
+/// Closes the store with its last handle.
+struct Inner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.close();
+        // The last handle may be that of a waiter which the store thread has just woken.
+        if let Some(thread) = self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the handles and the store's threads have in common.
+struct Shared {
+    options: StoreOptions,
+    gate: Gate,
+    watermark: Watermark,
+    /// `None` once the store is closed.
+    database: RwLock<Option<Database>>,
+    index: RwLock<Index>,
+    ids: Ids,
+    /// The ids as they were last written.
+    ids_written: Mutex<[u8; 16]>,
+    space: watch::Sender<SpaceState>,
+    room: Notify,
+    counters: Counters,
+    upkeep: Upkeep,
+    ballast: Ballast,
+    closing: AtomicBool,
+    stopped: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.gate.wake();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let before = self.gate.pending_bytes();
+        self.gate.give_back(bytes);
+        if before >= EPOCH_BYTES_MAX && self.gate.pending_bytes() < EPOCH_BYTES_MAX {
+            self.room.notify_waiters();
+        }
+    }
+}
+
+/// Starts the store thread, which starts the upkeep thread and takes everything down at the end.
+fn start(shared: Arc<Shared>, committer: Committer, cleaner: Cleaner, owner: File) -> JoinHandle<()> {
+    let gate_owner = Arc::clone(&shared);
+    let thread = spawn("store", move || {
+        let upkeep = spawn("store-upkeep", move || cleaner.run());
+        shared.upkeep.set_thread(upkeep.thread().clone());
+        shared.upkeep.poke();
+        committer.run();
+        shared.upkeep.stop();
+        let _ = upkeep.join();
+        drop(shared.database.write().take());
+        drop(owner);
+        shared.watermark.close();
+        shared.stopped.send_replace(true);
+    });
+    gate_owner.gate.set_thread(thread.thread().clone());
+    // What came before the gate knew its thread.
+    thread.thread().unpark();
+    thread
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(body);
+    thread.expect("a process that cannot start a thread cannot go on")
+}
+
+/// Ends the process: the disk holds what was confirmed, a start continues from there.
+fn fatal(reason: &str) -> ! {
+    tracing::error!(reason, "the store cannot go on");
+    std::process::abort();
+}

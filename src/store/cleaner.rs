@@ -1,0 +1,267 @@
+//! What is done once a second while the store works, and once after it has become idle: the `durable` file, the ballast,
+//! and keeping the disk usage of blob files in proportion.
+//!
+//! A blob file goes when everything in it is dead and compaction has noticed. Chunks die roughly in the order in which
+//! they were written, but a few that stay keep whole files. When the files hold more than twice what is live and some
+//! slack, compaction is made to notice first (it moves keys only), then the store thread rewrites the oldest chunks,
+//! then compaction has to notice again.
+
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+use super::durable_file::DurableFile;
+use super::families::{Database, WriteOnce};
+use super::index::Index;
+use super::keys::RowKey;
+use super::row::Place;
+use super::space::{SpaceState, is_no_space};
+use super::{Shared, fatal};
+use crate::message::Epoch;
+
+/// Time between two looks while the store works.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Deleted rows that make a flush of an idle store worth while.
+const IDLE_FLUSH_DELETES: u64 = 256;
+
+/// Bytes of chunks that are rewritten before compaction is made to notice.
+const ROUND_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Shared between the store thread and the upkeep thread.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    thread: OnceLock<Thread>,
+    active: AtomicBool,
+    stopped: AtomicBool,
+    /// Something was written since the last tick.
+    busy: AtomicBool,
+    /// Last epoch that was synced.
+    pub(super) synced: AtomicU64,
+    /// Rows deleted since the last flush.
+    pub(super) deletes: AtomicU64,
+    /// The store thread has rewrites that are due later.
+    pub(super) rewrites_wait: AtomicBool,
+    /// The store thread has old chunks left to rewrite.
+    pub(super) old_wait: AtomicBool,
+    /// Bytes of old chunks that the store thread is asked to rewrite.
+    pub(super) clean_bytes: AtomicU64,
+}
+
+impl Upkeep {
+    /// Something was written.
+    pub(super) fn poke(&self) {
+        self.busy.store(true, Ordering::Release);
+        if !self.active.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    pub(super) fn set_thread(&self, thread: Thread) {
+        // A second call cannot happen: the store starts one thread.
+        let _ = self.thread.set(thread);
+    }
+
+    /// The store thread has ended.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// The upkeep thread.
+pub(super) struct Cleaner {
+    shared: Arc<Shared>,
+    durable: DurableFile,
+    /// What the next step of cleaning is.
+    step: Step,
+}
+
+/// Cleaning goes round: compact, measure, rewrite, compact again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Compaction has to notice what is dead.
+    Compact,
+    /// It has, and that was not enough.
+    Rewrite,
+    /// A whole round has freed nothing. Only new writes can change that.
+    Stalled,
+}
+
+impl Cleaner {
+    pub(super) fn new(shared: Arc<Shared>, durable: DurableFile) -> Self {
+        Self { shared, durable, step: Step::Compact }
+    }
+
+    /// Works until the store is closed.
+    pub(super) fn run(mut self) {
+        while self.wait() {
+            self.tick();
+        }
+        self.state_durable();
+    }
+
+    /// Waits for the next tick: a second when the store works, else until it does. False when the store is closed.
+    fn wait(&self) -> bool {
+        let upkeep = &self.shared.upkeep;
+        if upkeep.active.load(Ordering::Acquire) {
+            std::thread::park_timeout(TICK);
+        } else {
+            while !upkeep.active.load(Ordering::Acquire) && !upkeep.stopped.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+        }
+        !upkeep.stopped.load(Ordering::Acquire)
+    }
+
+    fn tick(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.state_durable();
+        if *shared.space.borrow() == SpaceState::Ok && let Err(error) = shared.ballast.make() {
+            tracing::warn!(%error, "cannot make the ballast file");
+        }
+        let waits = shared.upkeep.rewrites_wait.load(Ordering::Acquire);
+        if waits {
+            shared.gate.wake();
+        }
+        let busy = shared.upkeep.busy.swap(false, Ordering::AcqRel);
+        let cleaning = match shared.database.read().as_ref() {
+            Some(database) => self.clean(database, busy),
+            None => false,
+        };
+        if !busy && !waits && !cleaning {
+            shared.upkeep.active.store(false, Ordering::Release);
+            // A commit between the look at `busy` and here has found `active` still set.
+            if shared.upkeep.busy.load(Ordering::Acquire) {
+                shared.upkeep.active.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn state_durable(&mut self) {
+        let synced = self.shared.upkeep.synced.load(Ordering::Acquire);
+        if synced == 0 {
+            return;
+        }
+        if let Err(error) = self.durable.write(synced) {
+            if error.raw_os_error() == Some(libc::ENOSPC) {
+                tracing::warn!(%error, "cannot write the last durable epoch");
+            } else {
+                fatal(&format!("the last durable epoch cannot be written: {error}"));
+            }
+        }
+    }
+
+    /// Lets dead rows leave the disk. True when there is more to do.
+    fn clean(&mut self, database: &Database, busy: bool) -> bool {
+        let result = match self.excess(database) {
+            Some(size) => self.clean_step(database, busy, size),
+            None => {
+                self.step = Step::Compact;
+                self.flush_when_idle(database, busy).map(|()| false)
+            }
+        };
+        result.unwrap_or_else(|error| {
+            // A full disk shows in the next commit, and so does anything else that matters.
+            if !is_no_space(&error) {
+                tracing::error!(%error, "cannot clean up");
+            }
+            false
+        })
+    }
+
+    fn clean_step(&mut self, database: &Database, busy: bool, size: u64) -> Result<bool, rocksdb::Error> {
+        let upkeep = &self.shared.upkeep;
+        if upkeep.clean_bytes.load(Ordering::Acquire) > 0 || upkeep.old_wait.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        if busy && self.step == Step::Stalled {
+            self.step = Step::Compact;
+        }
+        match self.step {
+            Step::Compact => {
+                compact(database, WriteOnce::Chunks)?;
+                compact(database, WriteOnce::Bodies)?;
+                let left = self.excess(database).unwrap_or(0);
+                self.step = if left < size { Step::Rewrite } else { Step::Stalled };
+            }
+            Step::Rewrite => {
+                upkeep.clean_bytes.store(ROUND_BYTES, Ordering::Release);
+                self.shared.gate.wake();
+                self.step = Step::Compact;
+            }
+            Step::Stalled => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn flush_when_idle(&self, database: &Database, busy: bool) -> Result<(), rocksdb::Error> {
+        let deletes = self.shared.upkeep.deletes.load(Ordering::Relaxed);
+        if busy || deletes < IDLE_FLUSH_DELETES {
+            return Ok(());
+        }
+        self.shared.upkeep.deletes.fetch_sub(deletes, Ordering::Relaxed);
+        flush(database)
+    }
+
+    /// Size of the blob files if it is out of proportion to what is live in them.
+    fn excess(&self, database: &Database) -> Option<u64> {
+        let (chunks, bodies) = {
+            let index = self.shared.index.read();
+            (index.chunk_live_bytes, index.body_live_bytes)
+        };
+        let slack = self.shared.options.blob_slack_bytes;
+        let (chunk_size, body_size) = (blob_bytes(database, WriteOnce::Chunks), blob_bytes(database, WriteOnce::Bodies));
+        (chunk_size > 2 * chunks + slack || body_size > 2 * bodies + slack).then_some(chunk_size + body_size)
+    }
+}
+
+/// Bytes in the blob files of a family.
+pub(super) fn blob_bytes(database: &Database, family: WriteOnce) -> u64 {
+    let size = database.db().property_int_value_cf(database.family(family), "rocksdb.total-blob-file-size");
+    size.ok().flatten().unwrap_or(0)
+}
+
+/// The chunks that were written first, of all queues: together about `bytes`.
+pub(super) fn oldest_chunks(index: &Index, bytes: u64) -> Vec<RowKey> {
+    let mut oldest: BinaryHeap<(Epoch, RowKey, u64)> = BinaryHeap::new();
+    let mut sum = 0;
+    for (id, queue) in &index.queues {
+        for (first, row) in queue.rows().iter().filter(|(_, row)| row.place == Place::Chunks) {
+            if sum >= bytes && oldest.peek().is_some_and(|(newest, ..)| *newest <= row.epoch) {
+                continue;
+            }
+            sum += u64::from(row.bytes);
+            oldest.push((row.epoch, row.key(*id, *first), u64::from(row.bytes)));
+            while let Some((_, _, last)) = oldest.peek()
+                && sum - last >= bytes
+            {
+                sum -= last;
+                oldest.pop();
+            }
+        }
+    }
+    oldest.into_sorted_vec().into_iter().map(|(_, key, _)| key).collect()
+}
+
+fn flush(database: &Database) -> Result<(), rocksdb::Error> {
+    use WriteOnce as W;
+    for family in [W::Tail, W::Chunks, W::Index, W::Settled, W::Bodies] {
+        database.db().flush_cf(database.family(family))?;
+    }
+    database.db().flush_cf(database.state())
+}
+
+fn compact(database: &Database, family: WriteOnce) -> Result<(), rocksdb::Error> {
+    database.db().flush_cf(database.family(family))?;
+    database.db().compact_range_cf(database.family(family), None::<&[u8]>, None::<&[u8]>);
+    Ok(())
+}
