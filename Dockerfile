@@ -1,5 +1,4 @@
-# docker build -t leveret .            compiles the broker (RocksDB: some ten minutes) and packs it
-# docker build --target prebuilt ...   packs a binary that lies beside config/ in the context
+# docker build -t leveret .     compiles the broker and packs it. RocksDB takes some ten minutes, once.
 
 FROM debian:bookworm-slim AS runtime
 RUN groupadd --system --gid 999 leveret \
@@ -12,9 +11,6 @@ EXPOSE 5672
 HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 CMD ["leveret", "ping"]
 USER leveret
 ENTRYPOINT ["leveret"]
-
-FROM runtime AS prebuilt
-COPY leveret /usr/local/bin/leveret
 
 FROM rust:1-bookworm AS build
 RUN apt-get update \

@@ -76,10 +76,12 @@ start_engine() {
 build_image() {
     "$here/base_images.sh" debian:bookworm-slim
     if [[ -n $binary ]]; then
+        # All of the Dockerfile but its build stage, and the binary from here in the place of that.
+        docker build --target runtime --tag leveret-runtime "$root"
         mkdir "$work/context"
-        cp -r "$root/config" "$work/context/config"
         strip --strip-debug -o "$work/context/leveret" "$binary"
-        docker build --file "$root/Dockerfile" --target prebuilt --tag leveret "$work/context"
+        printf 'FROM leveret-runtime\nCOPY leveret /usr/local/bin/leveret\n' >"$work/context/Dockerfile"
+        docker build --tag leveret "$work/context"
     else
         "$here/base_images.sh" rust:1-bookworm
         docker build --network host --tag leveret "$root"
