@@ -1,0 +1,19 @@
+//! What survives: the broker is killed under load, loses power, and runs out of disk.
+//!
+//! `LEVERET_KILL_ROUNDS` sets how often the broker is killed in each of the two kill tests,
+//! `LEVERET_TEST_SEED` repeats the choices of a run (not the moments of its kills).
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod body;
+mod checker;
+mod consumer;
+mod disk_full;
+mod image;
+mod ledger;
+mod promises;
+mod publisher;
+mod rounds;
+mod topology;

@@ -1,0 +1,259 @@
+//! The kill test: rounds of load, each ended by SIGKILL or by a loss of power.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::checker;
+use crate::consumer::Consumer;
+use crate::ledger::{DIRECT_QUEUES, Event, FANOUT_EXCHANGE, Ledger, QUEUES, queue_name};
+use crate::publisher::Publisher;
+use crate::support::broker::BrokerProcess;
+use crate::support::durable_image::{DurableImage, Names};
+use crate::support::peer::{Peer, is_end};
+use crate::support::random::Random;
+use crate::topology::Topology;
+
+/// The broker, and the image of its data if losing power is to be tested.
+struct Host {
+    broker: BrokerProcess,
+    image: Option<DurableImage>,
+}
+
+impl Host {
+    fn new(names: Option<Names>, environment: &[(&str, &str)]) -> Self {
+        let mut broker = BrokerProcess::prepare(&[], environment);
+        let image = names.map(|names| {
+            let image = DurableImage::new(&broker.data_dir(), broker.directory(), names);
+            for (name, value) in image.environment() {
+                broker.set_env(&name, &value);
+            }
+            image
+        });
+        Self { broker, image }
+    }
+
+    fn spawn(&mut self) {
+        if let Some(image) = &self.image {
+            image.begin();
+        }
+        self.broker.spawn();
+    }
+
+    fn boot(&mut self) {
+        self.spawn();
+        self.broker.await_ready();
+    }
+
+    /// Ends the process at once, and its unsynced writes with it if there is an image.
+    fn kill(&mut self) {
+        self.broker.kill9();
+        if let Some(image) = &self.image {
+            image.restore();
+        }
+    }
+}
+
+/// The whole test: its clients over all rounds, and what they noted.
+struct Story {
+    ledger: Ledger,
+    topology: Topology,
+    publishers: Vec<Publisher>,
+    random: Random,
+}
+
+impl Story {
+    fn new(random: &mut Random) -> Self {
+        let ids = 1..=4;
+        Self {
+            ledger: Ledger::default(),
+            topology: Topology::new(random.fork()),
+            publishers: ids
+                .map(|id| Publisher::new(id, id == 4, random.fork()))
+                .collect(),
+            random: random.fork(),
+        }
+    }
+
+    /// Load until a random moment, then the end of the broker, and of all clients with it.
+    fn round(&mut self, host: &mut Host) {
+        let address = host.broker.address();
+        let killed = AtomicBool::new(false);
+        let (ledger, killed) = (&self.ledger, &killed);
+        let mut seeds = self.random.fork();
+        let moment = Duration::from_millis(self.random.between(20, 350));
+        let topology = &mut self.topology;
+        thread::scope(|scope| {
+            for publisher in &mut self.publishers {
+                scope.spawn(move || expect_crash(publisher.run(address, ledger)));
+            }
+            for queue in 0..QUEUES {
+                for _ in 0..seeds.between(0, 2) {
+                    let random = seeds.fork();
+                    scope.spawn(move || {
+                        let mut consumer = Consumer {
+                            queue,
+                            ledger,
+                            random,
+                        };
+                        expect_crash(consumer.run(address));
+                    });
+                }
+            }
+            scope.spawn(move || expect_crash(topology.churn(address, killed)));
+            thread::sleep(moment);
+            assert!(host.broker.is_running(), "the broker ended by itself");
+            host.kill();
+            killed.store(true, Ordering::Release);
+        });
+        self.ledger.note(Event::Crashed);
+        self.topology.crashed();
+    }
+
+    /// The broker comes back, sometimes only after it was killed while it recovered.
+    fn recover(&mut self, host: &mut Host) {
+        while self.random.chance(25) {
+            host.spawn();
+            thread::sleep(Duration::from_millis(self.random.between(0, 80)));
+            host.kill();
+            self.ledger.note(Event::Crashed);
+        }
+        host.boot();
+        self.topology.check(host.broker.address());
+    }
+
+    /// Empties every queue, and judges.
+    fn finish(mut self, address: SocketAddr) -> Vec<checker::Violation> {
+        for queue in 0..QUEUES {
+            let consumer = Consumer {
+                queue,
+                ledger: &self.ledger,
+                random: self.random.fork(),
+            };
+            assert_eq!(
+                consumer.drain(address),
+                0,
+                "{} counts wrong",
+                queue_name(queue)
+            );
+        }
+        checker::check(&self.ledger.events())
+    }
+
+    /// How many of what happened, so that a run that tested nothing is noticed.
+    fn count(&self, which: impl Fn(&Event) -> bool) -> usize {
+        self.ledger
+            .events()
+            .iter()
+            .filter(|event| which(event))
+            .count()
+    }
+}
+
+/// A client may end because the broker was killed under it, and for no other reason.
+fn expect_crash(result: io::Result<()>) {
+    if let Err(error) = result {
+        let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+        assert!(refused || is_end(&error), "a client met {error}");
+    }
+}
+
+/// Declares what the load works on.
+fn declare(address: SocketAddr) {
+    let mut peer = Peer::connect(address);
+    peer.open_channel(1);
+    let declare = method!(exchange.declare {
+        exchange: FANOUT_EXCHANGE,
+        type: "fanout",
+        durable: true,
+    });
+    peer.call(1, declare, method!(exchange.declare_ok));
+    for queue in 0..QUEUES {
+        let name = queue_name(queue);
+        let declare = method!(queue.declare { queue: &name, durable: true });
+        peer.call(1, declare, method!(queue.declare_ok));
+        if queue >= DIRECT_QUEUES {
+            let bind = method!(queue.bind { queue: &name, exchange: FANOUT_EXCHANGE });
+            peer.call(1, bind, method!(queue.bind_ok));
+        }
+    }
+}
+
+#[track_caller]
+fn check_rounds(names: Option<Names>, rounds_default: u64) {
+    let seed = Random::seed_from("LEVERET_TEST_SEED");
+    let rounds = std::env::var("LEVERET_KILL_ROUNDS").ok();
+    let rounds = rounds
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(rounds_default);
+    eprintln!("{rounds} rounds, LEVERET_TEST_SEED={seed}");
+    let mut random = Random::new(seed);
+    let mut host = Host::new(names, &[]);
+    host.boot();
+    declare(host.broker.address());
+    let mut story = Story::new(&mut random);
+    story.topology.prepare(host.broker.address());
+    for _ in 0..rounds {
+        story.round(&mut host);
+        story.recover(&mut host);
+    }
+    let confirmed = story.count(|event| matches!(event, Event::Confirmed(_)));
+    let delivered = story.count(|event| matches!(event, Event::Delivered { .. }));
+    eprintln!(
+        "{confirmed} confirmed, {delivered} delivered, {} events",
+        story.ledger.len()
+    );
+    assert!(confirmed > 0 && delivered > 0, "nothing was tested");
+    let violations = story.finish(host.broker.address());
+    let shown = &violations[..violations.len().min(20)];
+    assert!(
+        violations.is_empty(),
+        "{} violations: {shown:#?}",
+        violations.len()
+    );
+}
+
+#[test]
+fn every_promise_survives_kill_9() {
+    check_rounds(None, 12);
+}
+
+#[test]
+fn every_promise_survives_a_loss_of_power() {
+    check_rounds(Some(Names::Late), 8);
+}
+
+#[test]
+fn every_promise_survives_a_loss_of_power_on_a_disk_that_keeps_names_first() {
+    check_rounds(Some(Names::Early), 8);
+}
+
+/// The test of the test: without fsync the confirms are lies, and this has to be found. Whoever
+/// notices first may say so: the broker, by refusing to start on what is left, or the checker.
+#[test]
+fn a_broker_that_never_syncs_is_found_out() {
+    let mut random = Random::new(1);
+    let mut host = Host::new(Some(Names::Early), &[("LEVERET_UNSAFE_NO_SYNC", "1")]);
+    host.boot();
+    declare(host.broker.address());
+    let mut story = Story::new(&mut random);
+    let (address, ledger) = (host.broker.address(), &story.ledger);
+    let published = story.publishers[0].run(address, ledger);
+    published.expect("nothing has crashed yet");
+    let confirmed = story.count(|event| matches!(event, Event::Confirmed(_)));
+    assert!(confirmed > 0, "nothing was tested");
+    host.kill();
+    story.ledger.note(Event::Crashed);
+    host.spawn();
+    if host.broker.await_ready_or_end().is_err() {
+        return;
+    }
+    // What was lost may include the queues.
+    declare(host.broker.address());
+    let violations = story.finish(host.broker.address());
+    let is_loss =
+        |violation: &checker::Violation| matches!(violation, checker::Violation::Lost(..));
+    assert!(violations.iter().any(is_loss), "{violations:?}");
+}

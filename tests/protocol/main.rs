@@ -1,0 +1,31 @@
+//! Raw-frame conversations for the rules of AMQP 0-9-1 as RabbitMQ applies them.
+//!
+//! They run against a broker of ours, or against the one whose address is in `LEVERET_TEST_ADDR`:
+//! every expectation here was held against RabbitMQ 3.10 that way. Where RabbitMQ 4.3 answers
+//! otherwise, [`check::since_4`] says both.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acknowledge;
+mod bad_input;
+mod bind;
+mod channel;
+mod check;
+mod confirm;
+mod consume;
+mod content;
+mod exchange;
+mod framing;
+mod get;
+mod handshake;
+mod heartbeat;
+mod names;
+mod permissions;
+mod publish;
+mod qos;
+mod queue;
+mod queue_arguments;
+mod routing;
+mod tx;
