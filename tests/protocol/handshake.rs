@@ -259,7 +259,7 @@ fn no_limit_on_frames_is_refused_while_the_server_has_one() {
     check_tune_refused(
         0,
         0,
-        "negotiated frame_max = 0 (no limit) is higher than the maximum allowed value (131072)",
+        "negotiated frame_max = 0 is higher than the maximum allowed value (131072)",
     );
 }
 

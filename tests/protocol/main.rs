@@ -9,6 +9,7 @@
 mod support;
 
 mod acknowledge;
+mod alarms;
 mod bad_input;
 mod bind;
 mod channel;

@@ -149,9 +149,9 @@ impl BrokerProcess {
     /// SIGTERM, then waits for the end.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the broker runs");
-        let sent = Command::new("kill")
-            .arg("-TERM")
-            .arg(child.id().to_string())
+        // The shell's own kill: a bare machine has no other.
+        let sent = Command::new("sh")
+            .args(["-c", r#"kill -TERM "$0""#, &child.id().to_string()])
             .status();
         assert!(sent.is_ok_and(|status| status.success()), "kill works");
         let status = child.wait().expect("our own child can be waited for");
