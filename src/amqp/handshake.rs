@@ -25,7 +25,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
-use crate::amqp::frame::Frame;
+use super::connection::Limits;
+use super::frame::Frame;
+use super::session::Capabilities;
 use crate::auth::{Auth, Mechanism, User};
 use crate::config::Config;
 pub use header::ForeignProtocol;
@@ -62,30 +64,15 @@ impl HandshakeContext<'_> {
 pub struct Negotiated {
     pub user: User,
     pub vhost: Arc<str>,
-    /// The largest frame in either direction, in bytes, overhead included. Never 0: where both sides want
-    /// no limit this is enough for the largest message.
-    pub frame_max_bytes: u32,
-    /// The largest channel number and the most open channels.
-    pub channel_max: u16,
-    /// The heartbeat timeout, in seconds; 0 for none.
-    pub heartbeat_seconds: u16,
-    pub capabilities: ClientCapabilities,
+    /// What the tuning came to. The frame size is never 0: where both sides want no limit it is enough for
+    /// the largest message.
+    pub limits: Limits,
+    pub capabilities: Capabilities,
     pub client_properties: FieldTable,
     /// `127.0.0.1:50000 -> 127.0.0.1:5672`, as RabbitMQ names connections.
     pub name: String,
     /// What the peer has sent behind connection.open.
     pub leftover: BytesMut,
-}
-
-/// The extensions that matter to the broker only if the client knows them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ClientCapabilities {
-    /// It takes basic.cancel from the server.
-    pub consumer_cancel_notify: bool,
-    /// It takes connection.blocked and connection.unblocked.
-    pub connection_blocked: bool,
-    /// It wants to be told that its login failed.
-    pub authentication_failure_close: bool,
 }
 
 /// Why there is no connection.
@@ -190,9 +177,7 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
                 return Ok(Negotiated {
                     user: client.user,
                     vhost,
-                    frame_max_bytes: limits.frame_max_bytes,
-                    channel_max: limits.channel_max,
-                    heartbeat_seconds: limits.heartbeat_seconds,
+                    limits,
                     capabilities: client.capabilities,
                     client_properties: client.properties,
                     name: format!("{} -> {}", context.peer, context.local),

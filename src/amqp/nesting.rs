@@ -2,7 +2,7 @@
 //!
 //! The codec reads tables and arrays by recursion. Five bytes open one more level, so that a single frame
 //! could drive it out of its stack, which ends the process. Whoever decodes a table that came from the
-//! network asks [`is_bounded`] first; it walks over the bytes without recursion.
+//! network asks [`is_bounded`] or [`method_is_bounded`] first; they walk over the bytes without recursion.
 
 /// How deep a table may be nested: ten times what any client is known to send.
 pub(crate) const NESTING_LEVELS_MAX: usize = 64;
@@ -12,6 +12,38 @@ pub(crate) const NESTING_LEVELS_MAX: usize = 64;
 /// for the codec to say.
 pub(crate) fn is_bounded(bytes: &[u8]) -> bool {
     walk(bytes).is_some()
+}
+
+/// Whether the table in the arguments of a method, if it has one, is bounded. `payload` is that of a method
+/// frame. `true` where the arguments end before the table would begin: the codec refuses them.
+pub(crate) fn method_is_bounded(payload: &[u8]) -> bool {
+    let Some((&[0, class, 0, method], arguments)) = payload.split_first_chunk() else {
+        return true;
+    };
+    // What precedes the table: fixed bytes, then short strings, then fixed bytes.
+    let (before, short_strings, after) = match (class, method) {
+        // connection.start-ok: client-properties
+        (10, 11) => (0, 0, 0),
+        // exchange.declare: ticket, exchange, type, bits
+        (40, 10) => (2, 2, 1),
+        // exchange.bind and unbind, queue.bind: ticket, two ends, routing key, no-wait
+        (40, 30 | 40) | (50, 20) => (2, 3, 1),
+        // queue.declare: ticket, queue, bits
+        (50, 10) => (2, 1, 1),
+        // queue.unbind: ticket, queue, exchange, routing key
+        (50, 50) => (2, 3, 0),
+        // basic.consume: ticket, queue, consumer tag, bits
+        (60, 20) => (2, 2, 1),
+        _ => return true,
+    };
+    let mut at = before;
+    for _ in 0..short_strings {
+        let Some(&bytes) = arguments.get(at) else {
+            return true;
+        };
+        at += 1 + usize::from(bytes);
+    }
+    arguments.get(at + after..).is_none_or(is_bounded)
 }
 
 /// What an open level holds: entries with names, or values alone.
@@ -126,6 +158,95 @@ mod tests {
         assert!(is_bounded(&table(entries)));
         // The walk ends exactly at the end of the table, whatever follows it.
         assert!(is_bounded(&[&table(entries)[..], b"\xff\xff"].concat()));
+    }
+
+    #[test]
+    fn methods_with_a_table_are_checked_where_it_begins() {
+        use amq_protocol::protocol::{AMQPClass, basic, connection, exchange, parse_class, queue};
+        use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, ShortString};
+
+        let table_with = |levels: usize| {
+            let mut value = AMQPValue::Void;
+            for _ in 0..levels {
+                value = AMQPValue::FieldArray(FieldArray::from(vec![value]));
+            }
+            let mut table = FieldTable::default();
+            table.insert("a".into(), value);
+            table
+        };
+        let name = || ShortString::from("some name");
+        let methods = |arguments: FieldTable| {
+            let arguments = || arguments.clone();
+            [
+                AMQPClass::Connection(connection::AMQPMethod::StartOk(connection::StartOk {
+                    client_properties: arguments(),
+                    mechanism: name(),
+                    ..Default::default()
+                })),
+                AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange::Declare {
+                    exchange: name(),
+                    kind: name(),
+                    arguments: arguments(),
+                    ..Default::default()
+                })),
+                AMQPClass::Exchange(exchange::AMQPMethod::Bind(exchange::Bind {
+                    destination: name(),
+                    source: name(),
+                    routing_key: name(),
+                    arguments: arguments(),
+                    ..Default::default()
+                })),
+                AMQPClass::Exchange(exchange::AMQPMethod::Unbind(exchange::Unbind {
+                    destination: name(),
+                    source: name(),
+                    routing_key: name(),
+                    arguments: arguments(),
+                    ..Default::default()
+                })),
+                AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
+                    queue: name(),
+                    arguments: arguments(),
+                    ..Default::default()
+                })),
+                AMQPClass::Queue(queue::AMQPMethod::Bind(queue::Bind {
+                    queue: name(),
+                    exchange: name(),
+                    routing_key: name(),
+                    arguments: arguments(),
+                    ..Default::default()
+                })),
+                AMQPClass::Queue(queue::AMQPMethod::Unbind(queue::Unbind {
+                    queue: name(),
+                    exchange: name(),
+                    routing_key: name(),
+                    arguments: arguments(),
+                })),
+                AMQPClass::Basic(basic::AMQPMethod::Consume(basic::Consume {
+                    queue: name(),
+                    consumer_tag: name(),
+                    arguments: arguments(),
+                    ..Default::default()
+                })),
+            ]
+        };
+        let payload = |method: &AMQPClass| {
+            let mut frame = Vec::new();
+            crate::amqp::frame::put_method(&mut frame, 1, method);
+            frame[7..frame.len() - 1].to_vec()
+        };
+        for method in methods(table_with(NESTING_LEVELS_MAX - 1)) {
+            let payload = payload(&method);
+            assert!(method_is_bounded(&payload), "{method:?}");
+            assert!(parse_class(&payload[..]).is_ok());
+            for end in 0..payload.len() {
+                method_is_bounded(&payload[..end]);
+            }
+        }
+        for method in methods(table_with(NESTING_LEVELS_MAX)) {
+            assert!(!method_is_bounded(&payload(&method)), "{method:?}");
+        }
+        assert!(method_is_bounded(b"\0\x3c\0\x28\0\0\0\0\0"));
+        assert!(method_is_bounded(b"\0"));
     }
 
     #[test]

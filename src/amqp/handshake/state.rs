@@ -17,9 +17,11 @@ use amq_protocol::protocol::{AMQPClass, parse_class};
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::violation::{Offender, ReplyCode, Violation};
-use super::{ClientCapabilities, HandshakeContext};
+use super::HandshakeContext;
+use crate::amqp::connection::Limits;
 use crate::amqp::frame::{self, Frame, OVERHEAD_BYTES};
 use crate::amqp::nesting;
+use crate::amqp::session::Capabilities;
 use crate::auth::{Mechanism, User};
 use crate::config::{Config, FRAME_MAX_BYTES_MIN};
 
@@ -62,16 +64,8 @@ pub(super) enum State {
 /// Who the peer is.
 pub(super) struct Client {
     pub(super) user: User,
-    pub(super) capabilities: ClientCapabilities,
+    pub(super) capabilities: Capabilities,
     pub(super) properties: FieldTable,
-}
-
-/// What was agreed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) frame_max_bytes: u32,
-    pub(super) channel_max: u16,
-    pub(super) heartbeat_seconds: u16,
 }
 
 /// What follows from a frame.
@@ -171,7 +165,7 @@ fn start(start_ok: StartOk, context: &HandshakeContext<'_>) -> Result<Step, Viol
             let reason = format!("unknown authentication mechanism '{name}'");
             Violation::new(Stage::Starting, ReplyCode::CommandInvalid, reason, START_OK)
         })?;
-    let capabilities = ClientCapabilities::from_properties(&start_ok.client_properties);
+    let capabilities = capabilities(&start_ok.client_properties);
     let user = login(
         mechanism,
         start_ok.response.as_bytes(),
@@ -197,7 +191,7 @@ fn start(start_ok: StartOk, context: &HandshakeContext<'_>) -> Result<Step, Viol
 fn login(
     mechanism: Mechanism,
     response: &[u8],
-    capabilities: ClientCapabilities,
+    capabilities: Capabilities,
     context: &HandshakeContext<'_>,
 ) -> Result<User, Violation> {
     use crate::auth::LoginError::Malformed;
@@ -321,7 +315,7 @@ fn decode(
     payload: &[u8],
     arguments: &[u8],
 ) -> Result<AMQPMethod, Violation> {
-    if method == START_OK && !nesting::is_bounded(arguments) {
+    if !nesting::method_is_bounded(payload) {
         return Err(Violation::undecodable(stage, arguments, method));
     }
     if method == OPEN && !starts_with_utf8(arguments) {
@@ -371,20 +365,19 @@ fn is_method((class_id, method_id): Offender) -> bool {
     methods.contains(&method_id)
 }
 
-impl ClientCapabilities {
-    fn from_properties(properties: &FieldTable) -> Self {
-        let capabilities = match properties.inner().get("capabilities") {
-            Some(AMQPValue::FieldTable(capabilities)) => Some(capabilities),
-            _ => None,
-        };
-        let has = |name: &str| {
-            let value = capabilities.and_then(|table| table.inner().get(name));
-            value == Some(&AMQPValue::Boolean(true))
-        };
-        Self {
-            consumer_cancel_notify: has("consumer_cancel_notify"),
-            connection_blocked: has("connection.blocked"),
-            authentication_failure_close: has("authentication_failure_close"),
-        }
+/// What the client says that it knows, in its client-properties.
+fn capabilities(properties: &FieldTable) -> Capabilities {
+    let capabilities = match properties.inner().get("capabilities") {
+        Some(AMQPValue::FieldTable(capabilities)) => Some(capabilities),
+        _ => None,
+    };
+    let has = |name: &str| {
+        let value = capabilities.and_then(|table| table.inner().get(name));
+        value == Some(&AMQPValue::Boolean(true))
+    };
+    Capabilities {
+        consumer_cancel_notify: has("consumer_cancel_notify"),
+        connection_blocked: has("connection.blocked"),
+        authentication_failure_close: has("authentication_failure_close"),
     }
 }

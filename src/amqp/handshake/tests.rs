@@ -210,15 +210,15 @@ async fn a_peer_that_knows_the_password_gets_in() {
     let negotiated = outcome.unwrap();
     assert_eq!(&**negotiated.user.name(), "guest");
     assert_eq!(&*negotiated.vhost, "/");
-    assert_eq!(negotiated.frame_max_bytes, 8192);
-    assert_eq!(negotiated.channel_max, 10);
-    assert_eq!(negotiated.heartbeat_seconds, 7);
+    assert_eq!(negotiated.limits.frame_max_bytes, 8192);
+    assert_eq!(negotiated.limits.channel_max, 10);
+    assert_eq!(negotiated.limits.heartbeat_seconds, 7);
     assert_eq!(negotiated.name, "127.0.0.1:50000 -> 127.0.0.1:5672");
     assert_eq!(negotiated.client_properties, properties);
     assert_eq!(&negotiated.leftover[..], b"\x01\x00\x01");
-    let expected = ClientCapabilities {
+    let expected = Capabilities {
         connection_blocked: true,
-        ..ClientCapabilities::default()
+        ..Capabilities::default()
     };
     assert_eq!(negotiated.capabilities, expected);
 }
@@ -437,9 +437,9 @@ async fn limits_are_accepted_or_lowered() {
         let bytes = [HEADER, &login(), &tune_ok, &open("/")].concat();
         let (_, outcome) = broker().meet(&bytes).await;
         let negotiated = outcome.unwrap();
-        assert_eq!(negotiated.channel_max, channel_max);
-        assert_eq!(negotiated.frame_max_bytes, frame_max);
-        assert_eq!(negotiated.heartbeat_seconds, heartbeat);
+        assert_eq!(negotiated.limits.channel_max, channel_max);
+        assert_eq!(negotiated.limits.frame_max_bytes, frame_max);
+        assert_eq!(negotiated.limits.heartbeat_seconds, heartbeat);
     }
 }
 
@@ -495,8 +495,8 @@ async fn a_server_without_limits_takes_what_the_client_wants() {
             .await;
         assert_eq!(transcript, "start 0.9, tune 0 0 0, open-ok, end after 0 s");
         let negotiated = outcome.unwrap();
-        assert_eq!(negotiated.frame_max_bytes, frame_max_bytes);
-        assert_eq!(negotiated.channel_max, channel_max);
+        assert_eq!(negotiated.limits.frame_max_bytes, frame_max_bytes);
+        assert_eq!(negotiated.limits.channel_max, channel_max);
     }
 }
 
