@@ -37,8 +37,9 @@ struct entry {
   uint64_t id;
 };
 
-struct space {
-  uint64_t limit, used;
+// What the test controls; see shim.c.
+struct control {
+  uint64_t limit, used, ignore_syncs;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -46,7 +47,7 @@ static char data_dir[PATH_MAX / 2], image_dir[PATH_MAX / 2];
 static size_t data_length;  // 0: the library does nothing
 static dev_t data_device;
 static int names_are_early;
-static struct space *space;
+static struct control *control;
 static struct file *files[BUCKETS];
 static struct entry *entries;
 static size_t entry_count, entry_room;
@@ -82,7 +83,7 @@ static struct file *adopt(const struct stat *status) {
   file->id = ++last_id;
   file->shrunk_to = status->st_size;
   file->allocated = MAX((uint64_t)status->st_size, (uint64_t)status->st_blocks * 512);
-  if (space) __atomic_fetch_add(&space->used, file->allocated, __ATOMIC_RELAXED);
+  if (control) __atomic_fetch_add(&control->used, file->allocated, __ATOMIC_RELAXED);
   file->next = files[file->inode % BUCKETS];
   files[file->inode % BUCKETS] = file;
   close(open_object(file->id));
@@ -96,7 +97,7 @@ static void forget(ino_t inode) {
   struct file *file = *link;
   if (!file) return;
   *link = file->next;
-  if (space) __atomic_fetch_sub(&space->used, file->allocated, __ATOMIC_RELAXED);
+  if (control) __atomic_fetch_sub(&control->used, file->allocated, __ATOMIC_RELAXED);
   free(file);
 }
 
@@ -296,12 +297,12 @@ __attribute__((constructor)) static void start(void) {
   snprintf(image_dir, sizeof image_dir, "%s", image);
   const char *names = getenv("DURABLE_IMAGE_NAMES");
   names_are_early = names && !strcmp(names, "early");
-  const char *control = getenv("DURABLE_IMAGE_SPACE");
-  if (control) {
-    int fd = syscall(SYS_openat, AT_FDCWD, control, O_RDWR | O_CLOEXEC);
-    space = mmap(0, sizeof *space, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (fd < 0 || space == MAP_FAILED) die(control);
-    space->used = 0;
+  const char *path = getenv("DURABLE_IMAGE_CONTROL");
+  if (path) {
+    int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+    control = mmap(0, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd < 0 || control == MAP_FAILED) die(path);
+    control->used = 0;
     close(fd);
   }
   char objects[PATH_MAX];
@@ -316,21 +317,25 @@ __attribute__((constructor)) static void start(void) {
 
 // Takes room for a file that reaches to `end`; says up to where it may reach.
 static off_t reserve(struct file *file, off_t end) {
-  if (!space || (uint64_t)end <= file->allocated) return end;
+  if (!control || (uint64_t)end <= file->allocated) return end;
   uint64_t growth = end - file->allocated;
-  uint64_t limit = __atomic_load_n(&space->limit, __ATOMIC_RELAXED);
-  uint64_t used = __atomic_load_n(&space->used, __ATOMIC_RELAXED);
+  uint64_t limit = __atomic_load_n(&control->limit, __ATOMIC_RELAXED);
+  uint64_t used = __atomic_load_n(&control->used, __ATOMIC_RELAXED);
   if (limit) growth = MIN(growth, limit > used ? limit - used : 0);
-  __atomic_fetch_add(&space->used, growth, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&control->used, growth, __ATOMIC_RELAXED);
   file->allocated += growth;
   return MIN(end, (off_t)file->allocated);
 }
 
 static void shrink(struct file *file, off_t size) {
   if ((uint64_t)size < file->allocated) {
-    if (space) __atomic_fetch_sub(&space->used, file->allocated - size, __ATOMIC_RELAXED);
+    if (control) __atomic_fetch_sub(&control->used, file->allocated - size, __ATOMIC_RELAXED);
     file->allocated = size;
   }
   file->shrunk_to = MIN(file->shrunk_to, size);
   file->dirty_to = MIN(file->dirty_to, size);
+}
+
+static int syncs_count(void) {
+  return !control || !__atomic_load_n(&control->ignore_syncs, __ATOMIC_RELAXED);
 }

@@ -17,9 +17,10 @@
 // Writes through mmap are not seen: RocksDB is configured without them. Files written through
 // stdio (RocksDB's LOG) have a name in the image but no contents.
 //
-// DURABLE_IMAGE_SPACE names a file of two native 64-bit numbers, limit and used bytes, that makes
-// the directory a disk of that size: what does not fit is refused with ENOSPC, a limit of 0 is no
-// limit. The test changes the limit while the process runs.
+// DURABLE_IMAGE_CONTROL names a file of three native 64-bit numbers, which the test may change
+// while the process runs. The first two, limit and used bytes, make the directory a disk of that
+// size: what does not fit is refused with ENOSPC, a limit of 0 is no limit. The third, if not 0,
+// makes every sync succeed without effect on the image: as if the process never called it.
 //
 // Every call goes to the kernel by syscall(2): no dlsym, hence no allocation at awkward times.
 
@@ -58,7 +59,7 @@ static ssize_t write_at(int fd, const struct iovec *parts, int count, off_t offs
     if (written < (ssize_t)length) break;
   }
   touch(file, offset, offset + done);
-  if (done && flags & O_DSYNC) capture_file(fd, file);
+  if (done && flags & O_DSYNC && syncs_count()) capture_file(fd, file);
   pthread_mutex_unlock(&lock);
   if (done == 0 && error) {
     errno = error;
@@ -127,14 +128,14 @@ int ftruncate64(int fd, off_t size) {
 int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
 int fallocate64(int fd, int mode, off_t offset, off_t length) {
-  if (data_length && space) {
+  if (data_length && control) {
     struct stat status;
     pthread_mutex_lock(&lock);
     struct file *file = ours(fd, &status);
     uint64_t before = file ? file->allocated : 0;
     int fits = !file || reserve(file, offset + length) == offset + length;
     if (!fits) {  // all or nothing
-      __atomic_fetch_sub(&space->used, file->allocated - before, __ATOMIC_RELAXED);
+      __atomic_fetch_sub(&control->used, file->allocated - before, __ATOMIC_RELAXED);
       file->allocated = before;
     }
     pthread_mutex_unlock(&lock);
@@ -173,11 +174,11 @@ static void sync_fd(int fd) {
   pthread_mutex_unlock(&lock);
 }
 int fsync(int fd) {
-  if (data_length) sync_fd(fd);
+  if (data_length && syncs_count()) sync_fd(fd);
   return syscall(SYS_fsync, fd);
 }
 int fdatasync(int fd) {
-  if (data_length) sync_fd(fd);
+  if (data_length && syncs_count()) sync_fd(fd);
   return syscall(SYS_fdatasync, fd);
 }
 
@@ -289,15 +290,15 @@ int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FD
 
 // The free space of the data directory is that of the pretended disk.
 static uint64_t free_bytes(void) {
-  uint64_t limit = __atomic_load_n(&space->limit, __ATOMIC_RELAXED);
-  uint64_t used = __atomic_load_n(&space->used, __ATOMIC_RELAXED);
+  uint64_t limit = __atomic_load_n(&control->limit, __ATOMIC_RELAXED);
+  uint64_t used = __atomic_load_n(&control->used, __ATOMIC_RELAXED);
   return limit > used ? limit - used : 0;
 }
 int statfs64(const char *path, struct statfs64 *out) {
   char buffer[PATH_MAX];
   int result = syscall(SYS_statfs, path, out);
-  if (!result && space && space->limit && below(AT_FDCWD, path, buffer)) {
-    out->f_blocks = space->limit / out->f_bsize;
+  if (!result && control && control->limit && below(AT_FDCWD, path, buffer)) {
+    out->f_blocks = control->limit / out->f_bsize;
     out->f_bfree = out->f_bavail = free_bytes() / out->f_bsize;
   }
   return result;

@@ -17,7 +17,7 @@ struct SmallDisk {
 
 impl SmallDisk {
     fn start() -> Self {
-        let mut broker = BrokerProcess::prepare(&[], &[]);
+        let mut broker = BrokerProcess::prepare(&[]);
         let disk = DurableImage::new(&broker.data_dir(), broker.directory(), Names::Late);
         for (name, value) in disk.environment() {
             broker.set_env(&name, &value);

@@ -190,6 +190,14 @@ fn a_process_that_is_killed_leaves_its_image() {
 }
 
 #[test]
+fn syncs_can_be_made_to_lie() {
+    let disk = Disk::new(Names::Late);
+    disk.image.ignore_syncs();
+    assert!(disk.run("write a hello sync a dsync b hello log c hello syncdir ."));
+    assert_eq!(disk.after_power_cut(), BTreeMap::new());
+}
+
+#[test]
 fn a_full_disk_refuses_to_grow() {
     let disk = Disk::new(Names::Late);
     disk.image.set_limit(10);

@@ -15,7 +15,7 @@ struct Powered {
 
 impl Powered {
     fn start() -> Self {
-        let mut broker = BrokerProcess::prepare(&[], &[]);
+        let mut broker = BrokerProcess::prepare(&[]);
         let image = DurableImage::new(&broker.data_dir(), broker.directory(), Names::Late);
         for (name, value) in image.environment() {
             broker.set_env(&name, &value);

@@ -35,26 +35,23 @@ impl BrokerProcess {
 
     /// Starts a broker with these lines of rabbitmq.conf on top of its listener.
     pub(crate) fn start_with(config: &[&str]) -> Self {
-        let mut broker = Self::prepare(config, &[]);
+        let mut broker = Self::prepare(config);
         broker.boot();
         broker
     }
 
     /// Makes the directory and the configuration; the process is started by [`Self::boot`].
-    pub(crate) fn prepare(config: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn prepare(config: &[&str]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("leveret-test-")
             .tempdir()
             .expect("a temporary directory")
             .keep();
         fs::create_dir(directory.join("data")).expect("a fresh directory");
-        let environment = environment.iter();
         Self {
             directory,
             config: config.iter().map(|&line| line.to_owned()).collect(),
-            environment: environment
-                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            environment: Vec::new(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             child: None,
             watchdog: None,

@@ -23,7 +23,7 @@ pub(crate) enum Names {
 pub(crate) struct DurableImage {
     data: PathBuf,
     image: PathBuf,
-    space: PathBuf,
+    control: PathBuf,
     names: Names,
 }
 
@@ -33,10 +33,10 @@ impl DurableImage {
         let this = Self {
             data: data.to_owned(),
             image: beside.join("image"),
-            space: beside.join("space"),
+            control: beside.join("control"),
             names,
         };
-        fs::write(&this.space, [0; 16]).expect("the test's directory is writable");
+        fs::write(&this.control, [0; 24]).expect("the test's directory is writable");
         this
     }
 
@@ -51,7 +51,7 @@ impl DurableImage {
             ("LD_PRELOAD", library.display().to_string()),
             ("DURABLE_IMAGE_DATA", self.data.display().to_string()),
             ("DURABLE_IMAGE_DIR", self.image.display().to_string()),
-            ("DURABLE_IMAGE_SPACE", self.space.display().to_string()),
+            ("DURABLE_IMAGE_CONTROL", self.control.display().to_string()),
             ("DURABLE_IMAGE_NAMES", names.to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -102,18 +102,29 @@ impl DurableImage {
 
     /// Limits the disk to this many bytes; 0 is no limit.
     pub(crate) fn set_limit(&self, bytes: u64) {
-        let space = OpenOptions::new().write(true).open(&self.space);
-        let space = space.expect("our own file can be opened");
-        space
-            .write_all_at(&bytes.to_ne_bytes(), 0)
+        self.set(0, bytes);
+    }
+
+    /// From now on syncs succeed and do nothing: the process might as well not call them.
+    pub(crate) fn ignore_syncs(&self) {
+        self.set(2, 1);
+    }
+
+    fn set(&self, index: u64, value: u64) {
+        let control = OpenOptions::new().write(true).open(&self.control);
+        let control = control.expect("our own file can be opened");
+        control
+            .write_all_at(&value.to_ne_bytes(), index * 8)
             .expect("our own file is writable");
     }
 
     /// Bytes of the disk that the data occupies, while the process runs.
     pub(crate) fn used(&self) -> u64 {
         let mut bytes = [0; 8];
-        let space = File::open(&self.space).expect("our own file can be opened");
-        space.read_exact_at(&mut bytes, 8).expect("it has 16 bytes");
+        let control = File::open(&self.control).expect("our own file can be opened");
+        control
+            .read_exact_at(&mut bytes, 8)
+            .expect("it has 24 bytes");
         u64::from_ne_bytes(bytes)
     }
 }
