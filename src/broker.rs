@@ -1,0 +1,127 @@
+//! The broker: virtual hosts with their exchanges, queues and bindings.
+//!
+//! It knows no socket, no protocol frame, no RocksDB. All changes happen in visits; durable ones are pushed to the store
+//! as operations, and what a client hears about them waits for their ticket.
+
+pub mod alarms;
+pub mod arguments;
+pub mod binding;
+pub mod delivery;
+pub mod error;
+pub mod exchange;
+pub mod keeper;
+pub mod loader;
+pub mod memory;
+pub mod names;
+pub mod queue;
+pub mod recovery;
+pub mod state;
+pub mod vhost;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use self::alarms::Alarms;
+use self::loader::Loader;
+use self::memory::QueueMemory;
+use self::queue::Queue;
+use self::vhost::VHost;
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::message::Ticket;
+use crate::store::{Store, Visit};
+
+/// Number of a connection, never reused while the broker runs.
+pub type ConnectionId = u64;
+
+/// What everything in the broker needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Where durable things go.
+    pub store: Store,
+    /// The budget of the queues.
+    pub memory: Arc<QueueMemory>,
+    /// Reads cold messages back.
+    pub loader: Loader,
+    /// What keeps publishers waiting.
+    pub alarms: Arc<Alarms>,
+    /// The time, for visits.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Services {
+    /// Opens a visit: one batch of changes, without waiting for anything. Never open a second one meanwhile.
+    pub fn visit(&self) -> Visit<'_> {
+        self.store.visit(self.now_ms())
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+}
+
+/// A broker.
+pub struct Broker {
+    /// What it stands on.
+    pub services: Services,
+    /// Users and permissions.
+    pub auth: Arc<Auth>,
+    vhosts: RwLock<HashMap<Arc<str>, Arc<VHost>>>,
+}
+
+impl Broker {
+    fn new(services: Services, auth: Arc<Auth>, vhosts: HashMap<Arc<str>, Arc<VHost>>) -> Arc<Self> {
+        Arc::new(Self { services, auth, vhosts: RwLock::new(vhosts) })
+    }
+
+    /// The virtual host called `name`.
+    pub fn vhost(&self, name: &str) -> Option<Arc<VHost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// All virtual hosts, in no particular order.
+    pub fn vhosts(&self) -> Vec<Arc<VHost>> {
+        self.vhosts.read().values().cloned().collect()
+    }
+
+    /// Calls `act` for every queue that there is now. No lock is held meanwhile.
+    pub fn for_each_queue(&self, mut act: impl FnMut(&Arc<Queue>)) {
+        for vhost in self.vhosts() {
+            for queue in vhost.queues() {
+                act(&queue);
+            }
+        }
+    }
+
+    /// Creates a virtual host with its predeclared exchanges. One that exists is left as it is.
+    pub fn create_vhost(&self, visit: &Visit<'_>, name: &str) -> (Arc<VHost>, Ticket) {
+        let mut vhosts = self.vhosts.write();
+        if let Some(vhost) = vhosts.get(name) {
+            return (vhost.clone(), vhost.ticket());
+        }
+        let ticket = visit.push(state::put_vhost(name));
+        let vhost = Arc::new(VHost::new(name.into(), &self.services, ticket));
+        vhosts.insert(vhost.name.clone(), vhost.clone());
+        (vhost, ticket)
+    }
+
+    /// Takes a virtual host out and forgets it with all that was declared in it; `None` if there is none. Its
+    /// connections and the permissions in it are the caller's to end. Afterwards its queues are to be deleted with
+    /// [`Self::clear_vhost`].
+    pub fn delete_vhost(&self, visit: &Visit<'_>, name: &str) -> Option<(Arc<VHost>, Ticket)> {
+        let mut vhosts = self.vhosts.write();
+        let vhost = vhosts.remove(name)?;
+        // Before the name is free: the rows of a new virtual host of this name must come after.
+        let ticket = vhost.retire(visit);
+        Some((vhost, ticket))
+    }
+
+    /// Deletes the queues of a virtual host that was taken out, a bounded number in one visit. True: call again in a
+    /// further visit.
+    pub fn clear_vhost(&self, visit: &Visit<'_>, vhost: &VHost) -> bool {
+        vhost.clear(visit)
+    }
+}

@@ -1,0 +1,296 @@
+//! Arguments of declarations: field tables from the network become typed values here, once.
+//!
+//! [`QueueArguments`] knows what a queue does with its arguments; [`validate`] refuses what RabbitMQ refuses; unknown
+//! `x-` arguments are kept and mean nothing. [`equivalence`] compares declarations of the same name.
+
+pub mod equivalence;
+pub mod expiration;
+mod table;
+pub mod term;
+mod validate;
+
+use amq_protocol::types::{AMQPValue, FieldTable};
+
+pub use self::table::Arguments;
+use super::error::Error;
+use super::names::Resource;
+
+/// The longest time to live or to stay unused, in ms: ten years, as in RabbitMQ (`rabbit_misc:check_expiry`).
+pub const EXPIRY_MS_MAX: u64 = 315_360_000_000;
+
+/// What kind of queue was declared.
+///
+/// Quorum queues and streams are declared and refused as RabbitMQ does. Until they are replicated they behave as
+/// classic durable queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueType {
+    /// `classic`, and the default.
+    #[default]
+    Classic,
+    /// `quorum`.
+    Quorum,
+    /// `stream`.
+    Stream,
+}
+
+impl QueueType {
+    /// The type called `name` in `x-queue-type`.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"classic" => Some(Self::Classic),
+            b"quorum" => Some(Self::Quorum),
+            b"stream" => Some(Self::Stream),
+            _ => None,
+        }
+    }
+
+    /// Its value of `x-queue-type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// RabbitMQ's name of the module, which its error texts contain.
+    pub const fn module(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+            Self::Stream => "rabbit_stream_queue",
+        }
+    }
+
+    /// The arguments that a queue of this type knows, in the order in which RabbitMQ compares them.
+    pub const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Classic => validate::CLASSIC_ARGUMENTS,
+            Self::Quorum => validate::QUORUM_ARGUMENTS,
+            Self::Stream => validate::STREAM_ARGUMENTS,
+        }
+    }
+}
+
+/// What happens to a message that does not fit into a queue with a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// The oldest ready messages are dropped or dead-lettered.
+    #[default]
+    DropHead,
+    /// The new message is refused.
+    RejectPublish,
+    /// The new message is refused and dead-lettered.
+    RejectPublishDeadLetter,
+}
+
+/// The arguments of a queue, validated. A queue without arguments carries one word.
+#[derive(Debug, Clone, Default)]
+pub struct QueueArguments {
+    parsed: Option<Box<Parsed>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Parsed {
+    raw: Arguments,
+    queue_type: QueueType,
+    overflow: Overflow,
+    single_active_consumer: bool,
+    max_priority: Option<u8>,
+    message_ttl_ms: Option<u64>,
+    expires_ms: Option<u64>,
+    max_length: Option<u64>,
+    max_length_bytes: Option<u64>,
+    dead_letter_exchange: Option<Box<str>>,
+    dead_letter_routing_key: Option<Box<str>>,
+}
+
+impl QueueArguments {
+    /// Validates the arguments of a new queue and types them.
+    ///
+    /// # Errors
+    /// An argument with a value that RabbitMQ refuses, or one that the queue's type does not have.
+    pub fn new(resource: &Resource, table: &FieldTable) -> Result<Self, Error> {
+        validate::validate(resource, table)?;
+        Ok(Self::parse(table))
+    }
+
+    /// Types arguments that were validated when the queue was declared, possibly by an older version: a value that
+    /// cannot be understood counts as absent.
+    pub fn recovered(raw: &Arguments) -> Self {
+        Self::parse(&raw.table())
+    }
+
+    fn parse(table: &FieldTable) -> Self {
+        if table.inner().is_empty() {
+            return Self::default();
+        }
+        let value = |key: &str| table.inner().get(key);
+        let number = |key| value(key).and_then(term::integer).and_then(|number| u64::try_from(number).ok());
+        let text = |key| value(key).and_then(text_of);
+        Self {
+            parsed: Some(Box::new(Parsed {
+                raw: Arguments::new(table),
+                queue_type: queue_type(table).unwrap_or_default(),
+                overflow: match value("x-overflow").and_then(term::bytes) {
+                    Some(b"reject-publish") => Overflow::RejectPublish,
+                    Some(b"reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
+                    _ => Overflow::DropHead,
+                },
+                single_active_consumer: value("x-single-active-consumer").and_then(AMQPValue::as_bool).unwrap_or(false),
+                max_priority: number("x-max-priority").and_then(|priority| u8::try_from(priority).ok()),
+                message_ttl_ms: number("x-message-ttl"),
+                expires_ms: number("x-expires"),
+                max_length: number("x-max-length"),
+                max_length_bytes: number("x-max-length-bytes"),
+                dead_letter_exchange: text("x-dead-letter-exchange"),
+                dead_letter_routing_key: text("x-dead-letter-routing-key"),
+            })),
+        }
+    }
+
+    /// All arguments as they were declared, known or not.
+    pub fn table(&self) -> FieldTable {
+        self.parsed.as_ref().map(|parsed| parsed.raw.table()).unwrap_or_default()
+    }
+
+    /// The encoded table; empty without arguments.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.parsed.as_ref().map(|parsed| parsed.raw.as_bytes()).unwrap_or_default()
+    }
+
+    /// `x-queue-type`.
+    pub fn queue_type(&self) -> QueueType {
+        self.parsed.as_ref().map_or_else(QueueType::default, |parsed| parsed.queue_type)
+    }
+
+    /// `x-overflow`.
+    pub fn overflow(&self) -> Overflow {
+        self.parsed.as_ref().map_or_else(Overflow::default, |parsed| parsed.overflow)
+    }
+
+    /// `x-single-active-consumer`.
+    pub fn single_active_consumer(&self) -> bool {
+        self.parsed.as_ref().is_some_and(|parsed| parsed.single_active_consumer)
+    }
+
+    /// `x-max-priority`, 0 to 255.
+    pub fn max_priority(&self) -> Option<u8> {
+        self.parsed.as_ref()?.max_priority
+    }
+
+    /// `x-message-ttl` in ms, 0 to ten years.
+    pub fn message_ttl_ms(&self) -> Option<u64> {
+        self.parsed.as_ref()?.message_ttl_ms
+    }
+
+    /// `x-expires` in ms, 1 to ten years.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.parsed.as_ref()?.expires_ms
+    }
+
+    /// `x-max-length` in ready messages.
+    pub fn max_length(&self) -> Option<u64> {
+        self.parsed.as_ref()?.max_length
+    }
+
+    /// `x-max-length-bytes` in bytes of ready bodies.
+    pub fn max_length_bytes(&self) -> Option<u64> {
+        self.parsed.as_ref()?.max_length_bytes
+    }
+
+    /// `x-dead-letter-exchange`; the empty name is the default exchange.
+    pub fn dead_letter_exchange(&self) -> Option<&str> {
+        self.parsed.as_ref()?.dead_letter_exchange.as_deref()
+    }
+
+    /// `x-dead-letter-routing-key`.
+    pub fn dead_letter_routing_key(&self) -> Option<&str> {
+        self.parsed.as_ref()?.dead_letter_routing_key.as_deref()
+    }
+}
+
+/// The type that a declaration asks for; `None` for one that does not exist.
+pub fn queue_type(table: &FieldTable) -> Option<QueueType> {
+    match table.inner().get("x-queue-type") {
+        None => Some(QueueType::Classic),
+        Some(AMQPValue::LongString(name)) => QueueType::from_name(name.as_bytes()),
+        Some(_) => None,
+    }
+}
+
+/// The name in an argument that names an exchange: `None` when it is absent.
+///
+/// # Errors
+/// It is not a string.
+pub fn exchange_name(
+    resource: &Resource,
+    table: &FieldTable,
+    argument: &'static str,
+) -> Result<Option<Box<str>>, Error> {
+    match table.inner().get(argument) {
+        None => Ok(None),
+        Some(value @ AMQPValue::LongString(_)) => Ok(text_of(value)),
+        Some(value) => Err(Error::InvalidArgumentType {
+            argument,
+            resource: resource.clone(),
+            found: term::type_name(value),
+        }),
+    }
+}
+
+/// A string argument. Bytes that are no UTF-8 name nothing that exists, and do not matter beyond that.
+fn text_of(value: &AMQPValue) -> Option<Box<str>> {
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
+        entries.into_iter().map(|(key, value)| (key.into(), value)).collect::<BTreeMap<_, _>>().into()
+    }
+
+    fn resource() -> Resource {
+        let vhost: Arc<str> = "/".into();
+        Resource::queue(&vhost, "q")
+    }
+
+    #[test]
+    fn arguments_are_typed_once_and_kept_as_they_came() {
+        let declared = table([
+            ("x-message-ttl", AMQPValue::LongInt(60_000)),
+            ("x-max-length", AMQPValue::LongLongInt(5)),
+            ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+            ("x-dead-letter-exchange", AMQPValue::LongString("".into())),
+            ("x-dead-letter-routing-key", AMQPValue::LongString("dead".into())),
+            ("x-max-priority", AMQPValue::ShortShortUInt(10)),
+            ("x-anything", AMQPValue::Void),
+        ]);
+        let arguments = QueueArguments::new(&resource(), &declared).unwrap();
+        assert_eq!(arguments.message_ttl_ms(), Some(60_000));
+        assert_eq!(arguments.max_length(), Some(5));
+        assert_eq!(arguments.overflow(), Overflow::RejectPublish);
+        assert_eq!(arguments.dead_letter_exchange(), Some(""));
+        assert_eq!(arguments.dead_letter_routing_key(), Some("dead"));
+        assert_eq!(arguments.max_priority(), Some(10));
+        assert_eq!(arguments.table(), declared);
+        let raw = Arguments::from_bytes(arguments.as_bytes()).unwrap();
+        assert_eq!(QueueArguments::recovered(&raw).message_ttl_ms(), Some(60_000));
+    }
+
+    #[test]
+    fn a_queue_without_arguments_carries_one_word() {
+        let arguments = QueueArguments::new(&resource(), &FieldTable::default()).unwrap();
+        assert_eq!(size_of::<QueueArguments>(), size_of::<usize>());
+        assert_eq!(arguments.queue_type(), QueueType::Classic);
+        assert!(arguments.as_bytes().is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! Exchanges: where messages enter, and which bindings they take from there.
+//!
+//! A type is a [`RoutingTable`] and a line in [`TYPES`]. The bindings stand behind a read-write lock that publishers take
+//! only when they do not remember a route; each change of what an exchange does raises its version, which makes the
+//! remembered routes stale.
+
+mod destinations;
+mod direct;
+mod fanout;
+mod headers;
+pub mod sender_selected;
+mod topic;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amq_protocol::types::FieldTable;
+use parking_lot::RwLock;
+
+use super::arguments::Arguments;
+use super::binding::{Binding, Destination};
+use super::error::Error;
+use super::names::DEFAULT_EXCHANGE;
+
+/// All exchange types.
+const TYPES: &[&ExchangeType] = &[&direct::TYPE, &fanout::TYPE, &topic::TYPE, &headers::TYPE];
+
+/// The exchanges of every virtual host beside the default one, with their types; all durable.
+pub(super) const PREDECLARED: &[(&str, &str)] = &[
+    ("amq.direct", "direct"),
+    ("amq.fanout", "fanout"),
+    ("amq.headers", "headers"),
+    ("amq.match", "headers"),
+    (TRACE_EXCHANGE, "topic"),
+    ("amq.topic", "topic"),
+];
+
+/// The internal exchange that the firehose publishes to.
+pub(super) const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// What makes exchanges of a type what they are.
+pub struct ExchangeType {
+    /// The name in exchange.declare.
+    pub name: &'static str,
+    /// An empty table for an exchange with these arguments.
+    table: fn(&FieldTable) -> Box<dyn RoutingTable>,
+    /// Refuses keys and arguments that bindings of this type cannot have.
+    validate_binding: fn(&str, &FieldTable) -> Result<(), Error>,
+}
+
+impl ExchangeType {
+    /// The type called `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn from_name(name: &str) -> Result<&'static Self, Error> {
+        let found = TYPES.iter().find(|known| known.name == name);
+        found.copied().ok_or_else(|| Error::UnknownExchangeType(name.into()))
+    }
+}
+
+impl fmt::Debug for ExchangeType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+/// The bindings of an exchange, arranged so that those of a message are found fast.
+///
+/// Bindings are added and removed once each: the exchange knows which there are.
+trait RoutingTable: Send + Sync {
+    /// A new binding.
+    fn add(&mut self, binding: &Binding);
+    /// A binding that was added before.
+    fn remove(&mut self, binding: &Binding);
+    /// Reports the destinations of all bindings that `message` takes; the same one may be reported again.
+    fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination));
+}
+
+/// What exchanges look at in a message.
+pub struct Message<'a> {
+    /// Its routing key, and those of CC and BCC.
+    routing_keys: &'a [&'a str],
+    read_headers: &'a mut dyn FnMut() -> Option<FieldTable>,
+    headers: Option<FieldTable>,
+}
+
+impl<'a> Message<'a> {
+    /// A message with these keys. `read_headers` decodes its headers and is called at most once.
+    pub(super) fn new(routing_keys: &'a [&'a str], read_headers: &'a mut dyn FnMut() -> Option<FieldTable>) -> Self {
+        Self { routing_keys, read_headers, headers: None }
+    }
+
+    fn headers(&mut self) -> &FieldTable {
+        self.headers.get_or_insert_with(|| (self.read_headers)().unwrap_or_default())
+    }
+
+    /// Whether the route depends on more than the keys.
+    pub(super) const fn used_headers(&self) -> bool {
+        self.headers.is_some()
+    }
+}
+
+/// What an exchange is declared as. Never changes.
+#[derive(Debug)]
+pub struct ExchangeSpec {
+    /// Name, up to 255 bytes; empty for the default exchange.
+    pub name: Arc<str>,
+    /// Its type.
+    pub kind: &'static ExchangeType,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last outgoing binding.
+    pub auto_delete: bool,
+    /// Clients cannot publish to it.
+    pub internal: bool,
+    /// Arguments of the declaration.
+    pub arguments: Arguments,
+    /// `alternate-exchange`: gets what no binding takes.
+    pub alternate: Option<Box<str>>,
+}
+
+/// An exchange.
+pub struct Exchange {
+    /// What it was declared as.
+    pub spec: ExchangeSpec,
+    /// Raised after every change of what a message does here.
+    version: AtomicU64,
+    bindings: RwLock<Bindings>,
+}
+
+struct Bindings {
+    table: Box<dyn RoutingTable>,
+    all: HashSet<Arc<Binding>>,
+}
+
+impl Exchange {
+    /// An exchange without bindings.
+    pub fn new(spec: ExchangeSpec) -> Self {
+        let table = (spec.kind.table)(&spec.arguments.table());
+        let bindings = RwLock::new(Bindings { table, all: HashSet::new() });
+        Self { spec, version: AtomicU64::new(0), bindings }
+    }
+
+    /// Whether this is the default exchange, to which every queue is bound under its own name.
+    pub fn is_default(&self) -> bool {
+        *self.spec.name == *DEFAULT_EXCHANGE
+    }
+
+    /// Number of outgoing bindings.
+    pub fn binding_count(&self) -> usize {
+        self.bindings.read().all.len()
+    }
+
+    /// Its outgoing bindings, in no particular order.
+    pub fn bindings(&self) -> Vec<Arc<Binding>> {
+        self.bindings.read().all.iter().cloned().collect()
+    }
+
+    /// Rises whenever a message may take another way from here than before.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Makes remembered routes through here stale.
+    pub(super) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn validate_binding(&self, routing_key: &str, arguments: &FieldTable) -> Result<(), Error> {
+        (self.spec.kind.validate_binding)(routing_key, arguments)
+    }
+
+    /// Adds a binding that has this exchange as its source; false if it is there already.
+    pub(super) fn bind(&self, binding: &Arc<Binding>) -> bool {
+        let mut bindings = self.bindings.write();
+        if !bindings.all.insert(binding.clone()) {
+            return false;
+        }
+        bindings.table.add(binding);
+        self.changed();
+        true
+    }
+
+    /// Removes a binding; false if there is none like it.
+    pub(super) fn unbind(&self, binding: &Binding) -> bool {
+        let mut bindings = self.bindings.write();
+        if !bindings.all.remove(binding) {
+            return false;
+        }
+        bindings.table.remove(binding);
+        self.changed();
+        true
+    }
+
+    pub(super) fn contains(&self, binding: &Binding) -> bool {
+        self.bindings.read().all.contains(binding)
+    }
+
+    /// Takes all outgoing bindings away, at once.
+    pub(super) fn unbind_all(&self) -> HashSet<Arc<Binding>> {
+        let mut bindings = self.bindings.write();
+        bindings.table = (self.spec.kind.table)(&self.spec.arguments.table());
+        let all = std::mem::take(&mut bindings.all);
+        self.changed();
+        all
+    }
+
+    /// Reports where `message` goes from here; the same destination may be reported again.
+    pub(super) fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination)) {
+        self.bindings.read().table.route(message, found);
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Exchange").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// For types whose bindings may have any key and any arguments.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a check")]
+fn any_binding(_routing_key: &str, _arguments: &FieldTable) -> Result<(), Error> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_predeclared_exchange_has_a_type() {
+        for (name, kind) in PREDECLARED {
+            assert!(ExchangeType::from_name(kind).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_types_are_refused() {
+        let error = ExchangeType::from_name("x-unknown").unwrap_err();
+        assert_eq!(error, Error::UnknownExchangeType("x-unknown".into()));
+    }
+}

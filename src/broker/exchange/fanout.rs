@@ -1,0 +1,27 @@
+//! `fanout`: a message takes all bindings.
+
+use super::destinations::Destinations;
+use super::{ExchangeType, Message, RoutingTable, any_binding};
+use crate::broker::binding::{Binding, Destination};
+
+pub(super) const TYPE: ExchangeType =
+    ExchangeType { name: "fanout", table: |_| Box::<Fanout>::default(), validate_binding: any_binding };
+
+#[derive(Default)]
+struct Fanout {
+    destinations: Destinations,
+}
+
+impl RoutingTable for Fanout {
+    fn add(&mut self, binding: &Binding) {
+        self.destinations.add(&binding.destination);
+    }
+
+    fn remove(&mut self, binding: &Binding) {
+        self.destinations.remove(&binding.destination);
+    }
+
+    fn route(&self, _message: &mut Message<'_>, found: &mut dyn FnMut(&Destination)) {
+        self.destinations.iter().for_each(found);
+    }
+}

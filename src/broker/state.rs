@@ -1,0 +1,402 @@
+//! The rows of the state family that the broker writes: virtual hosts, durable exchanges, queues and bindings.
+//!
+//! | key | value after the version byte |
+//! |---|---|
+//! | `m/topology` | nothing: the directory has been set up |
+//! | `v/` vhost | nothing |
+//! | `x/` vhost name | flags, type, arguments |
+//! | `q/` vhost name | flags, queue id, arguments |
+//! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
+//!
+//! Names are short strings, a length byte before the bytes, so that a key can be read back; arguments fill the rest as an
+//! AMQP field table, or are left out. Integers are big-endian. `u/` and `p/` belong to `auth`.
+
+use sha2::{Digest, Sha256};
+
+use super::arguments::{Arguments, QueueArguments};
+use super::binding::{Binding, Destination};
+use super::exchange::{ExchangeSpec, ExchangeType};
+use super::queue::QueueSpec;
+use crate::message::QueueId;
+use crate::message::op::Op;
+
+/// The version of all values. A reader refuses what is newer.
+const VERSION: u8 = 1;
+
+const SET_UP_KEY: &[u8] = b"m/topology";
+const VHOST: &[u8; 2] = b"v/";
+const EXCHANGE: &[u8; 2] = b"x/";
+const QUEUE: &[u8; 2] = b"q/";
+const BINDING: &[u8; 2] = b"b/";
+
+const AUTO_DELETE: u8 = 1;
+const INTERNAL: u8 = 2;
+
+const TO_QUEUE: u8 = b'q';
+const TO_EXCHANGE: u8 = b'x';
+
+/// A row, read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Row<'a> {
+    /// The directory has been set up: there was a first start.
+    SetUp,
+    /// A virtual host.
+    VHost(&'a str),
+    /// A durable exchange.
+    Exchange(ExchangeRow<'a>),
+    /// A durable queue.
+    Queue(QueueRow<'a>),
+    /// A binding between durable ends.
+    Binding(BindingRow<'a>),
+    /// Somebody else's.
+    Foreign,
+}
+
+/// A durable exchange as stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ExchangeRow<'a> {
+    /// Its virtual host.
+    pub vhost: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The name of its type.
+    pub kind: &'a str,
+    /// Goes with its last outgoing binding.
+    pub auto_delete: bool,
+    /// Clients cannot publish to it.
+    pub internal: bool,
+    /// Arguments of the declaration.
+    pub arguments: Arguments,
+}
+
+/// A durable queue as stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct QueueRow<'a> {
+    /// Its virtual host.
+    pub vhost: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Under which its messages are stored.
+    pub id: QueueId,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Arguments of the declaration.
+    pub arguments: Arguments,
+}
+
+/// A binding as stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BindingRow<'a> {
+    /// Its virtual host.
+    pub vhost: &'a str,
+    /// The exchange that it leads from.
+    pub source: &'a str,
+    /// Where it leads.
+    pub destination: DestinationName<'a>,
+    /// Binding key.
+    pub routing_key: &'a str,
+    /// Arguments.
+    pub arguments: Arguments,
+}
+
+/// The destination of a stored binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DestinationName<'a> {
+    /// A queue.
+    Queue(&'a str),
+    /// An exchange.
+    Exchange(&'a str),
+}
+
+/// Why a row cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// Written by a newer version.
+    #[error("the row {key:?} has version {version}, and this broker reads up to {VERSION}")]
+    TooNew {
+        /// Its key.
+        key: String,
+        /// Its version.
+        version: u8,
+    },
+    /// Not what was written.
+    #[error("the row {0:?} is damaged")]
+    Damaged(String),
+}
+
+/// Marks the directory as set up.
+pub fn put_set_up() -> Op {
+    put(SET_UP_KEY.to_vec(), &[])
+}
+
+/// Remembers a virtual host.
+pub fn put_vhost(name: &str) -> Op {
+    put(vhost_key(name), &[])
+}
+
+/// Remembers a durable exchange.
+pub fn put_exchange(vhost: &str, spec: &ExchangeSpec) -> Op {
+    let flags = flag(spec.auto_delete, AUTO_DELETE) | flag(spec.internal, INTERNAL);
+    let mut value = vec![flags];
+    put_name(&mut value, spec.kind.name);
+    value.extend_from_slice(spec.arguments.as_bytes());
+    put(exchange_key(vhost, &spec.name), &value)
+}
+
+/// Remembers a durable queue.
+pub fn put_queue(spec: &QueueSpec) -> Op {
+    let mut value = vec![flag(spec.auto_delete, AUTO_DELETE)];
+    value.extend_from_slice(&spec.id.to_be_bytes());
+    value.extend_from_slice(spec.arguments.as_bytes());
+    put(queue_key(&spec.vhost, &spec.name), &value)
+}
+
+/// Remembers a binding.
+pub fn put_binding(vhost: &str, binding: &Binding) -> Op {
+    put(binding_key(vhost, binding), binding.arguments.as_bytes())
+}
+
+/// The key of a virtual host.
+pub fn vhost_key(name: &str) -> Vec<u8> {
+    key(VHOST, &[name])
+}
+
+/// The key of an exchange.
+pub fn exchange_key(vhost: &str, name: &str) -> Vec<u8> {
+    key(EXCHANGE, &[vhost, name])
+}
+
+/// The key of a queue.
+pub fn queue_key(vhost: &str, name: &str) -> Vec<u8> {
+    key(QUEUE, &[vhost, name])
+}
+
+/// The key of a binding.
+pub fn binding_key(vhost: &str, binding: &Binding) -> Vec<u8> {
+    let mut key = key(BINDING, &[vhost, &binding.source]);
+    key.push(match binding.destination {
+        Destination::Queue(_) => TO_QUEUE,
+        Destination::Exchange(_) => TO_EXCHANGE,
+    });
+    put_name(&mut key, binding.destination.name());
+    put_name(&mut key, &binding.routing_key);
+    if !binding.arguments.is_empty() {
+        // Arguments can be as large as a frame; a key should not.
+        key.extend_from_slice(&Sha256::digest(binding.arguments.as_bytes()));
+    }
+    key
+}
+
+/// Reads a row.
+///
+/// # Errors
+/// It is newer than this version, or damaged.
+pub fn read<'a>(key: &'a [u8], value: &'a [u8]) -> Result<Row<'a>, RowError> {
+    if key != SET_UP_KEY && ![VHOST, EXCHANGE, QUEUE, BINDING].iter().any(|prefix| key.starts_with(*prefix)) {
+        return Ok(Row::Foreign);
+    }
+    let shown = || String::from_utf8_lossy(key).into_owned();
+    match value.split_first() {
+        Some((&VERSION, value)) => read_known(key, value).ok_or_else(|| RowError::Damaged(shown())),
+        Some((&version, _)) if version > VERSION => Err(RowError::TooNew { key: shown(), version }),
+        _ => Err(RowError::Damaged(shown())),
+    }
+}
+
+fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
+    if key == SET_UP_KEY {
+        return Some(Row::SetUp);
+    }
+    let (prefix, rest) = key.split_first_chunk::<2>()?;
+    let (vhost, rest) = take_name(rest)?;
+    match prefix {
+        VHOST => rest.is_empty().then_some(Row::VHost(vhost)),
+        EXCHANGE => read_exchange(vhost, rest, value).map(Row::Exchange),
+        QUEUE => read_queue(vhost, rest, value).map(Row::Queue),
+        BINDING => read_binding(vhost, rest, value).map(Row::Binding),
+        _ => None,
+    }
+}
+
+fn read_exchange<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<ExchangeRow<'a>> {
+    let (name, _) = take_name(key)?;
+    let (flags, value) = value.split_first()?;
+    let (kind, value) = take_name(value)?;
+    Some(ExchangeRow {
+        vhost,
+        name,
+        kind,
+        auto_delete: flags & AUTO_DELETE != 0,
+        internal: flags & INTERNAL != 0,
+        arguments: Arguments::from_bytes(value)?,
+    })
+}
+
+fn read_queue<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<QueueRow<'a>> {
+    let (name, _) = take_name(key)?;
+    let (flags, value) = value.split_first()?;
+    let (id, value) = value.split_first_chunk()?;
+    Some(QueueRow {
+        vhost,
+        name,
+        id: QueueId::from_be_bytes(*id),
+        auto_delete: flags & AUTO_DELETE != 0,
+        arguments: Arguments::from_bytes(value)?,
+    })
+}
+
+fn read_binding<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<BindingRow<'a>> {
+    let (source, key) = take_name(key)?;
+    let (kind, key) = key.split_first()?;
+    let (destination, key) = take_name(key)?;
+    let (routing_key, _digest) = take_name(key)?;
+    let destination = match *kind {
+        TO_QUEUE => DestinationName::Queue(destination),
+        TO_EXCHANGE => DestinationName::Exchange(destination),
+        _ => return None,
+    };
+    Some(BindingRow { vhost, source, destination, routing_key, arguments: Arguments::from_bytes(value)? })
+}
+
+impl ExchangeRow<'_> {
+    /// What it says, typed. `None`: this version does not have its type.
+    pub(super) fn spec(&self) -> Option<ExchangeSpec> {
+        let table = self.arguments.table();
+        let alternate = table.inner().get("alternate-exchange").and_then(|value| value.as_long_string());
+        Some(ExchangeSpec {
+            name: self.name.into(),
+            kind: ExchangeType::from_name(self.kind).ok()?,
+            durable: true,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            alternate: alternate.map(|name| String::from_utf8_lossy(name.as_bytes()).into()),
+            arguments: self.arguments.clone(),
+        })
+    }
+}
+
+impl QueueRow<'_> {
+    /// What it says, typed.
+    pub(super) fn spec(&self) -> QueueSpec {
+        QueueSpec {
+            id: self.id,
+            vhost: self.vhost.into(),
+            name: self.name.into(),
+            durable: true,
+            auto_delete: self.auto_delete,
+            exclusive_owner: None,
+            arguments: QueueArguments::recovered(&self.arguments),
+        }
+    }
+}
+
+fn put(key: Vec<u8>, value: &[u8]) -> Op {
+    let mut versioned = Vec::with_capacity(1 + value.len());
+    versioned.push(VERSION);
+    versioned.extend_from_slice(value);
+    Op::PutState { key, value: versioned }
+}
+
+fn key(prefix: &[u8; 2], names: &[&str]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    for name in names {
+        put_name(&mut key, name);
+    }
+    key
+}
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    debug_assert!(name.len() <= 255, "names are short strings");
+    out.push(name.len() as u8);
+    out.extend_from_slice(name.as_bytes());
+}
+
+fn take_name(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(name).ok()?, rest))
+}
+
+const fn flag(value: bool, bit: u8) -> u8 {
+    if value { bit } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::types::{AMQPValue, FieldTable};
+
+    use super::*;
+
+    fn row(op: &Op) -> (&[u8], &[u8]) {
+        match op {
+            Op::PutState { key, value } => (key, value),
+            other => panic!("no row: {other:?}"),
+        }
+    }
+
+    fn arguments() -> Arguments {
+        let mut table = FieldTable::default();
+        table.insert("alternate-exchange".into(), AMQPValue::LongString("other".into()));
+        Arguments::new(&table)
+    }
+
+    #[test]
+    fn rows_read_back_as_they_were_written() {
+        let set_up = put_set_up();
+        let (key, value) = row(&set_up);
+        assert_eq!(read(key, value), Ok(Row::SetUp));
+
+        let vhost = put_vhost("/");
+        let (key, value) = row(&vhost);
+        assert_eq!(read(key, value), Ok(Row::VHost("/")));
+
+        let spec = ExchangeSpec {
+            name: "x".into(),
+            kind: ExchangeType::from_name("topic").unwrap(),
+            durable: true,
+            auto_delete: false,
+            internal: true,
+            arguments: arguments(),
+            alternate: Some("other".into()),
+        };
+        let exchange = put_exchange("v", &spec);
+        let (key, value) = row(&exchange);
+        let Ok(Row::Exchange(read)) = read(key, value) else { panic!("no exchange") };
+        assert_eq!((read.vhost, read.name, read.kind), ("v", "x", "topic"));
+        let read = read.spec().unwrap();
+        assert!(read.internal && !read.auto_delete && read.durable);
+        assert_eq!((read.alternate, read.arguments), (spec.alternate, spec.arguments));
+    }
+
+    #[test]
+    fn a_queue_keeps_its_id() {
+        let spec = QueueSpec {
+            id: 77,
+            vhost: "v".into(),
+            name: "q".into(),
+            durable: true,
+            auto_delete: true,
+            exclusive_owner: None,
+            arguments: QueueArguments::recovered(&arguments()),
+        };
+        let queue = put_queue(&spec);
+        let (key, value) = row(&queue);
+        let expected = QueueRow { vhost: "v", name: "q", id: 77, auto_delete: true, arguments: arguments() };
+        assert_eq!(read(key, value), Ok(Row::Queue(expected)));
+    }
+
+    #[test]
+    fn names_cannot_run_into_each_other() {
+        assert_ne!(queue_key("ab", "c"), queue_key("a", "bc"));
+        assert_ne!(queue_key("a", "b"), exchange_key("a", "b"));
+    }
+
+    #[test]
+    fn other_rows_are_left_alone_and_newer_ones_stop_the_reader() {
+        assert_eq!(read(b"u/guest", b"\x09"), Ok(Row::Foreign));
+        let key = vhost_key("/");
+        assert_eq!(read(&key, &[VERSION + 1]), Err(RowError::TooNew { key: "v/\u{1}/".into(), version: VERSION + 1 }));
+        assert_eq!(read(&key, &[]), Err(RowError::Damaged("v/\u{1}/".into())));
+        assert!(matches!(read(b"q/\x01v\x05abc", &[VERSION]), Err(RowError::Damaged(_))));
+    }
+}

@@ -1,0 +1,194 @@
+//! A virtual host: its queues, exchanges and bindings, and the rules by which they come and go.
+//!
+//! Changes are made one at a time under the topology's lock; look-ups take only the lock of the map. Durable changes are
+//! pushed to the store within the caller's visit, in the order in which they happen; what a client hears about them
+//! waits for the ticket that each method answers.
+//!
+//! Lock order: gate (the visit) -> topology -> maps and bindings -> queue. Nothing takes them the other way round: a
+//! queue never calls the virtual host while it is locked.
+
+mod bindings;
+mod exchanges;
+mod queues;
+mod route;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use self::bindings::{ExchangeBind, QueueBind};
+pub use self::exchanges::ExchangeDeclare;
+pub use self::queues::{Declared, QueueDeclare};
+pub use self::route::Route;
+use self::topology::Topology;
+use super::arguments::Arguments;
+use super::binding::Binding;
+use super::error::Error;
+use super::exchange::{Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE};
+use super::names::{DEFAULT_EXCHANGE, Resource};
+use super::queue::{DeleteCondition, Queue};
+use super::{ConnectionId, Services, state};
+use crate::message::Ticket;
+use crate::message::op::Op;
+use crate::store::Visit;
+
+/// At most this many queues are deleted in one visit when a connection or a virtual host goes.
+const DELETED_QUEUES_MAX: usize = 256;
+
+/// A virtual host.
+pub struct VHost {
+    /// Its name, up to 255 bytes.
+    pub name: Arc<str>,
+    services: Services,
+    queues: RwLock<HashMap<Arc<str>, Arc<Queue>>>,
+    exchanges: RwLock<HashMap<Arc<str>, Arc<Exchange>>>,
+    topology: Mutex<Topology>,
+}
+
+impl VHost {
+    /// A virtual host with the exchanges that each has from birth, safe with `ticket`. They are the same everywhere and
+    /// always, so the store has no rows for them.
+    pub(super) fn new(name: Arc<str>, services: &Services, ticket: Ticket) -> Self {
+        let predeclared = PREDECLARED.iter().chain(&[(DEFAULT_EXCHANGE, "direct")]);
+        let exchanges = predeclared.map(|(name, kind)| {
+            let exchange = Arc::new(predeclare(name, kind));
+            (exchange.spec.name.clone(), exchange)
+        });
+        Self {
+            name,
+            services: services.clone(),
+            queues: RwLock::default(),
+            exchanges: RwLock::new(exchanges.collect()),
+            topology: Mutex::new(Topology::new(ticket)),
+        }
+    }
+
+    /// The queue called `name`, whoever owns it.
+    pub fn queue(&self, name: &str) -> Option<Arc<Queue>> {
+        self.queues.read().get(name).cloned()
+    }
+
+    /// The exchange called `name`; the default exchange has the empty name.
+    pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
+        self.exchanges.read().get(name).cloned()
+    }
+
+    /// All queues, in no particular order.
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues.read().values().cloned().collect()
+    }
+
+    /// All exchanges, the default one among them, in no particular order.
+    pub fn exchanges(&self) -> Vec<Arc<Exchange>> {
+        self.exchanges.read().values().cloned().collect()
+    }
+
+    /// All bindings but those that every queue has to the default exchange, in no particular order.
+    pub fn bindings(&self) -> Vec<Arc<Binding>> {
+        self.exchanges().iter().flat_map(|exchange| exchange.bindings()).collect()
+    }
+
+    /// The queue called `name`, for `connection` to use.
+    ///
+    /// # Errors
+    /// It does not exist, or it is exclusive to another connection.
+    pub fn queue_for(&self, name: &str, connection: ConnectionId) -> Result<Arc<Queue>, Error> {
+        let queue = self.queue(name).ok_or_else(|| Error::NotFound(self.queue_resource(name)))?;
+        self.check_access(&queue, connection)?;
+        Ok(queue)
+    }
+
+    /// The exchange called `name`, to publish to.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn exchange_for(&self, name: &str) -> Result<Arc<Exchange>, Error> {
+        self.exchange(name).ok_or_else(|| Error::NotFound(self.exchange_resource(name)))
+    }
+
+    /// Refuses the default exchange, which clients can only publish to.
+    ///
+    /// # Errors
+    /// `name` is the empty name.
+    pub fn check_not_default(&self, name: &str) -> Result<(), Error> {
+        if name == DEFAULT_EXCHANGE { Err(Error::DefaultExchange) } else { Ok(()) }
+    }
+
+    /// When everything that was declared here is safe.
+    pub fn ticket(&self) -> Ticket {
+        self.topology.lock().latest
+    }
+
+    /// The virtual host is deleted: removes its rows, all at once, so that a new one of its name begins with none.
+    /// Nothing can be declared or bound any more.
+    pub(super) fn retire(&self, visit: &Visit<'_>) -> Ticket {
+        self.topology.lock().deleted = true;
+        let forget = |key| visit.push(Op::DeleteState { key });
+        for exchange in self.exchanges() {
+            for binding in exchange.bindings() {
+                if exchange.spec.durable && binding.destination.is_durable() {
+                    forget(state::binding_key(&self.name, &binding));
+                }
+            }
+            if exchange.spec.durable && !is_predeclared(&exchange.spec.name) {
+                forget(state::exchange_key(&self.name, &exchange.spec.name));
+            }
+        }
+        for queue in self.queues().iter().filter(|queue| queue.spec.durable) {
+            forget(state::queue_key(&self.name, &queue.spec.name));
+        }
+        forget(state::vhost_key(&self.name))
+    }
+
+    /// The virtual host was deleted: takes everything out of it that keeps memory or store busy. True: not all queues
+    /// are deleted yet, call again in a further visit.
+    pub(super) fn clear(&self, visit: &Visit<'_>) -> bool {
+        let mut topology = self.topology.lock();
+        for exchange in self.exchanges() {
+            exchange.unbind_all();
+        }
+        topology.clear();
+        let some: Vec<_> = self.queues.read().values().take(DELETED_QUEUES_MAX).cloned().collect();
+        for queue in &some {
+            self.queues.write().remove(&queue.spec.name);
+            // Without a condition nothing is refused.
+            let _ = queue.delete(visit, DeleteCondition::default());
+        }
+        some.len() == DELETED_QUEUES_MAX
+    }
+
+    fn queue_resource(&self, name: &str) -> Resource {
+        Resource::queue(&self.name, name)
+    }
+
+    fn exchange_resource(&self, name: &str) -> Resource {
+        Resource::exchange(&self.name, name)
+    }
+
+    fn check_access(&self, queue: &Queue, connection: ConnectionId) -> Result<(), Error> {
+        match queue.spec.exclusive_owner {
+            Some(owner) if owner != connection => Err(Error::Locked(self.queue_resource(&queue.spec.name))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_predeclared(name: &str) -> bool {
+    name == DEFAULT_EXCHANGE || PREDECLARED.iter().any(|(known, _)| *known == name)
+}
+
+fn predeclare(name: &str, kind: &str) -> Exchange {
+    Exchange::new(ExchangeSpec {
+        name: name.into(),
+        kind: ExchangeType::from_name(kind).expect("a test checks that predeclared exchanges have types"),
+        durable: true,
+        auto_delete: false,
+        internal: name == TRACE_EXCHANGE,
+        arguments: Arguments::default(),
+        alternate: None,
+    })
+}

@@ -1,0 +1,167 @@
+//! Exchanges of a virtual host: declared, deleted, gone with their last binding.
+
+use std::sync::Arc;
+
+use amq_protocol::types::FieldTable;
+
+use super::{Topology, VHost};
+use crate::broker::arguments::{self, Arguments, equivalence};
+use crate::broker::binding::Destination;
+use crate::broker::error::Error;
+use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
+use crate::broker::names::{Resource, is_reserved};
+use crate::broker::state;
+use crate::message::Ticket;
+use crate::message::op::Op;
+use crate::store::Visit;
+
+/// The only argument that exchanges of every type know.
+const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// What exchange.declare asks for, unless it is passive.
+#[derive(Debug, Clone)]
+pub struct ExchangeDeclare {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The name of its type.
+    pub kind: Box<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last outgoing binding.
+    pub auto_delete: bool,
+    /// Clients cannot publish to it.
+    pub internal: bool,
+    /// Arguments as they came.
+    pub arguments: FieldTable,
+}
+
+impl ExchangeDeclare {
+    /// The exchange that `alternate-exchange` names, if it is a name: its permissions are to be checked when the
+    /// exchange is new.
+    pub fn alternate_exchange(&self) -> Option<String> {
+        let value = self.arguments.inner().get(ALTERNATE_EXCHANGE)?;
+        value.as_long_string().map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
+    }
+}
+
+impl VHost {
+    /// A passive declaration: asks whether the exchange exists.
+    ///
+    /// # Errors
+    /// It does not, or it is the default exchange.
+    pub fn exchange_passive(&self, name: &str) -> Result<Arc<Exchange>, Error> {
+        self.check_not_default(name)?;
+        self.exchange_for(name)
+    }
+
+    /// Declares an exchange: creates it, or compares it with the one that exists.
+    ///
+    /// # Errors
+    /// An unknown type, the default exchange, a reserved name, an alternate exchange that is no name, or a difference
+    /// from the existing exchange.
+    pub fn declare_exchange(&self, visit: &Visit<'_>, declare: ExchangeDeclare) -> Result<Ticket, Error> {
+        let kind = ExchangeType::from_name(&declare.kind)?;
+        self.check_not_default(&declare.name)?;
+        let resource = self.exchange_resource(&declare.name);
+        let mut topology = self.topology.lock();
+        if topology.deleted {
+            return Err(Error::VHostDeleted(self.name.clone()));
+        }
+        if let Some(exchange) = self.exchange(&declare.name) {
+            check_equivalence(&resource, &exchange.spec, kind, &declare)?;
+            return Ok(if declare.durable { topology.latest } else { Ticket::IMMEDIATE });
+        }
+        if is_reserved(&declare.name) {
+            return Err(Error::ReservedName(resource));
+        }
+        let spec = ExchangeSpec {
+            name: declare.name.clone(),
+            kind,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: Arguments::new(&declare.arguments),
+            alternate: arguments::exchange_name(&resource, &declare.arguments, ALTERNATE_EXCHANGE)?,
+        };
+        let mut ticket = Ticket::IMMEDIATE;
+        if spec.durable {
+            ticket = visit.push(state::put_exchange(&self.name, &spec));
+            topology.latest = ticket;
+        }
+        self.add_exchange(&mut topology, spec);
+        Ok(ticket)
+    }
+
+    /// Deletes an exchange with the bindings from and to it. One that does not exist counts as deleted.
+    ///
+    /// # Errors
+    /// The default exchange, a reserved name, or bindings lead from it and it was to be deleted only if unused.
+    pub fn delete_exchange(&self, visit: &Visit<'_>, name: &str, if_unused: bool) -> Result<Ticket, Error> {
+        self.check_not_default(name)?;
+        if is_reserved(name) {
+            return Err(Error::SystemExchange(self.exchange_resource(name)));
+        }
+        let mut topology = self.topology.lock();
+        let Some(exchange) = self.exchange(name) else { return Ok(topology.latest) };
+        if if_unused && exchange.binding_count() > 0 {
+            return Err(Error::InUse(self.exchange_resource(name)));
+        }
+        self.remove_exchange(visit, &mut topology, &exchange);
+        Ok(if exchange.spec.durable { topology.latest } else { Ticket::IMMEDIATE })
+    }
+
+    /// Puts an exchange into the virtual host as the store remembers it.
+    pub(in crate::broker) fn recover_exchange(&self, spec: ExchangeSpec) {
+        self.add_exchange(&mut self.topology.lock(), spec);
+    }
+
+    fn add_exchange(&self, topology: &mut Topology, spec: ExchangeSpec) {
+        let exchange = Arc::new(Exchange::new(spec));
+        let name = &exchange.spec.name;
+        if let Some(alternate) = &exchange.spec.alternate {
+            topology.add_alternate(alternate, name);
+        }
+        self.exchanges.write().insert(name.clone(), exchange.clone());
+        // Those that did without their alternate exchange have one now.
+        for waiting in topology.with_alternate(name) {
+            if let Some(waiting) = self.exchange(waiting) {
+                waiting.changed();
+            }
+        }
+    }
+
+    /// Takes an exchange out with all its bindings. Auto-delete exchanges that only led here go too.
+    pub(super) fn remove_exchange(&self, visit: &Visit<'_>, topology: &mut Topology, exchange: &Arc<Exchange>) {
+        self.remove_exchange_alone(visit, topology, exchange);
+        self.remove_bindings_to(visit, topology, &Destination::Exchange(exchange.clone()));
+    }
+
+    /// The exchange and its outgoing bindings, without those that lead to it.
+    pub(super) fn remove_exchange_alone(&self, visit: &Visit<'_>, topology: &mut Topology, exchange: &Arc<Exchange>) {
+        let name = &exchange.spec.name;
+        self.exchanges.write().remove(name);
+        if let Some(alternate) = &exchange.spec.alternate {
+            topology.remove_alternate(alternate, name);
+        }
+        if exchange.spec.durable {
+            topology.latest = visit.push(Op::DeleteState { key: state::exchange_key(&self.name, name) });
+        }
+        for binding in exchange.unbind_all() {
+            topology.remove_binding(&binding);
+            self.forget_binding(visit, topology, exchange, &binding);
+        }
+    }
+}
+
+fn check_equivalence(
+    resource: &Resource,
+    spec: &ExchangeSpec,
+    kind: &ExchangeType,
+    declare: &ExchangeDeclare,
+) -> Result<(), Error> {
+    equivalence::check_property(resource, "type", kind.name, spec.kind.name)?;
+    equivalence::check_property(resource, "durable", declare.durable, spec.durable)?;
+    equivalence::check_property(resource, "auto_delete", declare.auto_delete, spec.auto_delete)?;
+    equivalence::check_property(resource, "internal", declare.internal, spec.internal)?;
+    equivalence::check_arguments(resource, &[ALTERNATE_EXCHANGE], &declare.arguments, &spec.arguments.table())
+}

@@ -1,0 +1,147 @@
+//! Where a message goes: from its exchange over the bindings to queues, each reached once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use amq_protocol::types::FieldTable;
+
+use super::VHost;
+use crate::broker::binding::Destination;
+use crate::broker::exchange::{Exchange, Message};
+use crate::broker::queue::Queue;
+
+/// Up to this many a scan is faster than a hash.
+const SCANNED_MAX: usize = 16;
+
+/// The queues that a message goes to, for as long as [`Route::is_current`].
+#[derive(Debug)]
+pub struct Route {
+    /// Each once, in the order in which they were found.
+    pub queues: Vec<Arc<Queue>>,
+    /// May be remembered for the next message with the same exchange and key. Not so when headers decided, or when a
+    /// queue that may be declared at any time was missing.
+    pub cacheable: bool,
+    /// Every exchange that was looked at, with its version before.
+    visited: Vec<(Arc<Exchange>, u64)>,
+}
+
+impl Route {
+    /// Whether nothing on the way has changed since. For a route through the default exchange it asks the queues, which
+    /// are found by their names there.
+    pub fn is_current(&self) -> bool {
+        if self.visited.is_empty() {
+            return !self.queues.iter().any(|queue| queue.is_deleted());
+        }
+        self.visited.iter().all(|(exchange, version)| exchange.version() == *version)
+    }
+}
+
+impl VHost {
+    /// Where a message with this routing key goes. `headers` is called only if some exchange on the way asks for them.
+    pub fn route(
+        &self,
+        exchange: &Arc<Exchange>,
+        routing_key: &str,
+        headers: impl FnOnce() -> Option<FieldTable>,
+    ) -> Route {
+        self.route_all(exchange, [routing_key], headers)
+    }
+
+    /// The same for a message with several keys: its own, and those of its CC and BCC headers.
+    pub fn route_all<'k>(
+        &self,
+        exchange: &Arc<Exchange>,
+        routing_keys: impl IntoIterator<Item = &'k str>,
+        headers: impl FnOnce() -> Option<FieldTable>,
+    ) -> Route {
+        let routing_keys: Vec<&str> = routing_keys.into_iter().collect();
+        if exchange.is_default() {
+            return self.route_by_name(&routing_keys);
+        }
+        let mut headers = Some(headers);
+        let mut read = || headers.take().and_then(|headers| headers());
+        self.route_by_bindings(exchange, &mut Message::new(&routing_keys, &mut read))
+    }
+
+    /// Every queue is bound to the default exchange under its name.
+    fn route_by_name(&self, routing_keys: &[&str]) -> Route {
+        let mut found = Found::default();
+        let queues = self.queues.read();
+        let named: Vec<_> = routing_keys.iter().filter_map(|name| queues.get(*name)).cloned().collect();
+        drop(queues);
+        let cacheable = named.len() == routing_keys.len();
+        for queue in named {
+            found.add_queue(&queue);
+        }
+        Route { queues: found.queues, cacheable, visited: Vec::new() }
+    }
+
+    fn route_by_bindings(&self, exchange: &Arc<Exchange>, message: &mut Message<'_>) -> Route {
+        let mut found = Found::default();
+        let mut visited: Vec<(Arc<Exchange>, u64)> = Vec::with_capacity(1);
+        found.add_exchange(exchange);
+        while let Some(exchange) = found.exchanges.get(visited.len()).cloned() {
+            // Read before the bindings: a change in between makes the route stale, not wrong.
+            visited.push((exchange.clone(), exchange.version()));
+            let mut matched = false;
+            exchange.route(message, &mut |destination| {
+                matched = true;
+                found.add(destination);
+            });
+            if !matched
+                && let Some(alternate) = &exchange.spec.alternate
+                && let Some(alternate) = self.exchange(alternate)
+            {
+                // The default exchange finds nothing here, as in RabbitMQ: it has no bindings of its own.
+                found.add_exchange(&alternate);
+            }
+        }
+        Route { queues: found.queues, cacheable: !message.used_headers(), visited }
+    }
+}
+
+/// What was found so far, each once.
+#[derive(Default)]
+struct Found {
+    queues: Vec<Arc<Queue>>,
+    /// In the order in which they are to be looked at.
+    exchanges: Vec<Arc<Exchange>>,
+    /// Addresses of both, once they are many.
+    index: HashSet<usize>,
+}
+
+impl Found {
+    fn add(&mut self, destination: &Destination) {
+        match destination {
+            Destination::Queue(queue) => self.add_queue(queue),
+            Destination::Exchange(exchange) => self.add_exchange(exchange),
+        }
+    }
+
+    fn add_queue(&mut self, queue: &Arc<Queue>) {
+        if self.is_new(Arc::as_ptr(queue).addr()) {
+            self.queues.push(queue.clone());
+        }
+    }
+
+    fn add_exchange(&mut self, exchange: &Arc<Exchange>) {
+        if self.is_new(Arc::as_ptr(exchange).addr()) {
+            self.exchanges.push(exchange.clone());
+        }
+    }
+
+    fn is_new(&mut self, address: usize) -> bool {
+        if self.queues.len() + self.exchanges.len() < SCANNED_MAX {
+            return !self.addresses().any(|known| known == address);
+        }
+        if self.index.is_empty() {
+            self.index = self.addresses().collect();
+        }
+        self.index.insert(address)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = usize> {
+        let queues = self.queues.iter().map(|queue| Arc::as_ptr(queue).addr());
+        queues.chain(self.exchanges.iter().map(|exchange| Arc::as_ptr(exchange).addr()))
+    }
+}
