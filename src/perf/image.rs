@@ -15,8 +15,12 @@ use super::frame::{self, OVERHEAD_BYTES};
 use super::settings::{Publishing, refuse};
 use super::stamp::{self, Stamp};
 
-/// Most bytes handed to the socket in one piece (a single larger message goes alone).
+/// Bytes handed to the socket in one piece: at most and, where many publishers share a thread, at
+/// least. A single larger message goes alone.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+const BATCH_BYTES_MIN: usize = 16 << 10;
+/// Bytes that all publishers hand over in one round. It keeps consumers from waiting long.
+const ROUND_BYTES: usize = 4 << 20;
 /// Length that a ring of few and small messages is stretched to.
 const RING_BYTES_MIN: usize = 256 << 10;
 const RING_BYTES_MAX: usize = 1 << 30;
@@ -29,6 +33,7 @@ pub(super) struct Image {
     slots: Vec<Slot>,
     /// The slot to send next.
     at: usize,
+    batch_bytes_max: usize,
 }
 
 struct Slot {
@@ -46,19 +51,22 @@ pub(super) struct Batch {
 }
 
 impl Image {
-    /// The ring for one publisher, which uses `keys` in turn.
+    /// The ring for one of `publishers`, which uses `keys` in turn.
     pub(super) fn new(
         exchange: &str,
         keys: &[ShortString],
         publishing: &Publishing,
         frame_bytes_max: usize,
+        publishers: usize,
     ) -> Result<Self, PerfError> {
         let sizes = &publishing.sizes;
         let cycle = keys.len() * sizes.len() / greatest_common_divisor(keys.len(), sizes.len());
+        let share = ROUND_BYTES / publishers.max(1);
         let mut image = Self {
             bytes: Vec::new(),
             slots: Vec::new(),
             at: 0,
+            batch_bytes_max: share.clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
         };
         loop {
             for slot in 0..cycle {
@@ -124,7 +132,7 @@ impl Image {
         };
         let mut stamp = first;
         for slot in &self.slots[self.at..] {
-            let full = slot.end - start > BATCH_BYTES_MAX && batch.messages > 0;
+            let full = slot.end - start > self.batch_bytes_max && batch.messages > 0;
             if full || batch.messages == messages_max {
                 break;
             }
@@ -250,7 +258,7 @@ mod tests {
     #[test]
     fn keys_and_sizes_take_turns_and_sequences_count_up() {
         let keys = ["a", "b", "c"].map(ShortString::from);
-        let mut image = Image::new("e", &keys, &publishing(&[16, 5000]), 4096).unwrap();
+        let mut image = Image::new("e", &keys, &publishing(&[16, 5000]), 4096, 1).unwrap();
         let batch = image.prepare(7, first());
         assert_eq!((batch.messages, batch.body_bytes), (7, 4 * 16 + 3 * 5000));
         let sent = messages(image.bytes(batch.range));
@@ -273,7 +281,7 @@ mod tests {
     #[test]
     fn the_ring_goes_round_without_a_seam() {
         let keys = [ShortString::from("k")];
-        let mut image = Image::new("", &keys, &publishing(&[100]), 4096).unwrap();
+        let mut image = Image::new("", &keys, &publishing(&[100]), 4096, 1).unwrap();
         let ring = image.slots.len() as u64;
         let mut sequence = 0;
         while u64::from(sequence) < 3 * ring {
@@ -294,17 +302,17 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_in_bytes_but_never_empty() {
         let keys = [ShortString::from("k")];
-        let mut small = Image::new("", &keys, &publishing(&[1024]), 131_072).unwrap();
+        let mut small = Image::new("", &keys, &publishing(&[1024]), 131_072, 1).unwrap();
         let batch = small.prepare(u64::MAX, first());
         assert!(batch.range.len() <= BATCH_BYTES_MAX && batch.messages > 200);
-        let mut large = Image::new("", &keys, &publishing(&[1 << 20]), 131_072).unwrap();
+        let mut large = Image::new("", &keys, &publishing(&[1 << 20]), 131_072, 1).unwrap();
         assert_eq!(large.prepare(u64::MAX, first()).messages, 1);
     }
 
     #[test]
     fn a_stretch_cut_anywhere_says_what_is_unsent_and_unfinished() {
         let keys = [ShortString::from("k")];
-        let mut image = Image::new("", &keys, &publishing(&[100]), 4096).unwrap();
+        let mut image = Image::new("", &keys, &publishing(&[100]), 4096, 1).unwrap();
         let batch = image.prepare(10, first());
         let (end, one) = (batch.range.end, batch.range.end / 10);
         let rest = |start: usize| {
@@ -324,7 +332,7 @@ mod tests {
     #[test]
     fn bodies_without_room_for_a_stamp_are_sent_as_they_are() {
         let keys = [ShortString::from("k")];
-        let mut image = Image::new("", &keys, &publishing(&[0, 15]), 4096).unwrap();
+        let mut image = Image::new("", &keys, &publishing(&[0, 15]), 4096, 1).unwrap();
         let batch = image.prepare(2, first());
         let sent = messages(image.bytes(batch.range));
         assert_eq!((sent[0].2.len(), sent[1].2.len()), (0, 15));

@@ -21,7 +21,7 @@ const CONSUMER_INPUT_BYTES: usize = 256 << 10;
 const PUBLISHER_INPUT_BYTES: usize = 16 << 10;
 /// What one connection reads and writes before the others of its thread have their turn.
 const READS_PER_TURN_MAX: usize = 4;
-const WRITES_PER_TURN_MAX: usize = 4;
+const WRITES_PER_TURN_MAX: usize = 2;
 
 /// What a connection is for.
 pub(super) enum Role {

@@ -100,6 +100,7 @@ fn publisher(
         &keys,
         publishing,
         opened.frame_bytes_max,
+        settings.publishers,
     )?;
     let publisher = Publisher::new(image, run, number as u16, publishing, settings.check, meter);
     Link::new(opened, Role::Publisher(Box::new(publisher)), Vec::new())

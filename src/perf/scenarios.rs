@@ -59,8 +59,10 @@ const SCENARIOS: &[Scenario] = &[
         options: "--queue-count 10000 --size 256 --confirms 10000 --prefetch 0 --auto-ack" },
     Scenario { name: "wide-connections", about: "10,000 idle connections beside a light load",
         options: "--connections-idle 10000 --size 256 --rate 1000 --auto-ack" },
-    Scenario { name: "wide-publishers", about: "1,000 publishers to one queue",
-        options: "--publishers 1000 --size 256 --auto-ack" },
+    Scenario { name: "publishers-1", about: "one publisher to one queue, 100,000 unconfirmed at most",
+        options: "--size 256 --confirms 100000 --auto-ack" },
+    Scenario { name: "publishers-1000", about: "1,000 publishers to one queue, 100 unconfirmed each",
+        options: "--publishers 1000 --size 256 --confirms 100 --auto-ack" },
     Scenario { name: "topic-10", about: "one topic exchange with 10 bindings",
         options: "--exchange-type topic --routing-key perf.%b.x --binding-key perf.%b.* --bindings 10 \
             --size 256 --auto-ack" },

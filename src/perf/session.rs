@@ -20,8 +20,8 @@ use super::summary::{Idle, Summary};
 use super::usage;
 use super::worker::{Phase, Shared, Worker};
 
-/// Time for the connections to close in.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Time for the connections to close in: a broker may have much to read before it sees the close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for a broker's memory to settle before it is read.
 const SETTLE: Duration = Duration::from_secs(1);
 

@@ -171,9 +171,10 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_exist_is_an_error() {
+        let usage = Family::of(u32::MAX).unwrap().usage();
         assert!(matches!(
-            of_process(u32::MAX),
-            Err(PerfError::Process { .. })
+            usage,
+            Err(PerfError::Process { pid: u32::MAX, .. })
         ));
     }
 }
