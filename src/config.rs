@@ -1,8 +1,8 @@
 //! The settings of one broker: defaults, file and environment, resolved once at the start.
 //!
 //! A [`Config`] is complete, validated and never changed: [`Config::load`] either returns one or every
-//! problem of the file and the environment at once. Nothing else in the broker reads a configuration
-//! file or an environment variable, and no part of the broker reads a global: the `Config` is passed.
+//! problem of the file and the environment at once. No part of the broker reads its settings from anywhere
+//! else: the `Config` is passed.
 //!
 //! Precedence, strongest first: command line, environment, file, default. The keys are those of
 //! `rabbitmq.conf`; `docs/configuration.md` lists them with meaning, unit and default.

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use leveret::config::{Config, ConfigErrors, LogLevel};
+use leveret::server;
 use tracing::level_filters::LevelFilter;
 
 /// Serves RocksDB too: returns freed memory to the system, and stays fast with many threads.
@@ -48,6 +49,8 @@ enum Failure {
     Config(#[from] ConfigErrors),
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    #[error("cannot start: {0}")]
+    Start(#[from] server::StartError),
     #[error(transparent)]
     Ping(#[from] ping::PingError),
 }
@@ -90,10 +93,7 @@ fn run(mut config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    runtime.block_on(async {
-        tracing::error!("the server is not part of this build yet");
-    });
-    Ok(())
+    Ok(runtime.block_on(server::run(config))?)
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {
