@@ -1,0 +1,172 @@
+"""The rows that nobody measures: deep queues, and many of everything.
+
+Each row is a short story of loads, and says what memory and time it took. The relay has no part in it: it keeps
+nothing.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Callable
+
+import processes
+
+
+@dataclass(frozen=True)
+class Deep:
+    """One story. `tell(peer, runner, options)` returns figures by label, or None when a load failed."""
+
+    name: str
+    title: str
+    tell: Callable
+    # What Leveret is to reach, by label.
+    goals: dict[str, str]
+
+
+def measure(row, peer, runner, options, results):
+    """Takes one row with one broker."""
+    if peer.name == "floor":
+        return
+    print(f"{row.name} {peer.name} ...", file=sys.stderr)
+    # What earlier rows left behind in memory and on disk is not this row's.
+    peer.stop()
+    peer.clear()
+    peer.start()
+    figures = row.tell(peer, runner, options)
+    if figures is None:
+        return
+    for label, value in figures.items():
+        print(f"{row.name:22} {peer.name:9} {label:34} {value:,.2f}", file=sys.stderr)
+    results.put(row.name, peer.name, [figures])
+    results.save()
+
+
+def deep_1k(peer, runner, options):
+    figures = fill(peer, runner, options, "deep-1k-fill", options.deep_messages)
+    if figures is None:
+        return None
+    flow = runner.run("deep-1k", peer, "deep-1k-flow", seconds=max(30, options.seconds))
+    figures |= restarts(peer)
+    drain = runner.run("deep-1k", peer, "deep-1k-drain", ("--warm-up", "0"), seconds=60)
+    if not flow or not drain:
+        return None
+    return figures | {
+        "published at the tail, k/s": flow["published_per_second"] / 1e3,
+        "consumed at the head, k/s": flow["consumed_per_second"] / 1e3,
+        "memory meanwhile, MiB": flow["broker_memory"]["peak"] / 2**20,
+        "consumed alone, k/s": drain["consumed_per_second"] / 1e3,
+        "memory meanwhile (alone), MiB": drain["broker_memory"]["peak"] / 2**20,
+    }
+
+
+def deep_16(peer, runner, options):
+    figures = fill(peer, runner, options, "deep-16-fill", options.deep_tiny_messages)
+    return figures and figures | restarts(peer)
+
+
+def fill(peer, runner, options, scenario, messages):
+    extra = ("--messages", str(messages), "--warm-up", "0")
+    filled = runner.run(scenario, peer, scenario, extra, seconds=options.deep_seconds)
+    return filled and {
+        "messages stored, million": filled["confirmed"] / 1e6,
+        "filled at, k/s": filled["confirmed_per_second"] / 1e3,
+        "memory while filling, MiB": filled["broker_memory"]["peak"] / 2**20,
+    }
+
+
+def restarts(peer):
+    peer.stop()
+    stopped = peer.start()
+    peer.stop(kill=True)
+    killed = peer.start()
+    memory = peer.idle_memory() / 2**20
+    return {"restart, s": stopped, "restart after kill -9, s": killed, "memory after it, MiB": memory}
+
+
+def wide_queues(peer, runner, options):
+    before = peer.idle_memory()
+    one = runner.run("wide-queues", peer, "wide-queues", ("--queue-count", "1"))
+    many = runner.run("wide-queues", peer, "wide-queues")
+    if not one or not many:
+        return None
+    return {
+        "k/s with 1 queue": one["consumed_per_second"] / 1e3,
+        "k/s with 10,000 queues": many["consumed_per_second"] / 1e3,
+        "CPU with 1 queue, us": one["broker_cpu"]["us_per_message"],
+        "CPU with 10,000 queues, us": many["broker_cpu"]["us_per_message"],
+        "memory of a queue, KiB": (many["broker_memory"]["before"] - before) / 10_000 / 1024,
+    }
+
+
+def wide_connections(peer, runner, options):
+    run = runner.run("wide-connections", peer, "wide-connections")
+    return run and {
+        "memory of a connection, KiB": run["idle"]["broker_bytes_each"] / 1024,
+        "10,000 opened in, s": run["idle"]["open_seconds"],
+        "latency p99 beside them, us": run["latency"]["p99"],
+    }
+
+
+def topic(peer, runner, options):
+    before = peer.idle_memory()
+    runs = {name: runner.run("topic", peer, name) for name in ("topic-10", "topic-100k", "topic-100k-churn")}
+    if not all(runs.values()):
+        return None
+    few, many, churn = (run["broker_cpu"]["us_per_message"] for run in runs.values())
+    return {
+        "CPU with 10 bindings, us": few,
+        "CPU with 100,000, us": many,
+        "CPU with 100,000 under churn, us": churn,
+        "k/s with 10 bindings": runs["topic-10"]["consumed_per_second"] / 1e3,
+        "k/s with 100,000": runs["topic-100k"]["consumed_per_second"] / 1e3,
+        "k/s with 100,000 under churn": runs["topic-100k-churn"]["consumed_per_second"] / 1e3,
+        "times the cost of 10": many / few,
+        "times the cost of 10, churn": churn / few,
+        "bindings churned per second": runs["topic-100k-churn"]["churned_per_second"],
+        "memory of a binding, bytes": (runs["topic-100k"]["broker_memory"]["before"] - before) / 100_000,
+    }
+
+
+def publishers(peer, runner, options):
+    one = runner.run("publishers", peer, "publishers-1")
+    many = runner.run("publishers", peer, "publishers-1000")
+    if not one or not many:
+        return None
+    return {
+        "k/s with 1 publisher": one["consumed_per_second"] / 1e3,
+        "k/s with 1,000 publishers": many["consumed_per_second"] / 1e3,
+        "share of one's rate": many["consumed_per_second"] / one["consumed_per_second"],
+        "CPU with 1 publisher, us": one["broker_cpu"]["us_per_message"],
+        "CPU with 1,000 publishers, us": many["broker_cpu"]["us_per_message"],
+    }
+
+
+def unacked(peer, runner, options):
+    processes.wait_until_calm(peer.pid)
+    few = runner.run("unacked", peer, "unacked-1m-random", ("--hold-unacked", "1000", "--warm-up", "3"))
+    before = peer.idle_memory()
+    # Slow brokers need their time until a million is out.
+    many = runner.run("unacked", peer, "unacked-1m-random", ("--warm-up", "60"))
+    if not few or not many:
+        return None
+    return {
+        "k/s with 1,000 unacked": few["consumed_per_second"] / 1e3,
+        "k/s with a million": many["consumed_per_second"] / 1e3,
+        "CPU with 1,000 unacked, us": few["broker_cpu"]["us_per_message"],
+        "CPU with a million, us": many["broker_cpu"]["us_per_message"],
+        "memory at most, MiB": many["broker_memory"]["peak"] / 2**20,
+        "memory of an unacked message, bytes": (many["broker_memory"]["after"] - before) / 1e6,
+    }
+
+
+ROWS = [
+    Deep("deep-1k", "10 million of 1 KiB in one durable queue", deep_1k,
+         {"memory while filling, MiB": "200", "memory meanwhile, MiB": "200", "restart, s": "3",
+          "restart after kill -9, s": "3"}),
+    Deep("deep-16", "100 million of 16 B in one durable queue", deep_16, {"memory while filling, MiB": "250"}),
+    Deep("wide-queues", "10,000 queues with a message each in flight", wide_queues, {"memory of a queue, KiB": "2"}),
+    Deep("wide-connections", "10,000 idle connections", wide_connections, {"memory of a connection, KiB": "16"}),
+    Deep("topic", "100,000 bindings on one topic exchange", topic,
+         {"times the cost of 10": "2", "times the cost of 10, churn": "2"}),
+    Deep("publishers", "1,000 publishers to one queue", publishers, {"share of one's rate": "at least 0.7"}),
+    Deep("unacked", "a million unacknowledged, acknowledged at random", unacked, {}),
+]
