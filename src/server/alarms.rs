@@ -62,12 +62,19 @@ impl Monitor {
     pub(super) async fn run(mut self) {
         let mut looks = interval(MEMORY_PAUSE);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for look in (0..LOOKS_PER_DISK).cycle() {
-            looks.tick().await;
-            self.look_at_memory();
-            self.look_at_store();
-            if look == 0 {
-                self.look_at_disk();
+        let mut space = self.store.space_changes();
+        let mut looks_until_disk = LOOKS_PER_DISK;
+        loop {
+            tokio::select! {
+                Ok(()) = space.changed() => self.look_at_store(),
+                _ = looks.tick() => {
+                    self.look_at_memory();
+                    looks_until_disk -= 1;
+                    if looks_until_disk == 0 {
+                        looks_until_disk = LOOKS_PER_DISK;
+                        self.look_at_disk();
+                    }
+                }
             }
         }
     }

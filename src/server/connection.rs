@@ -1,0 +1,103 @@
+//! One accepted connection, from its handshake to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use amq_protocol::types::FieldTable;
+use parking_lot::Mutex;
+use tokio::io;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::accept::Slot;
+use crate::amqp::connection;
+use crate::amqp::handshake::{HandshakeContext, Negotiated, handshake};
+use crate::amqp::outbox::Outbox;
+use crate::amqp::server_properties::server_properties;
+use crate::amqp::session::{Connections, Session};
+use crate::broker::Broker;
+use crate::config::Config;
+
+/// What all connections have in common.
+pub(super) struct Shared {
+    config: Arc<Config>,
+    broker: Arc<Broker>,
+    server_properties: FieldTable,
+    pub(super) connections: Connections,
+}
+
+impl Shared {
+    pub(super) fn new(config: Arc<Config>, broker: Arc<Broker>) -> Self {
+        let server_properties = server_properties(&config);
+        Self { config, broker, server_properties, connections: Connections::default() }
+    }
+
+    /// Serves a connection until it ends. A handshake that is not over when the broker stops is broken off.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        slot: Slot,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let negotiated = {
+            // On the heap, so that an open connection does not carry the memory of its handshake along.
+            let handshake = Box::pin(self.handshake(&mut stream, peer));
+            tokio::select! {
+                negotiated = handshake => negotiated,
+                _ = stopping.wait_for(|stopping| *stopping) => None,
+            }
+        };
+        drop(slot.handshake);
+        drop(stopping);
+        if let Some(negotiated) = negotiated {
+            self.run(stream, peer, negotiated).await;
+        }
+        drop(slot.connection);
+    }
+
+    /// `None` after a failure, which is in the log already.
+    async fn handshake(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<Negotiated> {
+        let local = match prepare(stream) {
+            Ok(local) => local,
+            // The peer has gone before anything was said.
+            Err(error) => {
+                tracing::debug!(%peer, %error, "connection ended before its handshake");
+                return None;
+            }
+        };
+        let context = HandshakeContext {
+            config: &self.config,
+            auth: &self.broker.auth,
+            server_properties: &self.server_properties,
+            vhost_exists: &|name| self.broker.vhost(name).is_some(),
+            peer,
+            local,
+        };
+        handshake(stream, &context).await.ok()
+    }
+
+    async fn run(&self, stream: TcpStream, peer: SocketAddr, negotiated: Negotiated) {
+        let Some(vhost) = self.broker.vhost(&negotiated.vhost) else {
+            return tracing::warn!(%peer, vhost = %negotiated.vhost, "vhost was deleted while a connection opened it");
+        };
+        let session = Session {
+            id: self.connections.next_id(),
+            peer: peer.to_string(),
+            broker: Arc::clone(&self.broker),
+            vhost,
+            user: Mutex::new(Arc::new(negotiated.user)),
+            outbox: Outbox::new(negotiated.limits.frame_max_bytes),
+            config: Arc::clone(&self.config),
+            capabilities: negotiated.capabilities,
+        };
+        let (limits, leftover) = (negotiated.limits, negotiated.leftover);
+        connection::serve(stream, Arc::new(session), limits, &leftover, &self.connections).await;
+    }
+}
+
+/// Frames are written in batches already: the kernel must not wait for more.
+fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
+    stream.set_nodelay(true)?;
+    stream.local_addr()
+}

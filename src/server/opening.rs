@@ -1,0 +1,58 @@
+//! From a data directory to a running broker.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::auth::Auth;
+use crate::broker::alarms::Alarms;
+use crate::broker::loader::Loader;
+use crate::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
+use crate::broker::{Broker, Services, keeper};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::store::{Recovered, Store, StoreOptions};
+
+/// Opens the store and recovers the broker. When this returns, what the first start creates is on disk.
+pub(super) async fn open(config: Arc<Config>, options: StoreOptions) -> Result<Arc<Broker>, StartError> {
+    // RocksDB blocks.
+    let opening = tokio::task::spawn_blocking(move || open_blocking(&config, options));
+    let (broker, ticket) = opening.await.expect("opening is not cancelled, and a panic ends the process")?;
+    broker.services.store.wait(ticket).await;
+    Ok(broker)
+}
+
+fn open_blocking(config: &Config, options: StoreOptions) -> Result<(Arc<Broker>, crate::message::Ticket), StartError> {
+    let path = &options.dir;
+    std::fs::create_dir_all(path).map_err(|error| StartError::DataDir { path: path.clone(), error })?;
+    let (store, recovered) = Store::open(options)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let services = Services {
+        memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
+        loader: Loader::start(&store, &clock).map_err(StartError::Threads)?,
+        alarms: Arc::new(Alarms::default()),
+        store,
+        clock,
+    };
+    let auth = recover_auth(config, &services, &recovered)?;
+    let recovered = Broker::recover(services, auth, recovered, &config.default_vhost)?;
+    keeper::start(&recovered.broker).map_err(StartError::Threads)?;
+    if recovered.is_first_start {
+        tracing::info!(
+            user = %config.default_user, vhost = %config.default_vhost,
+            "first start on an empty data directory: created the default user and vhost"
+        );
+    }
+    Ok((recovered.broker, recovered.ticket))
+}
+
+/// Reads users and permissions, and creates the default user in an empty directory. The user comes before the vhost, and
+/// only the vhost's row says that the directory is set up: a crash in between is made good by the next start.
+fn recover_auth(config: &Config, services: &Services, recovered: &Recovered) -> Result<Arc<Auth>, StartError> {
+    let rows = recovered.state.iter().map(|(key, value)| (&key[..], &value[..]));
+    let auth = Auth::recover(rows, config)?;
+    if recovered.state.is_empty() {
+        let visit = services.visit();
+        auth.add_default_user(&mut |op| drop(visit.push(op)), config)?;
+    }
+    Ok(Arc::new(auth))
+}
