@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Options of `leveret perf`. An option left out is `None`, so that a scenario can supply it.
+// An option left out is `None`, so that a scenario can supply it.
+/// Load a broker, measure it, and check what it delivers.
 #[derive(Args, Clone, Debug, Default)]
+#[command(args_override_self = true)]
 pub struct PerfArgs {
     /// A named load: the options of that scenario, which any option given here overrides
     #[arg(long, value_name = "NAME", help_heading = "Scenarios")]
@@ -90,7 +92,7 @@ pub struct PerfArgs {
     #[arg(long, value_name = "N", help_heading = "Consuming")]
     pub hold_unacked: Option<usize>,
     /// Acknowledge the held messages in random order
-    #[arg(long, requires = "hold_unacked", help_heading = "Consuming")]
+    #[arg(long, help_heading = "Consuming")]
     pub ack_random: bool,
     /// An argument of basic.consume (repeatable)
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Consuming")]

@@ -83,13 +83,15 @@ impl<'a> Monitor<'a> {
 
     /// Takes the run from its first message to its last, and fills in the figures.
     pub(super) fn run(mut self, summary: &mut Summary) -> Result<(), PerfError> {
-        self.wait_for_consumers()?;
         self.broker = self.settings.broker_pid.map(Family::of).transpose()?;
         let before = self.broker()?;
+        // Without publishers the subscription is the start: messages may be waiting.
+        self.begin(before);
+        self.wait_for_consumers()?;
+        if self.settings.publishers > 0 {
+            self.begin(before);
+        }
         self.shared.enter(Phase::Publish);
-        self.started = Instant::now();
-        self.second = Span::new(self.started, Counts::default(), before);
-        self.progress.at = self.started;
         let end = self.watch(summary)?;
         self.close_second(end, summary)?;
         self.conclude(end, before, summary)?;
@@ -97,6 +99,17 @@ impl<'a> Monitor<'a> {
             self.drain();
         }
         Ok(())
+    }
+
+    /// Takes this moment as the start.
+    fn begin(&mut self, before: Option<Usage>) {
+        let now = Instant::now();
+        self.started = now;
+        self.progress.at = now;
+        self.second = Span::new(now, Counts::default(), before);
+        if self.settings.timing.warm_up.is_zero() {
+            self.total = Some(Span::new(now, Counts::default(), before));
+        }
     }
 
     fn wait_for_consumers(&self) -> Result<(), PerfError> {

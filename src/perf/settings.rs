@@ -250,6 +250,9 @@ fn consuming(args: &PerfArgs) -> Result<Consuming, PerfError> {
     {
         return refuse("--hold-unacked needs a larger --prefetch, or 0 for no limit");
     }
+    if args.ack_random && args.hold_unacked.is_none() {
+        return refuse("--ack-random needs --hold-unacked: one at a time there is no choice");
+    }
     Ok(Consuming {
         auto_ack: args.auto_ack,
         prefetch,

@@ -134,6 +134,14 @@ impl Topology {
             .exchange
             .as_ref()
             .map(|exchange| exchange.kind.as_str());
+        let wild = |name: &str| name.contains(['*', '#']);
+        // Without wildcards a topic exchange routes as a direct one.
+        let kind = match kind {
+            Some("topic") if !wild(&self.binding_key) && !wild(self.queues[0].as_str()) => {
+                Some("direct")
+            }
+            kind => kind,
+        };
         let plain = self.routing_key == self.binding_key && !self.predeclared;
         let own_key = self.routing_key.contains("%d") || self.routing_key.contains("%q");
         match kind {
@@ -382,11 +390,15 @@ mod tests {
             ..base.clone()
         });
         assert_eq!(fanout.copies(), Copies::EachQueue);
-        let topic = topology(PerfArgs {
-            exchange_type: Some("topic".into()),
-            ..base.clone()
-        });
-        assert_eq!(topic.copies(), Copies::Unknown);
+        let topic = |binding_key: Option<String>| {
+            topology(PerfArgs {
+                exchange_type: Some("topic".into()),
+                binding_key,
+                ..base.clone()
+            })
+        };
+        assert_eq!(topic(None).copies(), Copies::One);
+        assert_eq!(topic(Some("#".into())).copies(), Copies::Unknown);
         let direct = topology(PerfArgs {
             exchange_type: Some("direct".into()),
             ..base
