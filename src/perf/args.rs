@@ -16,7 +16,7 @@ pub struct PerfArgs {
     #[arg(long, help_heading = "Scenarios")]
     pub list_scenarios: bool,
 
-    /// Broker to load: amqp://user:password@host:port/vhost [default: amqp://guest:guest@127.0.0.1:5672/%2f]
+    /// Broker to load: amqp://user:password@host:port/vhost [default: guest on this host, vhost /]
     #[arg(long, value_name = "URI", help_heading = "Connection")]
     pub uri: Option<String>,
     /// Heartbeat interval in seconds that is asked for, 0 for none [default: 60]
