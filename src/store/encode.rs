@@ -346,13 +346,11 @@ impl SettledRow {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-
     use super::*;
     use crate::message::record::{Body, NewMessage, SharedBody};
 
     fn content(seqs: &[Seq], bodies: Vec<(Seq, RowBody)>) -> Content {
-        let mut records = BytesMut::new();
+        let mut records = Vec::new();
         for seq in seqs {
             let body = match bodies.iter().find(|(of, _)| of == seq) {
                 Some((_, body)) => {
@@ -373,7 +371,7 @@ mod tests {
             record::encode(&mut records, *seq, 1, &message);
         }
         let (first, last) = (seqs[0], seqs[seqs.len() - 1]);
-        Content { queue: 3, first, last, count: seqs.len() as u32, records: records.freeze(), bodies }
+        Content { queue: 3, first, last, count: seqs.len() as u32, records: records.into(), bodies }
     }
 
     #[test]

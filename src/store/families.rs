@@ -48,7 +48,15 @@ const NAMES: [&str; 9] = ["default", "tail", "chunks", "index", "settled", "bodi
 
 impl WriteOnce {
     pub(super) const fn name(self) -> &'static str {
-        NAMES[self as usize + 1]
+        match self {
+            Self::Tail => "tail",
+            Self::Chunks => "chunks",
+            Self::Index => "index",
+            Self::Settled => "settled",
+            Self::Bodies => "bodies",
+            Self::Due => "due",
+            Self::Spill => "spill",
+        }
     }
 }
 

@@ -1,1 +1,13 @@
-//! Tests of the store as a whole.
+//! Tests of the store as a whole: real RocksDB in a temporary directory, queues that do what the broker's queues do.
+
+mod bodies;
+mod cleaning;
+mod elision;
+mod epochs;
+mod full_disk;
+mod model;
+mod recovery;
+mod rewriting;
+mod spilling;
+mod support;
+mod throughput;
