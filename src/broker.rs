@@ -16,6 +16,8 @@ pub mod names;
 pub mod queue;
 pub mod recovery;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod vhost;
 
 use std::collections::HashMap;

@@ -29,7 +29,7 @@ use self::events::Event;
 use super::channel::{Channel, Wait};
 use super::frame;
 use super::outbox::buffer::WriteBuffer;
-use super::outbox::{OUTBOX_HARD_BYTES_MAX, Outbox};
+use super::outbox::OUTBOX_HARD_BYTES_MAX;
 use super::read_buffer::ReadBuffer;
 use super::session::{Connections, Session};
 use crate::message::Ticket;
@@ -272,7 +272,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.session.outbox.wake();
                 }
             }
-            Pause::StoreRoom => services.store.when_room(waiter),
+            Pause::StoreRoom => {
+                // Room is made by the next epoch that becomes durable.
+                services.store.subscribe(Ticket::local(services.store.durable() + 1), waiter);
+            }
             Pause::QueueMemory => services.memory.when_room(waiter),
             Pause::Alarm => services.alarms.when_cleared(waiter),
         }

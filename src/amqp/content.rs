@@ -47,6 +47,20 @@ pub fn parse_publish(arguments: &[u8]) -> Option<PublishHead<'_>> {
     Some(PublishHead { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
 }
 
+/// Reads a whole basic.ack (60.80): the one method of consumers that is as frequent as messages.
+pub fn parse_ack(payload: &[u8]) -> Option<(u64, bool)> {
+    let payload: &[u8; 13] = payload.try_into().ok()?;
+    let (ids, rest) = payload.split_first_chunk::<4>()?;
+    let (tag, bits) = rest.split_first_chunk::<8>()?;
+    (*ids == [0, 60, 0, 80]).then(|| (u64::from_be_bytes(*tag), bits[0] & 1 != 0))
+}
+
+/// The prefetch_size of basic.qos (60.10), which the codec leaves out.
+pub fn parse_prefetch_size(payload: &[u8]) -> Option<u32> {
+    let (ids, rest) = payload.split_first_chunk::<4>()?;
+    (*ids == [0, 60, 0, 10]).then(|| rest.first_chunk().map(|size| u32::from_be_bytes(*size)))?
+}
+
 fn short_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(length))

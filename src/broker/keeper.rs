@@ -56,12 +56,12 @@ fn relieve(broker: &Broker) {
 }
 
 /// Spills one chunk of transient records. `false`: there was none, or the store could not take it.
-fn spill_one(broker: &Broker, queue: &Queue) -> bool {
+fn spill_one(broker: &Broker, queue: &Arc<Queue>) -> bool {
     let Some(unsaved) = queue.unsaved() else { return false };
     let result = broker.services.store.spill(unsaved.slice.clone());
     if let Err(error) = &result {
         tracing::warn!(queue = %queue.spec.name, vhost = %queue.spec.vhost, %error, "cannot spill messages");
     }
-    queue.spilled(&unsaved, result.is_ok());
+    queue.spilled(&broker.services.visit(), &unsaved, result.is_ok());
     result.is_ok()
 }

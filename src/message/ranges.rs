@@ -102,7 +102,7 @@ impl RangeSet {
 
     /// Takes the lowest seq out.
     pub fn pop_first(&mut self) -> Option<Seq> {
-        let mut entry = self.ranges.first_entry()?;
+        let entry = self.ranges.first_entry()?;
         let (start, end) = (*entry.key(), *entry.get());
         if start == end {
             entry.remove();

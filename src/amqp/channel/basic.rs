@@ -43,9 +43,6 @@ impl Channel {
 
     /// `global` false: the window of each consumer to come. True: one window for all consumers of the channel.
     fn qos(&mut self, session: &Session, qos: &basic::Qos) -> Outcome {
-        if qos.prefetch_size != 0 {
-            return Err(AmqpError::not_implemented(&format!("prefetch_size!=0 ({})", qos.prefetch_size)));
-        }
         if qos.global {
             let waiting = match session.outbox.lock().split(self.number) {
                 Some((_, deliveries)) => deliveries.set_window(u32::from(qos.prefetch_count)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Channel, Mode, Phase};
 use crate::amqp::confirms::Verdict;
 use crate::amqp::content::{Incoming, Owned, PublishHead};
-use crate::amqp::error::AmqpError;
+use crate::amqp::error::{AmqpError, copy_keys, parse_expiration};
 use crate::amqp::frame;
 use crate::amqp::properties::{self, Properties};
 use crate::amqp::session::Session;
@@ -62,8 +62,6 @@ struct Routed<'a> {
     head: PublishHead<'a>,
     message: NewMessage<'a>,
     route: Arc<Route>,
-    /// Properties without BCC, when it had to be stripped.
-    stripped: Option<Vec<u8>>,
 }
 
 /// The messages of a batch that go to one queue.
@@ -100,21 +98,24 @@ impl Channel {
         let user = session.user();
         let visit = session.broker.services.visit();
         let now_ms = visit.now_ms();
+        // Properties without BCC, for the few messages that have it.
+        let mut stripped: Vec<(usize, Vec<u8>)> = Vec::new();
         let mut routed = Vec::with_capacity(messages.len());
         let mut failed = None;
         for message in messages {
             match self.check(session, &user, message, now_ms) {
-                Ok(message) => routed.push(message),
+                Ok((message, without_bcc)) => {
+                    stripped.extend(without_bcc.map(|properties| (routed.len(), properties)));
+                    routed.push(message);
+                }
                 Err(error) => {
                     failed = Some(error);
                     break;
                 }
             }
         }
-        for message in &mut routed {
-            if let Some(stripped) = &message.stripped {
-                message.message.properties = stripped;
-            }
+        for (index, properties) in &stripped {
+            routed[*index].message.properties = properties;
         }
         let mut crowded = Vec::new();
         for Share { queue, members } in shares(&routed) {
@@ -131,22 +132,20 @@ impl Channel {
         failed.map_or(Ok(ticket), Err)
     }
 
-    /// The checks that a publish passes, and where it goes.
+    /// The checks that a publish passes, and where it goes; with its properties without BCC if it has that header.
     fn check<'a>(
         &mut self,
         session: &Session,
         user: &User,
         message: &Incoming<'a>,
         now_ms: u64,
-    ) -> Result<Routed<'a>, AmqpError> {
+    ) -> Result<(Routed<'a>, Option<Vec<u8>>), AmqpError> {
         check_head(message)?;
         let head = message.head;
         let properties = Properties::read(message.properties).map_err(|_| AmqpError::malformed_frame())?;
         let mut stripped = None;
         let copies = properties.headers.is_some_and(|headers| properties::has_any_key(headers, &[b"CC", b"BCC"]));
         let route = if copies {
-            let permissions = session.broker.auth.version();
-            let _ = permissions;
             stripped = properties
                 .headers
                 .and_then(|headers| properties::without_header(message.properties, headers, b"BCC"));
@@ -156,7 +155,7 @@ impl Channel {
         };
         check_user_id(&properties, user)?;
         let expiry_ms = match properties.expiration {
-            Some(text) => now_ms.saturating_add(parse_expiration(text)?),
+            Some(text) => now_ms.saturating_add(parse_expiration(self::text(text)?)?),
             None => 0,
         };
         let message = NewMessage {
@@ -169,7 +168,7 @@ impl Channel {
             priority: properties.priority,
             expiry_ms,
         };
-        Ok(Routed { head, message, route, stripped })
+        Ok((Routed { head, message, route }, stripped))
     }
 
     /// A large body that several durable queues hold is stored once, under an id.
@@ -216,7 +215,7 @@ impl Channel {
         let headers = properties.decode_headers().map_err(|_| AmqpError::malformed_frame())?.unwrap_or_default();
         let mut keys = vec![text(head.routing_key)?.to_owned()];
         for name in ["CC", "BCC"] {
-            keys.extend(super::super::error::copy_keys(&headers, name)?);
+            keys.extend(copy_keys(&headers, name)?);
         }
         let keys = keys.iter().map(String::as_str);
         Ok(Arc::new(session.vhost.route_all(&exchange, keys, || Some(headers.clone()))))
@@ -308,51 +307,6 @@ fn check_user_id(properties: &Properties<'_>, user: &User) -> Result<(), AmqpErr
     }
 }
 
-/// Ten years: the largest expiration that RabbitMQ accepts.
-const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
-
-/// A decimal number of milliseconds, with RabbitMQ's words for everything else (semantics row 35).
-fn parse_expiration(text: &[u8]) -> Result<u64, AmqpError> {
-    let text = String::from_utf8_lossy(text);
-    let refuse = |reason: String| Err(AmqpError::invalid_expiration(&text, &reason));
-    let digits_at = usize::from(text.starts_with(['-', '+']));
-    let digits = text[digits_at..].bytes().take_while(u8::is_ascii_digit).count();
-    if digits == 0 {
-        return refuse("no_integer".to_owned());
-    }
-    let (number, rest) = text.split_at(digits_at + digits);
-    if !rest.is_empty() {
-        return refuse(format!("{{leftover_string,\"{rest}\"}}"));
-    }
-    match number.parse::<i128>() {
-        Ok(value) if value < 0 => refuse(format!("{{value_negative,{value}}}")),
-        Ok(value) if value <= i128::from(EXPIRATION_MS_MAX) => Ok(value as u64),
-        _ => refuse(format!("{{value_too_large,{}}}", number.trim_start_matches('+'))),
-    }
-}
-
 fn text(bytes: &[u8]) -> Result<&str, AmqpError> {
     std::str::from_utf8(bytes).map_err(|_| AmqpError::malformed_frame())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_expiration;
-
-    #[test]
-    fn an_expiration_is_a_whole_number_of_milliseconds() {
-        let check = |text: &str| parse_expiration(text.as_bytes()).map_err(|error| error.text().to_owned());
-        assert_eq!(check("0"), Ok(0));
-        assert_eq!(check("60000"), Ok(60_000));
-        for (bad, reason) in [
-            ("abc", "no_integer"),
-            ("", "no_integer"),
-            ("10ms", "{leftover_string,\"ms\"}"),
-            ("-1", "{value_negative,-1}"),
-            ("315360000001", "{value_too_large,315360000001}"),
-        ] {
-            let text = check(bad).unwrap_err();
-            assert_eq!(text, format!("PRECONDITION_FAILED - invalid expiration '{bad}': {reason}"));
-        }
-    }
 }

@@ -16,6 +16,14 @@ pub(super) enum Settlement {
 }
 
 impl Channel {
+    /// basic.ack.
+    ///
+    /// # Errors
+    /// The tag is not outstanding: 406.
+    pub fn ack(&mut self, session: &Session, delivery_tag: u64, multiple: bool) -> Result<(), AmqpError> {
+        self.settle_tag(session, delivery_tag, multiple, Settlement::Ack).map(|_| ())
+    }
+
     /// Settles a tag, or all up to it.
     pub(super) fn settle_tag(
         &mut self,

@@ -17,6 +17,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             peer = %self.session.peer, connection = self.session.id, channel = number, code = error.code(),
             text = error.text(), "channel error"
         );
+        let ids = error.ids(ids);
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.release_confirms(&self.session);
         channel.end(&self.session);
@@ -47,22 +48,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             peer = %self.session.peer, connection = self.session.id, channel = number, code = error.code(),
             text = error.text(), "connection error"
         );
-        self.close(error.code(), error.text(), ids);
+        self.close(error, error.ids(ids));
     }
 
     /// The broker wants the connection to go: 320.
     pub(super) fn close_forced(&mut self, explanation: &str) {
         if self.phase == Phase::Open {
-            self.close(320, &format!("CONNECTION_FORCED - {explanation}"), (0, 0));
+            self.close(&AmqpError::connection_forced(explanation), (0, 0));
         }
     }
 
-    fn close(&mut self, code: u16, text: &str, ids: (u16, u16)) {
+    fn close(&mut self, error: &AmqpError, ids: (u16, u16)) {
         self.end_channels();
         self.pause = None;
         let close = connection::Close {
-            reply_code: code,
-            reply_text: short_string(text),
+            reply_code: error.code(),
+            reply_text: short_string(error.text()),
             class_id: ids.0,
             method_id: ids.1,
         };

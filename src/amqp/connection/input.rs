@@ -11,6 +11,7 @@ use crate::amqp::content::{self, Assembly, Incoming, OwnedHead};
 use crate::amqp::error::{AmqpError, Scope};
 use crate::amqp::frame::{self, Frame};
 use crate::amqp::names::short_string;
+use crate::amqp::nesting;
 use crate::amqp::read_buffer::ReadBuffer;
 use crate::message::record::Body;
 
@@ -133,16 +134,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         match (frame.kind, frame.channel) {
             (frame::HEARTBEAT, 0) if frame.payload.is_empty() => {}
-            (frame::HEARTBEAT, 0) => self.close_with(0, &AmqpError::malformed_heartbeat(), (0, 0)),
-            (frame::HEARTBEAT, _) => self.close_with(0, &AmqpError::heartbeat_on_channel(frame.channel), (0, 0)),
+            (frame::HEARTBEAT, 0) => self.close_with(0, &AmqpError::unknown_frame(frame), (0, 0)),
             (frame::METHOD, 0) => self.connection_method(frame),
-            (frame::HEADER | frame::BODY, 0) => self.close_with(0, &AmqpError::unexpected_frame(), (0, 0)),
+            (frame::HEARTBEAT, _) | (frame::HEADER | frame::BODY, 0) => {
+                self.close_with(0, &AmqpError::unexpected_frame(frame), (0, 0));
+            }
             (frame::METHOD | frame::HEADER | frame::BODY, _) => self.channel_frame(frame),
-            (kind, _) => self.close_with(0, &AmqpError::unknown_frame_type(kind), (0, 0)),
+            _ => self.close_with(0, &AmqpError::unknown_frame(frame), (0, 0)),
         }
     }
 
     fn parse(frame: &Frame<'_>) -> Result<AMQPClass, AmqpError> {
+        if !method_table(frame.payload).is_none_or(nesting::is_bounded) {
+            return Err(AmqpError::unparsable_method(frame.payload));
+        }
         match parse_class(frame.payload) {
             Ok((rest, class)) if rest.is_empty() => Ok(class),
             _ => Err(AmqpError::unparsable_method(frame.payload)),
@@ -201,8 +206,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let ids = if frame.kind == frame::METHOD { method_ids(frame.payload) } else { (0, 0) };
             return self.close_with(number, &AmqpError::channel_not_open(), ids);
         }
-        if self.limits.channel_max != 0 && number > self.limits.channel_max {
-            let error = AmqpError::too_many_channels(number, self.limits.channel_max);
+        if self.limits.channel_max != 0 && self.channels.len() >= usize::from(self.limits.channel_max) {
+            let error = AmqpError::too_many_channels(self.channels.len() as u16, self.limits.channel_max);
             return self.close_with(number, &error, (20, 10));
         }
         self.channels.insert(number, Channel::open(&self.session, number));
@@ -222,6 +227,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 None => self.close_with(number, &AmqpError::unparsable_method(frame.payload), (0, 0)),
             };
+        }
+        if let Some((delivery_tag, multiple)) = content::parse_ack(frame.payload) {
+            let Some(channel) = self.channels.get_mut(&number) else { return };
+            if let Err(error) = channel.ack(&self.session, delivery_tag, multiple) {
+                self.fail(number, &error, ids);
+            }
+            return;
+        }
+        if let Some(size) = content::parse_prefetch_size(frame.payload)
+            && size != 0
+        {
+            let error = AmqpError::not_implemented(format_args!("prefetch_size!=0 ({size})"));
+            return self.fail(number, &error, ids);
         }
         match Self::parse(frame) {
             Ok(AMQPClass::Channel(channel::AMQPMethod::Open(_))) => {
@@ -259,6 +277,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Scope::Channel => self.close_channel(number, error, ids),
         }
     }
+}
+
+/// Where the arguments table of a method begins, for those that have one: it is their last argument. `None` also where
+/// the method is plainly malformed.
+fn method_table(payload: &[u8]) -> Option<&[u8]> {
+    let (short_strings, octets) = match method_ids(payload) {
+        (40, 10) => (2, 1),
+        (40, 30 | 40) | (50, 20) => (3, 1),
+        (50, 50) => (3, 0),
+        (50, 10) => (1, 1),
+        (60, 20) => (2, 1),
+        _ => return None,
+    };
+    // Class id, method id, the reserved short.
+    let mut rest = payload.get(6..)?;
+    for _ in 0..short_strings {
+        rest = rest.get(1 + usize::from(*rest.first()?)..)?;
+    }
+    rest.get(octets..)
 }
 
 /// Class and method id that a method frame begins with.

@@ -78,3 +78,53 @@ impl Destinations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::arguments::Arguments;
+    use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
+
+    fn destination(number: usize) -> Destination {
+        Destination::Exchange(Arc::new(Exchange::new(ExchangeSpec {
+            name: number.to_string().into(),
+            kind: ExchangeType::from_name("direct").unwrap(),
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: Arguments::default(),
+            alternate: None,
+        })))
+    }
+
+    proptest! {
+        #[test]
+        fn counts_bindings_as_a_map_does(steps in prop::collection::vec((any::<bool>(), 0usize..40), 0..300)) {
+            let known: Vec<_> = (0..40).map(destination).collect();
+            let mut destinations = Destinations::default();
+            let mut model: BTreeMap<String, u32> = BTreeMap::new();
+            for (add, number) in steps {
+                let name = number.to_string();
+                if add {
+                    destinations.add(&known[number]);
+                    *model.entry(name).or_default() += 1;
+                } else {
+                    destinations.remove(&known[number]);
+                    if let Some(count) = model.get_mut(&name) {
+                        *count -= 1;
+                        model.retain(|_, count| *count > 0);
+                    }
+                }
+                let mut names: Vec<_> = destinations.iter().map(|found| found.name().to_string()).collect();
+                names.sort_unstable();
+                prop_assert_eq!(&names, &model.keys().cloned().collect::<Vec<_>>());
+                prop_assert_eq!(destinations.is_empty(), model.is_empty());
+            }
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! The binding keys form a trie of words ([`trie`]), so that the cost of a message grows with its words and its matches,
 //! not with the number of bindings. A message with CC and BCC keys takes what any of its keys matches.
 
+#[cfg(test)]
+mod tests;
 mod trie;
 
 use self::trie::Trie;

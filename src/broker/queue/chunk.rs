@@ -9,8 +9,8 @@
 use crate::message::record::{self, NewMessage, RecordRef, SharedBody};
 use crate::message::{Epoch, Seq};
 
-/// A chunk is closed when its records and shared bodies reach this size.
-pub(super) const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// A chunk is closed when its records and shared bodies reach this size. Small in unit tests, so that they see many.
+pub(super) const CHUNK_BYTES_MAX: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 
 /// The first allocation of an open chunk; it doubles from there.
 const CHUNK_BYTES_MIN: usize = 512;

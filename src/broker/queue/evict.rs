@@ -1,12 +1,15 @@
 //! Memory is given back without any client's help: stored chunks are dropped, transient ones are spilled first.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::{Inner, Queue};
 use crate::message::op::Slice;
-use crate::message::record::SharedBody;
 use crate::message::Seq;
+use crate::message::record::SharedBody;
+use crate::store::Visit;
 
 /// A queue that holds less is left alone by its own publishers; the keeper comes for it if it must.
 const OWN_BYTES_MIN: usize = 1024 * 1024;
@@ -74,10 +77,26 @@ impl Queue {
     }
 
     /// The spill ended: the chunk can be dropped, or holds the only copy again.
-    pub(in crate::broker) fn spilled(&self, unsaved: &Unsaved, success: bool) {
+    pub(in crate::broker) fn spilled(self: &Arc<Self>, visit: &Visit<'_>, unsaved: &Unsaved, success: bool) {
         let mut inner = self.inner.lock();
-        if let Some(chunk) = inner.state.log_mut().chunk_mut(unsaved.chunk) {
-            chunk.saved(success);
+        if inner.deleted {
+            return;
+        }
+        let (first, last) = (unsaved.slice.first, unsaved.slice.last);
+        let gone: Vec<_> = match inner.state.log_mut().chunk_mut(unsaved.chunk) {
+            Some(chunk) => {
+                chunk.saved(success);
+                chunk.gone_ranges().collect()
+            }
+            // Everything in it was settled meanwhile.
+            None => vec![(first, last)],
+        };
+        // What was settled while the store wrote may have been told to it too early.
+        for (from, upto) in gone {
+            let (from, upto) = (from.max(first), upto.min(last));
+            if success && from <= upto {
+                inner.pending.settled(visit.epoch(), from, upto, || visit.mark_dirty(self.clone()));
+            }
         }
     }
 

@@ -247,3 +247,29 @@ proptest! {
         close(world.store.take().unwrap());
     }
 }
+
+#[test]
+fn dbg_case() {
+    for round in 0..100 {
+        let steps = vec![
+            Step::Reopen,
+            Step::Large { queue: 0, bytes: 16498 },
+            Step::Move { queue: 2 },
+            Step::Delete { queue: 1 },
+            Step::Crash,
+            Step::Settle { queue: 1, from: 102, count: 29, every: 2 },
+            Step::Move { queue: 1 },
+            Step::Settle { queue: 0, from: 221, count: 43, every: 4 },
+            Step::Settle { queue: 2, from: 190, count: 31, every: 1 },
+            Step::Publish { queue: 2, count: 9, bytes: 700, transient_every: 0 },
+        ];
+        let mut world = World::new(false, true);
+        for step in steps {
+            world.run(step);
+        }
+        world.check();
+        println!("{round} {:?}", world.store().statistics());
+        world.run(Step::Reopen);
+        world.check();
+    }
+}

@@ -48,6 +48,12 @@ impl Trie {
         remove(&mut self.root, &mut words(key), change);
     }
 
+    /// Whether nothing is bound, and no branch is left over.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+
     /// Reports what is bound under each key that `routing_key` matches.
     pub(super) fn matches<'t>(&'t self, routing_key: &str, found: &mut dyn FnMut(&'t Destinations)) {
         let mut open = OpenEnds::default();
@@ -92,7 +98,13 @@ fn remove<'k>(
             }
         }
     }
-    node.star.is_none() && node.hash.is_none() && node.words.is_empty() && node.destinations.is_empty()
+    node.is_empty()
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.star.is_none() && self.hash.is_none() && self.words.is_empty() && self.destinations.is_empty()
+    }
 }
 
 /// The `#` nodes that were reached: they remain so whatever words follow.

@@ -1,0 +1,72 @@
+//! A broker on a temporary directory, for the tests of this layer.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::alarms::Alarms;
+use super::loader::Loader;
+use super::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
+use super::recovery::RecoverError;
+use super::{Broker, Services};
+use crate::auth::Auth;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::message::Ticket;
+use crate::store::{Store, StoreOptions};
+
+/// A broker with the virtual host `/`, and the directory that it keeps its data in.
+pub(super) struct TestBroker {
+    pub(super) broker: Arc<Broker>,
+    /// Whether there was nothing in the directory.
+    pub(super) is_first_start: bool,
+    /// When what the start wrote is safe.
+    pub(super) ticket: Ticket,
+    runtime: tokio::runtime::Runtime,
+    dir: TempDir,
+}
+
+impl TestBroker {
+    pub(super) fn new() -> Self {
+        Self::start(TempDir::new().unwrap()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Stops it and starts another one on the same directory.
+    pub(super) fn restart(self) -> Self {
+        self.try_restart().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(super) fn try_restart(self) -> Result<Self, RecoverError> {
+        let Self { broker, runtime, dir, .. } = self;
+        runtime.block_on(broker.services.store.close());
+        drop(broker);
+        Self::start(dir)
+    }
+
+    pub(super) fn wait(&self, ticket: Ticket) {
+        self.runtime.block_on(self.broker.services.store.wait(ticket));
+    }
+
+    fn start(dir: TempDir) -> Result<Self, RecoverError> {
+        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::new(dir.path()) };
+        let (store, recovered) = Store::open(options).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let services = Services {
+            memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
+            loader: Loader::start(&store, &clock).unwrap(),
+            alarms: Arc::new(Alarms::default()),
+            store,
+            clock,
+        };
+        let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
+        let started = Broker::recover(services, auth, recovered, "/")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Ok(Self {
+            broker: started.broker,
+            is_first_start: started.is_first_start,
+            ticket: started.ticket,
+            runtime,
+            dir,
+        })
+    }
+}
