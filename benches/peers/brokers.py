@@ -15,6 +15,10 @@ STOP_SECONDS_MAX = 60
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
+class StartError(Exception):
+    """A broker did not come up."""
+
+
 class Broker:
     """One broker on ports from `port` on, with all it keeps in `folder`."""
 
@@ -46,7 +50,8 @@ class Broker:
         log.close()
         while not greets(self.port):
             if self.process.poll() is not None or time.monotonic() - started > START_SECONDS_MAX:
-                raise SystemExit(f"{self.name} does not start: see {self.folder / 'output.log'}")
+                log = (self.folder / "output.log").read_text(encoding="utf-8", errors="replace").splitlines()
+                raise StartError(f"{self.name} does not start: {log[-1] if log else 'it says nothing'}")
             time.sleep(0.002)
         return time.monotonic() - started
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Callable
 
+import brokers
 import processes
 
 
@@ -31,7 +32,11 @@ def measure(row, peer, runner, options, results):
     peer.stop()
     peer.clear()
     peer.start()
-    figures = row.tell(peer, runner, options)
+    try:
+        figures = row.tell(peer, runner, options)
+    except brokers.StartError as error:
+        print(f"{row.name} {error}", file=sys.stderr)
+        return
     if figures is None:
         return
     for label, value in figures.items():
@@ -53,7 +58,7 @@ def deep_1k(peer, runner, options):
         "published at the tail, k/s": flow["published_per_second"] / 1e3,
         "consumed at the head, k/s": flow["consumed_per_second"] / 1e3,
         "memory meanwhile, MiB": flow["broker_memory"]["peak"] / 2**20,
-        "consumed alone, k/s": drain["consumed_per_second"] / 1e3,
+        "consumed alone, k/s": rate_while_busy(drain) / 1e3,
         "memory meanwhile (alone), MiB": drain["broker_memory"]["peak"] / 2**20,
     }
 
@@ -71,6 +76,14 @@ def fill(peer, runner, options, scenario, messages):
         "filled at, k/s": filled["confirmed_per_second"] / 1e3,
         "memory while filling, MiB": filled["broker_memory"]["peak"] / 2**20,
     }
+
+
+def rate_while_busy(run):
+    """Messages consumed per second as long as there were any: a short queue is empty before the time is up."""
+    rates = [second["consumed_per_second"] for second in run["series"] if second["consumed_per_second"] > 0]
+    # The queue ran empty somewhere within the last one.
+    full = rates[:-1] or rates or [0]
+    return sum(full) / len(full)
 
 
 def restarts(peer):
