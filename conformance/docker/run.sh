@@ -13,6 +13,7 @@ binary=${1:-}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/leveret/docker
 work=$(mktemp -d)
 dockerd_pid=
+container=
 
 export COMPOSE_PROJECT_NAME=leveret-test
 export LEVERET_PORT=${LEVERET_TEST_PORT:-22590}
@@ -97,7 +98,14 @@ wait_healthy() {
     fail "the container does not become healthy"
 }
 
-state() { docker inspect --format "$1" "$(compose ps --all --quiet leveret 2>/dev/null || compose ps -q leveret)"; }
+state() { docker inspect --format "$1" "$container"; }
+
+# Starts what docker-compose.yml describes, with an image that is there, and waits until it is healthy.
+up() {
+    compose up --detach --no-build
+    container=$(compose ps --quiet leveret)
+    wait_healthy
+}
 
 client() {
     "$cache/venv/bin/python" "$here/client.py" --port "$LEVERET_PORT" --user "$RABBITMQ_DEFAULT_USER" \
@@ -115,11 +123,10 @@ build_image
 pass "the image is built"
 
 compose down --volumes --timeout 5 >/dev/null 2>&1 || true
-compose up --detach --no-build
-wait_healthy
+up
 pass "compose up, and the health check succeeds"
 
-[[ $(docker exec "$(compose ps --quiet leveret)" id -u) == 999 ]] || fail "the broker runs as root"
+[[ $(docker exec "$container" id -u) == 999 ]] || fail "the broker runs as root"
 pass "the broker is not root"
 
 client refuse-guest
@@ -131,15 +138,14 @@ wait_healthy
 client expect 100
 pass "100 persistent messages survive a restart"
 
-docker kill --signal KILL "$(compose ps --quiet leveret)" >/dev/null
-docker start "$(state '{{.Id}}')" >/dev/null
+docker kill --signal KILL "$container" >/dev/null
+docker start "$container" >/dev/null
 wait_healthy
 client expect 100
 pass "and a kill"
 
 compose down --timeout 20
-compose up --detach --no-build
-wait_healthy
+up
 client expect 100
 client consume 100
 pass "and a new container with the same volume"
