@@ -74,6 +74,13 @@ static int open_object(uint64_t id) {
   return fd;
 }
 
+// The file takes at least this many bytes of the disk.
+static void occupy(struct file *file, uint64_t bytes) {
+  if (bytes <= file->allocated) return;
+  if (control) __atomic_fetch_add(&control->used, bytes - file->allocated, __ATOMIC_RELAXED);
+  file->allocated = bytes;
+}
+
 static struct file *adopt(const struct stat *status) {
   struct file *file = find(status->st_ino);
   if (file) return file;
@@ -82,8 +89,7 @@ static struct file *adopt(const struct stat *status) {
   file->inode = status->st_ino;
   file->id = ++last_id;
   file->shrunk_to = status->st_size;
-  file->allocated = MAX((uint64_t)status->st_size, (uint64_t)status->st_blocks * 512);
-  if (control) __atomic_fetch_add(&control->used, file->allocated, __ATOMIC_RELAXED);
+  occupy(file, MAX((uint64_t)status->st_size, (uint64_t)status->st_blocks * 512));
   file->next = files[file->inode % BUCKETS];
   files[file->inode % BUCKETS] = file;
   close(open_object(file->id));
@@ -135,6 +141,7 @@ static void capture_file(int fd, struct file *file) {
   copy_range(source, object, file->dirty_from, MIN(file->dirty_to, status.st_size));
   close(object);
   close(source);
+  occupy(file, (uint64_t)status.st_blocks * 512);  // what was reserved unseen
   file->dirty_from = file->dirty_to = 0;
   file->shrunk_to = status.st_size;
 }

@@ -37,6 +37,8 @@ pub(crate) enum Violation {
     DeliveredTwice(MessageId, Queue),
     /// A message that had been delivered before came without the redelivered flag.
     NotMarkedRedelivered(MessageId, Queue),
+    /// The same, with a crash in between.
+    NotMarkedAfterCrash(MessageId, Queue),
     /// A message overtook an earlier one of its publisher.
     OutOfOrder(MessageId, Queue),
 }
@@ -62,7 +64,8 @@ enum Place {
 #[derive(Default)]
 struct Copy {
     place: Place,
-    delivered: bool,
+    /// How many crashes there had been when it was delivered last.
+    delivered_after: Option<u32>,
     acknowledged: bool,
 }
 
@@ -167,12 +170,20 @@ impl Checker {
                 .push(Violation::DeliveredTwice(message, queue)),
             Place::Gone => self.violations.push(Violation::CameBack(message, queue)),
         }
-        if copy.delivered && !redelivered {
-            let unmarked = Violation::NotMarkedRedelivered(message, queue);
-            self.violations.push(unmarked);
+        match copy.delivered_after {
+            Some(_) if redelivered => {}
+            Some(crashes) if crashes < self.crashes => {
+                let unmarked = Violation::NotMarkedAfterCrash(message, queue);
+                self.violations.push(unmarked);
+            }
+            Some(_) => {
+                let unmarked = Violation::NotMarkedRedelivered(message, queue);
+                self.violations.push(unmarked);
+            }
+            None => {}
         }
         copy.place = Place::Out(session);
-        copy.delivered = true;
+        copy.delivered_after = Some(self.crashes);
         self.check_order(queue, message, session, redelivered);
     }
 
@@ -407,8 +418,17 @@ mod tests {
 
     #[test]
     fn a_second_delivery_has_to_be_marked() {
-        let unmarked = Violation::NotMarkedRedelivered(message(1), 0);
-        for between in [Event::Ended(1), Event::Crashed] {
+        let cases = [
+            (
+                Event::Ended(1),
+                Violation::NotMarkedRedelivered(message(1), 0),
+            ),
+            (
+                Event::Crashed,
+                Violation::NotMarkedAfterCrash(message(1), 0),
+            ),
+        ];
+        for (between, unmarked) in cases {
             let events = [
                 sent(1),
                 delivered(1, 1, false),

@@ -43,10 +43,13 @@ impl Consumer<'_> {
             }
             self.ledger.note(Event::Ended(session));
             if self.random.chance(30) {
+                // Acknowledgements on their way may be lost with the socket: they have to have
+                // arrived, or they come back for a reason that the ledger does not know.
+                call(&mut peer, method!(basic.qos), "basic.qos_ok")?;
                 peer.vanish();
                 return Ok(());
             }
-            close_channel(&mut peer)?;
+            call(&mut peer, method!(channel.close), "channel.close_ok")?;
         }
         Ok(())
     }
@@ -186,12 +189,12 @@ impl Consumer<'_> {
     }
 }
 
-/// Closes channel 1; deliveries that were on their way are dropped unseen.
-fn close_channel(peer: &mut Peer) -> io::Result<()> {
-    peer.try_send(1, method!(channel.close))?;
+/// Asks on channel 1 and waits for the answer; deliveries that come before it are dropped unseen.
+fn call(peer: &mut Peer, method: Method, answer: &str) -> io::Result<()> {
+    peer.try_send(1, method)?;
     loop {
         let frame = peer.try_recv()?;
-        if frame.kind == METHOD && Method::decode(&frame.payload)?.name() == "channel.close_ok" {
+        if frame.kind == METHOD && Method::decode(&frame.payload)?.name() == answer {
             return Ok(());
         }
     }

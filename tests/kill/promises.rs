@@ -59,10 +59,12 @@ fn publish_confirmed(peer: &mut Peer, count: u64) {
     while peer.expect(1, method!(basic.ack)).number("delivery_tag") < count {}
 }
 
-/// A durable thing whose declare-ok waits for the disk, and so for all that came before it.
+/// A new durable thing: its declare-ok waits for the disk, and so for all that came before it.
 fn barrier(peer: &mut Peer) {
     let declare = method!(queue.declare { queue: "barrier", durable: true });
     peer.call(1, declare, method!(queue.declare_ok));
+    let delete = method!(queue.delete { queue: "barrier" });
+    peer.call(1, delete, method!(queue.delete_ok));
 }
 
 /// Takes everything out of the queue: bodies with their redelivered flags.
@@ -72,8 +74,10 @@ fn take_all(peer: &mut Peer) -> Vec<(String, bool)> {
         peer.send(1, method!(basic.get { queue: QUEUE, no_ack: true }));
         let frame = peer.recv();
         let method = crate::support::peer::decode(&frame).expect("a method");
-        if method.name() == "basic.get_empty" {
-            return taken;
+        match method.name() {
+            "basic.get_ok" => {}
+            "basic.get_empty" => return taken,
+            _ => panic!("{method:?}"),
         }
         let message = peer.try_content(method).expect("its content");
         taken.push((message.text(), message.redelivered()));
@@ -223,11 +227,13 @@ fn a_clean_stop_keeps_the_messages_and_exits_with_zero() {
     let declare = method!(queue.declare { queue: QUEUE, durable: true });
     peer.call(1, declare, method!(queue.declare_ok));
     publish_confirmed(&mut peer, 100);
-    let status = broker.terminate();
-    assert!(status.success(), "{status}");
+    broker.ask_to_stop();
     let close = peer.expect(0, method!(connection.close { reply_code: 320 }));
     let text = close.text("reply_text");
     assert!(text.starts_with("CONNECTION_FORCED - "), "{text}");
+    peer.send(0, method!(connection.close_ok));
+    let status = broker.await_end();
+    assert!(status.success(), "{status}");
     broker.boot();
     let mut peer = broker.connect();
     peer.open_channel(1);

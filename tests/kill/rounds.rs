@@ -1,5 +1,6 @@
 //! The kill test: rounds of load, each ended by SIGKILL or by a loss of power.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -160,6 +161,20 @@ fn expect_crash(result: io::Result<()>) {
     }
 }
 
+/// How many violations there are of each kind, and the first few.
+fn summary(violations: &[Violation]) -> String {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for violation in violations {
+        let shown = format!("{violation:?}");
+        let kind = shown.split('(').next().unwrap_or_default();
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+    format!(
+        "{kinds:?}, first {:?}",
+        &violations[..violations.len().min(10)]
+    )
+}
+
 /// Declares what the load works on.
 fn declare(address: SocketAddr) {
     let mut peer = Peer::connect(address);
@@ -207,12 +222,7 @@ fn check_rounds(names: Option<Names>, rounds_default: u64) {
     );
     assert!(confirmed > 0 && delivered > 0, "nothing was tested");
     let violations = story.finish(host.broker.address());
-    let shown = &violations[..violations.len().min(20)];
-    assert!(
-        violations.is_empty(),
-        "{} violations: {shown:#?}",
-        violations.len()
-    );
+    assert!(violations.is_empty(), "{}", summary(&violations));
 }
 
 #[test]

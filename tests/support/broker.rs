@@ -143,14 +143,19 @@ impl BrokerProcess {
         self.dismiss_watchdog();
     }
 
-    /// SIGTERM, then waits for the end.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the broker runs");
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        let child = self.child.as_ref().expect("the broker runs");
         // The shell's own kill: a bare machine has no other.
         let sent = Command::new("sh")
             .args(["-c", r#"kill -TERM "$0""#, &child.id().to_string()])
             .status();
         assert!(sent.is_ok_and(|status| status.success()), "kill works");
+    }
+
+    /// Waits for the end of a process that was asked to stop.
+    pub(crate) fn await_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the broker runs");
         let status = child.wait().expect("our own child can be waited for");
         self.dismiss_watchdog();
         status

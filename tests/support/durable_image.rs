@@ -69,6 +69,10 @@ impl DurableImage {
     /// The power comes back: the data directory becomes what was durable. The process must be
     /// dead.
     pub(crate) fn restore(&self) {
+        // Killed before it had started, the process has changed nothing.
+        if !self.image.join("entries").exists() {
+            return;
+        }
         fs::remove_dir_all(&self.data).expect("our own directory can be removed");
         fs::create_dir(&self.data).expect("our own directory can be made");
         for (object, path) in self.entries() {
