@@ -15,7 +15,7 @@ LEVERET := $(CARGO_TARGET_DIR)/release/leveret
 .PHONY: help run build test lint doc bench test-docker setup-build setup-test setup-docker
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build the broker and run it on 127.0.0.1:5672 with its data in ./data
 	exec $(LEVERET)
