@@ -9,7 +9,7 @@ use std::fmt::{self, Display};
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
-use super::frame::{self, FrameError};
+use super::frame::{self, FrameError, OVERHEAD_BYTES};
 use super::octets::{Octets, Snippet};
 use crate::auth::{AccessRefused, VHostRefused};
 use crate::broker::arguments::{expiration, term};
@@ -186,6 +186,8 @@ impl AmqpError {
                 format!("type {kind}, {}: {{invalid_frame_end_marker,{found}}}", Snippet(octets))
             }
             FrameError::TooLarge { size, limit, kind, .. } => {
+                // What is allowed, without what is forgiven.
+                let limit = limit.saturating_sub(OVERHEAD_BYTES as u32);
                 format!("type {kind}, {}: {{frame_too_large,{size},{limit}}}", Snippet(&[]))
             }
         };
@@ -235,6 +237,14 @@ impl AmqpError {
     /// A frame whose inside cannot be decoded, where RabbitMQ says nothing of use.
     pub fn malformed_frame() -> Self {
         Self::framing(ReplyCode::FrameError, "malformed frame")
+    }
+
+    /// The properties of a message, given with their flags, cannot be decoded. RabbitMQ's channel crashes (541); here
+    /// it is the client's fault, as with the arguments of methods.
+    pub fn undecodable_properties(properties: &[u8]) -> Self {
+        let list = properties.get(2..).unwrap_or_default();
+        let shown = &list[..list.len().min(REPLY_TEXT_BYTES_MAX)];
+        Self::publishing(ReplyCode::FrameError, &format!("cannot decode {}", Octets(shown)))
     }
 
     /// A short string that is no UTF-8.
@@ -396,11 +406,9 @@ impl AmqpError {
     }
 
     /// `x-priority` of a consumer of `queue` is no integer.
-    pub fn invalid_consumer_priority(value: &AMQPValue) -> Self {
-        Self::precondition_failed(format_args!(
-            "invalid arg 'x-priority': \"expected integer, got {}\"",
-            term::type_name(value)
-        ))
+    pub fn invalid_consumer_priority(value: &AMQPValue, queue: Resource) -> Self {
+        let reason = format!("\"expected integer, got {}\"", term::type_name(value));
+        Error::InvalidArgument { argument: "x-priority", resource: queue, reason }.into()
     }
 }
 
@@ -498,7 +506,7 @@ mod tests {
         let method = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
         let frame = |kind, payload| frame::Frame { kind, channel: 0, payload };
         let bad_end = FrameError::BadEnd { found: 0, kind: 1, octets: vec![0, 20, 0, 10, 0] };
-        let too_large = FrameError::TooLarge { size: 200_000, limit: 131_064, kind: 1, octets: vec![1] };
+        let too_large = FrameError::TooLarge { size: 200_000, limit: 131_072, kind: 1, octets: vec![1] };
         #[rustfmt::skip]
         let cases = [
             (AmqpError::from_frame(&bad_end), 501, Connection, framing,

@@ -89,10 +89,11 @@ impl Pattern {
     }
 }
 
-/// Integers are equal when their numbers are, floats likewise, strings and byte arrays when their bytes are; an integer
-/// never equals a float (`=:=` in RabbitMQ). A void header equals no value.
+/// Values are compared without their types: integers and timestamps are equal when their numbers are, floats likewise,
+/// strings and byte arrays when their bytes are. An integer never equals a float (`=:=` since RabbitMQ 4). A void
+/// header equals no value. Tables are equal when their entries are, in whatever order.
 fn are_equal(wanted: &AMQPValue, found: &AMQPValue) -> bool {
-    if let (Some(wanted), Some(found)) = (term::integer(wanted), term::integer(found)) {
+    if let (Some(wanted), Some(found)) = (whole_number(wanted), whole_number(found)) {
         return wanted == found;
     }
     if let (Some(wanted), Some(found)) = (term::bytes(wanted), term::bytes(found)) {
@@ -102,6 +103,13 @@ fn are_equal(wanted: &AMQPValue, found: &AMQPValue) -> bool {
         (AMQPValue::Float(wanted), AMQPValue::Double(found)) => f64::from(*wanted) == *found,
         (AMQPValue::Double(wanted), AMQPValue::Float(found)) => *wanted == f64::from(*found),
         _ => wanted == found,
+    }
+}
+
+fn whole_number(value: &AMQPValue) -> Option<i128> {
+    match value {
+        AMQPValue::Timestamp(seconds) => Some((*seconds).into()),
+        value => term::integer(value).map(i128::from),
     }
 }
 
@@ -183,6 +191,8 @@ mod tests {
         assert!(matches(&[("a", AMQPValue::ShortShortInt(5))], &[("a", AMQPValue::LongLongInt(5))]));
         assert!(matches(&[("a", AMQPValue::Float(0.5))], &[("a", AMQPValue::Double(0.5))]));
         assert!(matches(&[("a", text("x"))], &[("a", AMQPValue::ByteArray(b"x".to_vec().into()))]));
+        assert!(matches(&[("a", AMQPValue::Timestamp(5))], &[("a", AMQPValue::LongInt(5))]));
+        assert!(!matches(&[("a", AMQPValue::Timestamp(u64::MAX))], &[("a", AMQPValue::LongInt(-1))]));
         assert!(!matches(&[("a", AMQPValue::LongInt(1))], &[("a", AMQPValue::Double(1.0))]));
         assert!(!matches(&[("a", AMQPValue::LongInt(5))], &[("a", text("5"))]));
         assert!(!matches(&[("a", AMQPValue::Boolean(true))], &[("a", text("true"))]));
