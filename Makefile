@@ -24,7 +24,7 @@ build: setup-build ## build the broker
 	cargo build $(CARGO_FLAGS)
 
 test: setup-test lint ## everything: lint, unit and protocol tests, real clients, comparison with RabbitMQ
-	cargo test $(CARGO_FLAGS)
+	cargo test $(CARGO_FLAGS) # builds the broker as well, which the rest then runs
 	conformance/run.sh
 	conformance/differential/run.py
 
