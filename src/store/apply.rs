@@ -13,7 +13,7 @@ use super::index::Index;
 use super::keys::{RowKey, SettledKey, queue_span, state};
 use super::load::stored_runs;
 use super::options::CHUNK_BYTES_MIN;
-use super::queue_index::{Gone, Settled};
+use super::queue_index::{Gone, QueueIndex, Settled};
 use super::row::{Content, Place, Row, RowBody, Runs};
 use crate::message::op::{Op, Settle};
 use crate::message::ranges::RangeSet;
@@ -147,6 +147,9 @@ impl<'a> Work<'a> {
         self.spill_gone.extend(all.spill_gone.iter().map(|gone| gone.key(queue_id)));
         for id in all.bodies {
             self.release_body(index, id);
+        }
+        if index.queues.get(&queue_id).is_some_and(QueueIndex::is_forgotten) {
+            index.queues.remove(&queue_id);
         }
     }
 

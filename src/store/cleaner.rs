@@ -252,7 +252,7 @@ pub(super) fn oldest_chunks(index: &Index, bytes: u64) -> Vec<RowKey> {
     oldest.into_sorted_vec().into_iter().map(|(_, key, _)| key).collect()
 }
 
-fn flush(database: &Database) -> Result<(), rocksdb::Error> {
+pub(super) fn flush(database: &Database) -> Result<(), rocksdb::Error> {
     use WriteOnce as W;
     for family in [W::Tail, W::Chunks, W::Index, W::Settled, W::Bodies] {
         database.db().flush_cf(database.family(family))?;
@@ -260,7 +260,7 @@ fn flush(database: &Database) -> Result<(), rocksdb::Error> {
     database.db().flush_cf(database.state())
 }
 
-fn compact(database: &Database, family: WriteOnce) -> Result<(), rocksdb::Error> {
+pub(super) fn compact(database: &Database, family: WriteOnce) -> Result<(), rocksdb::Error> {
     database.db().flush_cf(database.family(family))?;
     database.db().compact_range_cf(database.family(family), None::<&[u8]>, None::<&[u8]>);
     Ok(())

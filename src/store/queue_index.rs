@@ -187,6 +187,16 @@ impl QueueIndex {
         self.retired = Vec::new();
     }
 
+    /// Adds so many rows that are not on disk, behind the others.
+    #[cfg(test)]
+    pub(super) fn pretend_rows(&mut self, count: u64) {
+        let start = self.last_seq().unwrap_or(0) + 1;
+        for first in start..start + count {
+            let row = Row { last: first, epoch: 0, count: 1, live: 1, bytes: 0, place: Place::Chunks };
+            self.rows.insert(first, row);
+        }
+    }
+
     /// Settles `from..=to`, as said by `epoch`: rows that were written later have left out what it settled. `runs_of`
     /// tells which seqs a row with gaps has.
     pub(super) fn settle(

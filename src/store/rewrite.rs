@@ -74,12 +74,6 @@ impl Rewrites {
     /// Rewrites what is due, within the budget of one epoch. Returns the bytes that were read for it.
     pub(super) fn run(&mut self, work: &mut Work<'_>, index: &RwLock<Index>, tail_bytes_max: u64) -> usize {
         self.limit_tail(index, tail_bytes_max);
-        for queue in work.full.drain(..) {
-            self.full.push_back(queue);
-        }
-        for key in work.sparse.drain(..) {
-            self.sparse.push_back((Instant::now(), key));
-        }
         let budget = REWRITTEN_BYTES_PER_EPOCH.max(2 * work.batch.len());
         let mut done = 0;
         while done < budget
@@ -97,6 +91,9 @@ impl Rewrites {
         {
             done += rewrite_chunk(work, index, key, |_| true);
         }
+        // Only in the next epoch: the rows that made a queue full cannot be read before they are written.
+        self.full.extend(work.full.drain(..));
+        self.sparse.extend(work.sparse.drain(..).map(|key| (Instant::now(), key)));
         done
     }
 

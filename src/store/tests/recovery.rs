@@ -1,1 +1,131 @@
-//! to do
+//! Opening: versions, identity, locks, lost epochs, unknown queues.
+
+use std::collections::HashSet;
+
+use super::support::*;
+use crate::message::op::Op;
+use crate::store::families::Database;
+use crate::store::keys::state;
+use crate::store::{Identity, OpenError, Store, StoreOptions};
+
+fn change_state(dir: &std::path::Path, key: &[u8], value: &[u8]) {
+    let database = Database::open(&dir.join("journal")).unwrap();
+    database.db().put_cf(database.state(), key, value).unwrap();
+}
+
+#[test]
+fn a_newer_format_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    close(open(dir.path()).0);
+    let format = |found: u32, reader: u32| [found.to_le_bytes(), reader.to_le_bytes()].concat();
+    change_state(dir.path(), state::FORMAT, &format(9, 1));
+    close(open(dir.path()).0);
+    change_state(dir.path(), state::FORMAT, &format(9, 8));
+    let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::NewerFormat { found: 9, reader: 8, .. }), "{error}");
+}
+
+#[test]
+fn the_identity_is_given_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = |byte| Some(Identity { cluster: [byte; 16], node: [byte + 1; 16] });
+    for byte in [1, 7] {
+        let (store, recovered) = Store::open(StoreOptions { identity: identity(byte), ..options(dir.path()) }).unwrap();
+        assert_eq!(recovered.identity, identity(1));
+        close(store);
+    }
+}
+
+#[test]
+fn a_directory_has_one_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { owner: Some(pid), .. } if pid == std::process::id()), "{error}");
+    close(store);
+    close(open(dir.path()).0);
+}
+
+/// C8: RocksDB opens with a write-ahead log that is damaged in the middle, and with what comes before.
+#[test]
+fn lost_epochs_stop_the_start_until_the_loss_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let queue = FakeQueue::new(&store);
+    for _ in 0..200 {
+        commit(&store, |visit| {
+            queue.publish(visit, &[1; 100]);
+        });
+    }
+    let last = store.durable();
+    close(store);
+    let log = std::fs::read_dir(dir.path().join("journal")).unwrap().flatten();
+    let log = log.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|name| name == "log"));
+    let log = log.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8].copy_from_slice(&[0x55; 8]);
+    std::fs::write(&log, bytes).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), copy.path());
+    for _ in 0..2 {
+        let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
+        let OpenError::LostEpochs { found, durable, .. } = error else { panic!("{error}") };
+        assert_eq!(durable, last);
+        assert!((50..190).contains(&found), "{found}");
+    }
+    let (store, recovered) = Store::open(StoreOptions { accept_loss: true, ..options(dir.path()) }).unwrap();
+    let left = recovered.queues[&queue.id].live_count;
+    assert!((50..190).contains(&left), "{left}");
+    assert!(store.visit(0).epoch() > last, "epochs are never used twice");
+    close(store);
+    close(open(dir.path()).0);
+}
+
+#[test]
+fn rows_of_unknown_queues_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let queues: Vec<_> = (0..10).map(|_| FakeQueue::new(&store)).collect();
+    commit(&store, |visit| queues.iter().for_each(|queue| {
+        queue.publish(visit, &vec![0; 70_000]);
+    }));
+    close(store);
+    let (store, recovered) = open(dir.path());
+    assert_eq!(recovered.queues.len(), 10);
+    let known: HashSet<_> = queues.iter().take(4).map(|queue| queue.id).collect();
+    wait(&store, store.forget_unknown(&known, 0));
+    assert!(store.is_durable(store.forget_unknown(&known, 0)));
+    close(store);
+    let (store, recovered) = open(dir.path());
+    assert_eq!(recovered.queues.into_keys().collect::<HashSet<_>>(), known);
+    assert_eq!(store.statistics().rows, 4);
+}
+
+#[test]
+fn a_queue_with_very_many_rows_is_deleted_as_a_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (queue, other) = (FakeQueue::new(&store), FakeQueue::new(&store));
+    // A chunk each, since the body stands beside the record and fills it.
+    commit(&store, |visit| {
+        for _ in 0..10_100 {
+            queue.publish(visit, &[0; 9]);
+        }
+        other.publish(visit, b"stays");
+    });
+    {
+        // As many rows as messages, without writing gigabytes: split what was written.
+        let mut index = store.inner.shared.index.write();
+        let found = index.queues.get_mut(&queue.id).unwrap();
+        assert!(found.rows().len() < 10);
+        found.pretend_rows(20_000);
+    }
+    commit(&store, |visit| {
+        visit.push(Op::QueueDeleted { queue: queue.id });
+    });
+    close(store);
+    let (store, recovered) = open(dir.path());
+    assert_eq!(recovered.queues.into_keys().collect::<Vec<_>>(), [other.id]);
+    assert_eq!(live_seqs(&store, other.id, 10), [1]);
+}

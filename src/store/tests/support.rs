@@ -1,7 +1,7 @@
 //! A queue as the store sees it, and what tests do with a store.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -35,17 +35,34 @@ pub(super) fn close(store: Store) {
     block_on(store.close());
 }
 
-/// A copy of the files as they are: what a killed process leaves. Only while the store has nothing to do.
+/// A copy of the files as they are: what a killed process leaves. Taken again when RocksDB worked meanwhile.
 pub(super) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    loop {
+        let before = files(from);
+        let _ = std::fs::remove_dir_all(to);
+        let copied = before.iter().all(|(path, _)| {
+            let target = to.join(path.strip_prefix(from).unwrap());
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::copy(path, target).is_ok()
+        });
+        if copied && files(from) == before {
+            return;
         }
     }
+}
+
+/// All files below a folder with their sizes.
+fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => found.extend(files(&entry.path())),
+            Ok(metadata) => found.push((entry.path(), metadata.len())),
+            Err(_) => {}
+        }
+    }
+    found.sort();
+    found
 }
 
 #[derive(Default)]
@@ -87,6 +104,11 @@ impl FakeQueue {
 
     pub(super) fn next_seq(&self) -> Seq {
         self.state.lock().next_seq
+    }
+
+    /// Uses up seqs, as messages do that are consumed before they are gathered.
+    pub(super) fn skip(&self, seqs: u64) {
+        self.state.lock().next_seq += seqs;
     }
 
     /// Adds a small message.
