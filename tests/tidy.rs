@@ -65,9 +65,14 @@ fn broker_sources() -> Vec<Source> {
         .collect();
     assert!(sources.len() > 5, "the source is where it was");
     let tests: Vec<PathBuf> = sources.iter().flat_map(Source::test_modules).collect();
+    let is_test = |path: &Path| {
+        tests
+            .iter()
+            .any(|test| path == test || path.starts_with(test.with_extension("")))
+    };
     sources
         .into_iter()
-        .filter(|source| !tests.contains(&source.path))
+        .filter(|source| !is_test(&source.path))
         .collect()
 }
 
