@@ -55,8 +55,8 @@ pub use error::{LoadError, OpenError, SpillError};
 pub use gate::{Source, Visit};
 pub use load::Loaded;
 pub use options::{
-    BALLAST_BYTES, BLOB_SLACK_BYTES, BODY_PART_BYTES, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, EPOCH_BYTES_EARLY,
-    EPOCH_BYTES_MAX, Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX, WriteHook,
+    BALLAST_BYTES, BLOB_SLACK_BYTES, BODY_PART_BYTES, CHUNK_BYTES, CHUNK_BYTES_MIN, EPOCH_BYTES_EARLY, EPOCH_BYTES_MAX,
+    Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX, WriteHook,
 };
 pub use recovery::{Recovered, RecoveredQueue};
 pub use space::SpaceState;
@@ -257,7 +257,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.close();
         // The last handle may be that of a waiter which the store thread has just woken.
-        if let Some(thread) = self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) =
+            self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id())
+        {
             let _ = thread.join();
         }
     }

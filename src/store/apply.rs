@@ -22,6 +22,9 @@ use crate::message::{Epoch, QueueId, Seq};
 /// A deleted queue with more rows than this is removed with range deletes, which cost every later read a little.
 const SINGLE_DELETES_MAX: usize = 10_000;
 
+/// A settled range of the row that begins with a seq.
+type Kept = (Seq, (Seq, Seq));
+
 /// One epoch in the making.
 pub(super) struct Work<'a> {
     pub(super) database: &'a Database,
@@ -30,7 +33,7 @@ pub(super) struct Work<'a> {
     /// Rows with gaps that are not in RocksDB yet.
     fresh: HashMap<RowKey, Content>,
     /// What the queues' rows in `settled` have to say.
-    touched: BTreeMap<QueueId, Vec<(Seq, (Seq, Seq))>>,
+    touched: BTreeMap<QueueId, Vec<Kept>>,
     /// Spilled rows that nobody needs any more.
     pub(super) spill_gone: Vec<RowKey>,
     /// Chunks that have become sparse.

@@ -105,6 +105,7 @@ impl Batch {
 
     fn operation(&mut self, kind: u8, family: u32, key: &[u8], value: Option<&[&[u8]]>) {
         self.count += 1;
+        self.bytes[8..HEADER_BYTES].copy_from_slice(&self.count.to_le_bytes());
         self.bytes.push(kind);
         varint(&mut self.bytes, family);
         length_prefixed(&mut self.bytes, &[key]);
@@ -114,8 +115,7 @@ impl Batch {
     }
 
     /// The batch as RocksDB takes it. Can be asked for again when a write failed.
-    pub(super) fn to_write(&mut self) -> WriteBatch {
-        self.bytes[8..HEADER_BYTES].copy_from_slice(&self.count.to_le_bytes());
+    pub(super) fn to_write(&self) -> WriteBatch {
         WriteBatch::from_data(&self.bytes)
     }
 }

@@ -12,9 +12,9 @@ use super::index::{Body, Index};
 use super::keys::{BodyKey, RowKey};
 use super::options::BODY_PART_BYTES;
 use super::row::{Content, KeptBody, RowBody};
-use crate::message::{Epoch, QueueId};
 use crate::message::op::{Op, Slice};
 use crate::message::record::SharedBody;
+use crate::message::{Epoch, QueueId};
 
 /// Bodies of an epoch beyond this many bytes are written ahead of it, so that a batch stays small. Nothing refers to
 /// them before the epoch itself is written; a start removes what a crash leaves.

@@ -125,7 +125,9 @@ impl Cleaner {
     fn tick(&mut self) {
         let shared = Arc::clone(&self.shared);
         self.state_durable();
-        if *shared.space.borrow() == SpaceState::Ok && let Err(error) = shared.ballast.make() {
+        if *shared.space.borrow() == SpaceState::Ok
+            && let Err(error) = shared.ballast.make()
+        {
             tracing::warn!(%error, "cannot make the ballast file");
         }
         let waits = shared.upkeep.rewrites_wait.load(Ordering::Acquire);
@@ -219,7 +221,8 @@ impl Cleaner {
             (index.chunk_live_bytes, index.body_live_bytes)
         };
         let slack = self.shared.options.blob_slack_bytes;
-        let (chunk_size, body_size) = (blob_bytes(database, WriteOnce::Chunks), blob_bytes(database, WriteOnce::Bodies));
+        let (chunk_size, body_size) =
+            (blob_bytes(database, WriteOnce::Chunks), blob_bytes(database, WriteOnce::Bodies));
         (chunk_size > 2 * chunks + slack || body_size > 2 * bodies + slack).then_some(chunk_size + body_size)
     }
 }

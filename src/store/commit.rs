@@ -5,8 +5,9 @@
 //! thread:                      cut E | gather E, compose, write + sync | durable = E, wake | cut E+1 ...
 //! ```
 //!
-//! Pace: an idle store commits at once; a busy one not before 1 ms after the last start, unless 256 KiB wait. On a disk
-//! that syncs in 0.1 ms this halves the CPU time of small commits, and more is settled before it is written.
+//! Pace: an idle store commits at once; one that found work waiting at the end of a commit not before 1 ms after the last
+//! start, unless 256 KiB wait. On a disk that syncs in 0.1 ms this halves the CPU time of small commits, and more is
+//! settled before it is written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,14 +22,20 @@ use super::families::{Database, Mutable};
 use super::gate::Cut;
 use super::keys::{RowKey, state};
 use super::rewrite::Rewrites;
-use super::space::{SpaceState, is_no_space};
+use super::space::{self, SpaceState, is_no_space};
 use super::statistics::count;
 use super::{Shared, fatal};
-use crate::message::{Epoch, QueueId};
 use crate::message::op::Op;
+use crate::message::{Epoch, QueueId};
 
 /// Least time between the starts of two commits of a busy store.
 const PACE: Duration = Duration::from_millis(1);
+
+/// Free space with which RocksDB has no reason to refuse writes, in bytes.
+const FREE_ENOUGH: u64 = 128 * 1024 * 1024;
+
+/// RocksDB looks for space every five seconds. If it does not go on long after there is some, a new start will.
+const RESUME_MAX: Duration = Duration::from_secs(60);
 
 /// Time between two tries to write when the disk is full.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -62,16 +69,20 @@ impl Committer {
     /// Waits until a commit is due. False when the store is being closed.
     fn wait(&self) -> bool {
         let gate = &self.shared.gate;
+        // Work that came during the last commit: the store is busy. What comes later finds it idle.
+        let busy = gate.has_wake();
         while !gate.has_wake() && !self.rewrites.has_work() {
             if self.shared.is_closing() {
                 return false;
             }
             std::thread::park();
         }
-        if let Some(last) = self.last_start {
+        if let Some(last) = self.last_start.filter(|_| busy) {
             let due = last + PACE;
             while !gate.wants_early_commit() && !self.shared.is_closing() {
-                let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
+                let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                    break;
+                };
                 std::thread::park_timeout(left);
             }
         }
@@ -84,7 +95,8 @@ impl Committer {
         let start = Instant::now();
         let shared = Arc::clone(&self.shared);
         self.choose_old_chunks();
-        let force = shared.watermark.is_awaited(shared.gate.epoch()) || (self.rewrites.has_work() && !shared.is_closing());
+        let force =
+            shared.watermark.is_awaited(shared.gate.epoch()) || (self.rewrites.has_work() && !shared.is_closing());
         let Some(Cut { epoch, open, bytes }) = shared.gate.cut(force) else { return false };
         self.last_start = Some(start);
         let mut ops = Vec::new();
@@ -111,8 +123,8 @@ impl Committer {
             let database = shared.database.read();
             let Some(database) = database.as_ref() else { return false };
             let mut work = Work::new(database, epoch);
-            let (arrivals, changes) = work.prepare(&shared.index, &shared.ids, ops, |mut batch| {
-                self.write(database, epoch, &mut batch, false);
+            let (arrivals, changes) = work.prepare(&shared.index, &shared.ids, ops, |batch| {
+                self.write(database, epoch, &batch, false);
             });
             work.apply(&mut shared.index.write(), arrivals, changes);
             if !shared.is_closing() {
@@ -133,7 +145,7 @@ impl Committer {
     }
 
     /// Adds the epoch's own rows and writes the batch.
-    fn finish(&mut self, epoch: Epoch, batch: &mut Batch) {
+    fn finish(&self, epoch: Epoch, batch: &mut Batch) {
         let shared = &self.shared;
         let ids = shared.ids.encode();
         let mut last_ids = shared.ids_written.lock();
@@ -155,15 +167,15 @@ impl Committer {
 
     /// Writes a batch. Comes back only when that succeeded (or a closing store gave up): a full disk is waited out, any
     /// other failure ends the process, since nobody can tell what of earlier writes is on the disk then.
-    fn write(&self, database: &Database, epoch: Epoch, batch: &mut Batch, sync: bool) {
+    fn write(&self, database: &Database, epoch: Epoch, batch: &Batch, sync: bool) {
         let shared = &self.shared;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        let mut full_since = None;
+        let (mut full_since, mut refused_since) = (None, None);
         while let Err(failure) = self.try_write(database, epoch, batch, &options) {
-            let WriteFailure::NoSpace(reason) = failure else {
-                let WriteFailure::Other(reason) = failure else { continue };
-                fatal(&format!("epoch {epoch} cannot be written: {reason}"));
+            let reason = match failure {
+                WriteFailure::NoSpace(reason) => reason,
+                WriteFailure::Other(reason) => fatal(&format!("epoch {epoch} cannot be written: {reason}")),
             };
             count(&shared.counters.retries, 1);
             let since = *full_since.get_or_insert_with(|| {
@@ -175,6 +187,11 @@ impl Committer {
             if shared.is_closing() && since.elapsed() > CLOSING_RETRIES_MAX {
                 tracing::error!(epoch, "closed with a full disk, unconfirmed changes are lost");
                 return;
+            }
+            let enough = space::free_bytes(&shared.options.dir).is_ok_and(|bytes| bytes > FREE_ENOUGH);
+            refused_since = refused_since.filter(|_| enough).or_else(|| enough.then(Instant::now));
+            if refused_since.is_some_and(|since: Instant| since.elapsed() > RESUME_MAX) {
+                fatal(&format!("there is space again, but writes do not resume: {reason}"));
             }
             std::thread::sleep(RETRY_PAUSE);
         }
@@ -190,7 +207,13 @@ impl Committer {
         shared.upkeep.deletes.fetch_add(u64::from(batch.single_deletes()), Ordering::Relaxed);
     }
 
-    fn try_write(&self, database: &Database, epoch: Epoch, batch: &mut Batch, options: &WriteOptions) -> Result<(), WriteFailure> {
+    fn try_write(
+        &self,
+        database: &Database,
+        epoch: Epoch,
+        batch: &Batch,
+        options: &WriteOptions,
+    ) -> Result<(), WriteFailure> {
         if let Some(hook) = &self.shared.options.write_hook
             && let Err(error) = hook(epoch)
         {

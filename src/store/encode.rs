@@ -244,8 +244,15 @@ impl IndexRow {
             0 => Runs::dense(first, count),
             number => decode_runs(&mut reader, first, number, count)?,
         };
-        (reader.0.is_empty() && runs.count() == count && last >= first)
-            .then_some(Self { last, count, bytes, body_bytes, expiry_ms, kept, runs })
+        (reader.0.is_empty() && runs.count() == count && last >= first).then_some(Self {
+            last,
+            count,
+            bytes,
+            body_bytes,
+            expiry_ms,
+            kept,
+            runs,
+        })
     }
 }
 
@@ -353,9 +360,7 @@ mod tests {
         let mut records = Vec::new();
         for seq in seqs {
             let body = match bodies.iter().find(|(of, _)| of == seq) {
-                Some((_, body)) => {
-                    Body::Shared(SharedBody { id: 0, bytes: Bytes::from(vec![7; body.len()]) })
-                }
+                Some((_, body)) => Body::Shared(SharedBody { id: 0, bytes: Bytes::from(vec![7; body.len()]) }),
                 None => Body::Inline(b"body"),
             };
             let message = NewMessage {

@@ -16,7 +16,9 @@ pub enum OpenError {
         owner: Option<u32>,
     },
     /// The directory was written by a version that this one cannot read.
-    #[error("data directory {dir} has format {found} and needs a reader of at least {reader}; this version reads up to {supported}: use the newer version that wrote it")]
+    #[error(
+        "data directory {dir} has format {found} and needs a reader of at least {reader}; this version reads up to {supported}: use the newer version that wrote it"
+    )]
     NewerFormat {
         /// The directory.
         dir: PathBuf,

@@ -96,10 +96,21 @@ pub(super) struct Database {
 impl Database {
     /// Opens or creates the database; `spill` starts empty.
     pub(super) fn open(dir: &Path) -> Result<Self, rocksdb::Error> {
-        let options = database_options();
+        Self::open_with(dir, &database_options())
+    }
+
+    /// Opens a database whose log is damaged where some families are already ahead of it: reads of the log what can be
+    /// read. Epochs may be missing in the middle.
+    pub(super) fn salvage(dir: &Path) -> Result<Self, rocksdb::Error> {
+        let mut options = database_options();
+        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        Self::open_with(dir, &options)
+    }
+
+    fn open_with(dir: &Path, options: &Options) -> Result<Self, rocksdb::Error> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = NAMES.iter().map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache)));
-        let mut db = DB::open_cf_descriptors(&options, dir, families)?;
+        let mut db = DB::open_cf_descriptors(options, dir, families)?;
         let spill = WriteOnce::Spill.name();
         db.drop_cf(spill)?;
         db.create_cf(spill, &family_options(spill, &cache))?;

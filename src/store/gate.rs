@@ -101,7 +101,14 @@ impl Gate {
     pub(super) fn visit(&self, now_ms: u64) -> Visit<'_> {
         let inside = self.inside.read();
         let epoch = inside.epoch;
-        Visit { gate: self, epoch, now_ms: self.tick(now_ms), inside: Some(inside), work: Cell::new(false), urgent: Cell::new(false) }
+        Visit {
+            gate: self,
+            epoch,
+            now_ms: self.tick(now_ms),
+            inside: Some(inside),
+            work: Cell::new(false),
+            urgent: Cell::new(false),
+        }
     }
 
     fn tick(&self, now_ms: u64) -> u64 {

@@ -69,6 +69,7 @@ impl SettledKey {
     }
 }
 
+#[cfg(test)]
 impl BodyKey {
     /// `None` when `key` is not a key of `bodies`.
     pub(super) fn decode(key: &[u8]) -> Option<Self> {

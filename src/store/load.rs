@@ -1,6 +1,7 @@
 //! Reading records back: slices, chunks and spilled rows of a span, merged by seq.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,7 +12,7 @@ use super::error::LoadError;
 use super::families::{Database, WriteOnce};
 use super::index::Index;
 use super::keys::{BodyKey, RowKey};
-use super::options::CHUNK_BYTES_MAX;
+use super::options::CHUNK_BYTES;
 use super::queue_index::QueueIndex;
 use super::row::{KeptBody, Partial, Place, Row, RowBody, Runs};
 use crate::message::record::{SharedBody, records};
@@ -20,8 +21,12 @@ use crate::message::{Epoch, QueueId, Seq};
 /// Records and bodies of one load stop after this many bytes, except for a single larger message.
 const LOAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// How often rows may vanish under a reader before something is wrong. Each time a whole epoch has been written.
-const ATTEMPTS_MAX: usize = 1000;
+/// How often rows may vanish under a reader before something is wrong. Once is normal: a row goes in the moment between
+/// the look at the index and that at the disk, or the epoch that removed it is written and not yet announced.
+const ATTEMPTS_MAX: u32 = 5000;
+
+/// Attempts without a pause between them.
+const ATTEMPTS_QUICK: u32 = 5;
 
 /// A piece of a queue, read back.
 #[derive(Debug, Clone)]
@@ -51,7 +56,10 @@ impl Shared {
     /// See `Store::load`.
     pub(super) fn load(&self, queue: QueueId, from: Seq, upto: Seq) -> Result<Loaded, LoadError> {
         let mut missing = String::new();
-        for _ in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
+            if attempt > ATTEMPTS_QUICK {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             let database = self.database.read();
             let database = database.as_ref().ok_or(LoadError::Closed)?;
             let plan = plan(&self.index.read(), queue, from, upto)?;
@@ -69,8 +77,10 @@ impl Shared {
         for (first, row, _) in &plan.rows {
             let value = get_row(database, queue, *first, row)?;
             let size = value.len();
-            let view = RowView::decode(&value).filter(|view| view.queue == queue && view.first == *first);
-            let damaged = || LoadError::Damaged { queue, reason: format!("row {:?} is malformed", row.key(queue, *first)) };
+            let view = RowView::decode(&value)
+                .filter(|view| (view.queue, view.first, view.epoch) == (queue, *first, row.epoch));
+            let damaged =
+                || LoadError::Damaged { queue, reason: format!("row {:?} is malformed", row.key(queue, *first)) };
             views.push((view.ok_or_else(|| Miss::Error(damaged()))?, size));
         }
         let mut found = Vec::new();
@@ -88,7 +98,9 @@ impl Shared {
         found.sort_by_key(|(seq, ..)| *seq);
         let covered_upto = bound(&mut found, plan.covered_upto);
         let records = match (&views[..], &found[..]) {
-            ([(view, size)], _) if found.len() == view.count as usize && view.records.len() * 2 >= *size => view.records.clone(),
+            ([(view, size)], _) if found.len() == view.count as usize && view.records.len() * 2 >= *size => {
+                view.records.clone()
+            }
             _ => concatenate(found.iter().map(|(_, bytes, _)| *bytes)),
         };
         let mut bodies = Vec::new();
@@ -173,7 +185,7 @@ fn plan(index: &Index, id: QueueId, from: Seq, upto: Seq) -> Result<Plan, LoadEr
         return Err(LoadError::NotWritten { queue: id, from });
     }
     for (first, row, partial) in candidates(queue, index.written, from, covered_upto) {
-        if first > from && bytes >= CHUNK_BYTES_MAX as u64 {
+        if first > from && bytes >= CHUNK_BYTES as u64 {
             covered_upto = first - 1;
             break;
         }
@@ -208,7 +220,7 @@ fn some_rows(
     let after = rows.range(from..=upto.max(from)).filter(move |(_, row)| readable(row));
     let mut bytes = 0;
     before.into_iter().chain(after).map_while(move |(first, row)| {
-        let enough = bytes > CHUNK_BYTES_MAX as u64;
+        let enough = bytes > CHUNK_BYTES as u64;
         if bytes == u64::MAX {
             return None;
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::RowKey;
-use super::options::{CHUNK_BYTES_MAX, SLICES_MAX};
+use super::options::{CHUNK_BYTES, SLICES_MAX};
 use super::row::{KeptBody, Partial, Place, Row, Runs};
 use crate::message::{Epoch, QueueId, Seq};
 
@@ -236,7 +236,13 @@ impl QueueIndex {
         settled
     }
 
-    fn settle_spilled(&mut self, from: Seq, to: Seq, settled: &mut Settled, mut runs_of: impl FnMut(Seq, &Row) -> Runs) {
+    fn settle_spilled(
+        &mut self,
+        from: Seq,
+        to: Seq,
+        settled: &mut Settled,
+        mut runs_of: impl FnMut(Seq, &Row) -> Runs,
+    ) {
         for first in overlapping(&self.spilled, from, to) {
             let Some(row) = self.spilled.get_mut(&first) else { continue };
             settle_row(&mut self.spilled_partials, first, row, (from, to), &mut runs_of);
@@ -265,7 +271,7 @@ impl QueueIndex {
 
     /// The queue's slices are worth a chunk.
     pub(super) fn is_full(&self) -> bool {
-        self.tail_rows >= SLICES_MAX || self.tail_bytes >= CHUNK_BYTES_MAX as u64
+        self.tail_rows >= SLICES_MAX || self.tail_bytes >= CHUNK_BYTES as u64
     }
 
     /// Whether a row that can come back after a crash was delivered without that being written.

@@ -22,10 +22,10 @@ use super::families::{Database, Mutable, WriteOnce};
 use super::ids::Ids;
 use super::index::{Body, Index};
 use super::keys::{RowKey, SettledKey, state};
+use super::load::stored_runs;
 use super::options::{Identity, StoreOptions};
 use super::queue_index::{Gone, QueueIndex};
 use super::row::{KeptBody, Partial, Place, Row, Runs};
-use super::load::stored_runs;
 use super::space::{Ballast, is_no_space};
 use crate::message::record::records;
 use crate::message::{Epoch, QueueId, Seq};
@@ -41,6 +41,9 @@ const LOCK: &str = "owner";
 /// Chunks that are settled in part are read to count their bytes exactly, up to this sum; the rest is taken as average.
 const EXACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Keys and values of family `state`.
+type StateRows = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What the store finds when it is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
@@ -50,6 +53,9 @@ pub struct Recovered {
     pub queues: HashMap<QueueId, RecoveredQueue>,
     /// Whose directory this is.
     pub identity: Option<Identity>,
+    /// The latest time that was given to a visit whose epoch is on disk, ms since the Unix epoch. No visit sees an earlier
+    /// one: a wall clock that is behind deserves a warning.
+    pub clock_ms: u64,
 }
 
 /// A durable queue after a start.
@@ -134,7 +140,7 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         durable_file,
         ids: Ids::new(own_state.next_queue, own_state.next_body),
         clock_ms: own_state.clock_ms,
-        recovered: Recovered { state, queues, identity: Some(own_state.identity) },
+        recovered: Recovered { state, queues, identity: Some(own_state.identity), clock_ms: own_state.clock_ms },
         database,
     })
 }
@@ -166,6 +172,10 @@ fn open_database(options: &StoreOptions, ballast: &Ballast) -> Result<Database, 
         Ok(database) => return Ok(database),
         Err(error) => error,
     };
+    if options.accept_loss && error.kind() == rocksdb::ErrorKind::Corruption {
+        tracing::warn!(%error, "the journal is damaged, opening what can be read");
+        return Database::salvage(&dir).map_err(|error| open_error(options, error));
+    }
     if !is_no_space(&error) {
         return Err(open_error(options, error));
     }
@@ -258,11 +268,11 @@ impl Recovery<'_> {
         batch.put(Mutable::State, state::FORMAT, &[FORMAT.to_le_bytes(), READER.to_le_bytes()].concat());
         batch.put(Mutable::State, state::IDENTITY, &[identity.cluster, identity.node].concat());
         batch.put(Mutable::State, state::EPOCH, &epoch_row(0, 0));
-        self.write(&mut batch)?;
+        self.write(&batch)?;
         Ok(OwnState { epoch: 0, clock_ms: 0, next_queue: 1, next_body: 1, identity })
     }
 
-    fn write(&self, batch: &mut Batch) -> Result<(), OpenError> {
+    fn write(&self, batch: &Batch) -> Result<(), OpenError> {
         let mut options = WriteOptions::default();
         options.set_sync(!self.options.no_sync);
         self.database.db().write_opt(batch.to_write(), &options).map_err(|error| self.failed(error))
@@ -272,10 +282,10 @@ impl Recovery<'_> {
     fn accept_loss(&self, durable: Epoch, clock_ms: u64) -> Result<(), OpenError> {
         let mut batch = Batch::new(self.database.ids());
         batch.put(Mutable::State, state::EPOCH, &epoch_row(durable, clock_ms));
-        self.write(&mut batch)
+        self.write(&batch)
     }
 
-    fn broker_state(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, OpenError> {
+    fn broker_state(&self) -> Result<StateRows, OpenError> {
         let mut rows = Vec::new();
         for row in self.database.scan_state() {
             let (key, value) = row.map_err(|error| self.failed(error))?;
@@ -296,10 +306,30 @@ impl Recovery<'_> {
                 self.index.bodies.insert(key.first, Body { epoch: key.epoch, len, references: 0 });
                 continue;
             }
-            let IndexRow { last, count, bytes, body_bytes, kept, .. } = IndexRow::decode(key.first, &value).ok_or_else(malformed)?;
-            self.add(key, Row { last, epoch: key.epoch, count, live: count, bytes, place: Place::Chunks }, body_bytes, kept);
+            if self.options.accept_loss && !self.has_chunk(&key)? {
+                tracing::warn!(?key, "a chunk is lost");
+                self.garbage.single_delete(WriteOnce::Index, &key);
+                continue;
+            }
+            let IndexRow { last, count, bytes, body_bytes, kept, .. } =
+                IndexRow::decode(key.first, &value).ok_or_else(malformed)?;
+            self.add(
+                key,
+                Row { last, epoch: key.epoch, count, live: count, bytes, place: Place::Chunks },
+                body_bytes,
+                kept,
+            );
         }
         Ok(())
+    }
+
+    /// Whether the chunk of an index row is there. Only after a loss it may not be: both are written together.
+    fn has_chunk(&self, key: &RowKey) -> Result<bool, OpenError> {
+        match self.database.get(WriteOnce::Chunks, key) {
+            Ok(value) => Ok(value.is_some_and(|value| RowView::decode(&Bytes::from(value)).is_some())),
+            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     fn read_tail(&mut self) -> Result<(), OpenError> {
@@ -311,7 +341,14 @@ impl Recovery<'_> {
             let view = RowView::decode(&Bytes::from(value.into_vec())).ok_or_else(malformed)?;
             let body_bytes = records(&view.records).map(|record| record.body_len() as u64).sum();
             let kept = view.bodies.iter().filter_map(|(seq, body)| Some((*seq, body.kept()?))).collect();
-            let row = Row { last: view.last, epoch: key.epoch, count: view.count, live: view.count, bytes, place: Place::Tail };
+            let row = Row {
+                last: view.last,
+                epoch: key.epoch,
+                count: view.count,
+                live: view.count,
+                bytes,
+                place: Place::Tail,
+            };
             self.add(key, row, body_bytes, kept);
         }
         Ok(())
@@ -337,7 +374,13 @@ impl Recovery<'_> {
             let SettledKey { queue: id, epoch } = SettledKey::decode(&key).ok_or_else(malformed)?;
             let settled = SettledRow::decode(&value).ok_or_else(malformed)?;
             let queue = self.index.queues.entry(id).or_default();
-            queue.settled.recover(epoch, settled.next_seq, settled.delivered_upto, settled.snapshot, value.len() as u64);
+            queue.settled.recover(
+                epoch,
+                settled.next_seq,
+                settled.delivered_upto,
+                settled.snapshot,
+                value.len() as u64,
+            );
             for range in settled.ranges {
                 self.settle(id, range, epoch)?;
             }
@@ -402,8 +445,8 @@ impl Recovery<'_> {
         if self.garbage.is_empty() {
             return Ok(());
         }
-        let mut garbage = std::mem::replace(&mut self.garbage, Batch::new(self.database.ids()));
-        self.write(&mut garbage)
+        let garbage = std::mem::replace(&mut self.garbage, Batch::new(self.database.ids()));
+        self.write(&garbage)
     }
 
     fn queues(&mut self) -> Result<HashMap<QueueId, RecoveredQueue>, OpenError> {
@@ -447,7 +490,8 @@ impl Recovery<'_> {
         let family = if row.place == Place::Tail { WriteOnce::Tail } else { WriteOnce::Chunks };
         let value = self.database.get(family, &key).map_err(|error| self.failed(error))?;
         let view = value.and_then(|value| RowView::decode(&Bytes::from(value)));
-        let view = view.ok_or_else(|| self.damaged(format!("row {key:?} of {} is missing or malformed", family.name())))?;
+        let view =
+            view.ok_or_else(|| self.damaged(format!("row {key:?} of {} is missing or malformed", family.name())))?;
         let settled = (0..).zip(records(&view.records)).filter(|(position, _)| partial.is_settled(*position));
         Ok(settled.map(|(_, record)| record.body_len() as u64).sum())
     }

@@ -15,7 +15,7 @@ use super::families::WriteOnce;
 use super::fatal;
 use super::index::Index;
 use super::keys::RowKey;
-use super::options::CHUNK_BYTES_MAX;
+use super::options::CHUNK_BYTES;
 use super::queue_index::{Gone, QueueIndex};
 use super::row::{Gather, Partial, Place, Row};
 use crate::message::{Epoch, QueueId, Seq};
@@ -44,7 +44,9 @@ type Run = Vec<(Seq, Row, Option<Partial>)>;
 impl Rewrites {
     /// Something can be rewritten now.
     pub(super) fn has_work(&self) -> bool {
-        !self.full.is_empty() || !self.old.is_empty() || self.sparse.front().is_some_and(|(since, _)| since.elapsed() >= SPARSE_AGE_MIN)
+        !self.full.is_empty()
+            || !self.old.is_empty()
+            || self.sparse.front().is_some_and(|(since, _)| since.elapsed() >= SPARSE_AGE_MIN)
     }
 
     /// Something can be rewritten now or in a while.
@@ -82,8 +84,10 @@ impl Rewrites {
             done += seal(work, index, queue);
         }
         while done < budget
-            && let Some((_, key)) = self.sparse.pop_front_if(|(since, _)| since.elapsed() >= SPARSE_AGE_MIN)
+            && let Some((since, key)) = self.sparse.front().copied()
+            && since.elapsed() >= SPARSE_AGE_MIN
         {
+            self.sparse.pop_front();
             done += rewrite_chunk(work, index, key, Row::is_sparse);
         }
         while done < budget
@@ -103,7 +107,8 @@ impl Rewrites {
             return;
         }
         let mut index = index.write();
-        let mut largest: Vec<(u64, QueueId)> = index.queues.iter().map(|(id, queue)| (queue.tail_bytes(), *id)).collect();
+        let mut largest: Vec<(u64, QueueId)> =
+            index.queues.iter().map(|(id, queue)| (queue.tail_bytes(), *id)).collect();
         largest.sort_unstable_by(|one, other| other.cmp(one));
         let mut enough = index.tail_bytes / 4;
         for (bytes, id) in largest {
@@ -159,7 +164,10 @@ fn slices(queue: &QueueIndex, written: Epoch) -> Vec<Run> {
 fn absorb(queue: &QueueIndex, written: Epoch, run: &mut Run, left: bool) {
     let mut bytes: u64 = run.iter().map(|(_, row, _)| row.live_bytes()).sum();
     loop {
-        let Some((end, end_row)) = (if left { run.first() } else { run.last() }).map(|(first, row, _)| (*first, *row)) else { return };
+        let Some((end, end_row)) = (if left { run.first() } else { run.last() }).map(|(first, row, _)| (*first, *row))
+        else {
+            return;
+        };
         let neighbour = if left {
             queue.rows().range(..end).next_back()
         } else {
@@ -169,7 +177,7 @@ fn absorb(queue: &QueueIndex, written: Epoch, run: &mut Run, left: bool) {
         let joins = row.place == Place::Chunks
             && row.epoch <= written
             && row.live_bytes() <= ABSORBED_FACTOR * bytes
-            && row.live_bytes() + bytes <= CHUNK_BYTES_MAX as u64;
+            && row.live_bytes() + bytes <= CHUNK_BYTES as u64;
         if !joins {
             return;
         }
@@ -184,7 +192,10 @@ fn rewrite_chunk(work: &mut Work<'_>, index: &RwLock<Index>, key: RowKey, wanted
     let run = {
         let index = index.read();
         let Some(queue) = index.queues.get(&key.queue) else { return 0 };
-        let row = queue.rows().get(&key.first).filter(|row| row.epoch == key.epoch && row.epoch <= index.written && wanted(row));
+        let row = queue
+            .rows()
+            .get(&key.first)
+            .filter(|row| row.epoch == key.epoch && row.epoch <= index.written && wanted(row));
         let Some(row) = row else { return 0 };
         let mut run = vec![(key.first, *row, queue.partial(key.first).cloned())];
         absorb(queue, index.written, &mut run, true);

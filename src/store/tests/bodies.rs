@@ -64,7 +64,7 @@ fn a_moved_body_is_not_written_again_and_one_that_comes_back_is() {
     commit(&store, |visit| {
         from.publish_body(visit, Body::Shared(body.clone()));
     });
-    assert_eq!(load_all(&store, from.id, 2), [(2, body.bytes.clone())]);
+    assert_eq!(load_all(&store, from.id, 2), [(2, body.bytes)]);
     commit(&store, |visit| {
         visit.push(crate::message::op::Op::QueueDeleted { queue: from.id });
     });

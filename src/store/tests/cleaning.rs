@@ -31,7 +31,9 @@ fn a_few_messages_that_stay_do_not_keep_the_disk() {
         });
         commit(&store, |visit| {
             let next = queue.next_seq();
-            (next - 25..next).filter(|seq| kept.binary_search(seq).is_err()).for_each(|seq| queue.settle(visit, seq, seq));
+            (next - 25..next)
+                .filter(|seq| kept.binary_search(seq).is_err())
+                .for_each(|seq| queue.settle(visit, seq, seq));
         });
     }
     let live = kept.len() as u64 * 10_100;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::support::*;
 use crate::message::op::Op;
 use crate::message::{Epoch, Ticket};
-use crate::store::{EPOCH_BYTES_MAX, Source, StoreOptions, Store, Waiter};
+use crate::store::{EPOCH_BYTES_MAX, Source, Store, StoreOptions, Waiter};
 
 #[test]
 fn what_was_published_is_there_after_a_restart() {
@@ -214,7 +214,7 @@ fn what_comes_during_a_commit_is_committed_together() {
     while writes.load(Ordering::Relaxed) == 0 {
         std::thread::yield_now();
     }
-    let last = (1..100).map(put).last().unwrap();
+    let last = (1..100).map(put).fold(None, |_, ticket| Some(ticket)).unwrap();
     assert!(!store.is_durable(last));
     tokens.send(()).unwrap();
     tokens.send(()).unwrap();

@@ -26,7 +26,8 @@ fn a_commit_that_finds_no_space_is_tried_again_with_the_ballast_gone() {
             }
         }
     };
-    let options = StoreOptions { ballast_bytes: MIB, write_hook: Some(Arc::new(hook)), ..StoreOptions::new(dir.path()) };
+    let options =
+        StoreOptions { ballast_bytes: MIB, write_hook: Some(Arc::new(hook)), ..StoreOptions::new(dir.path()) };
     let (store, _) = Store::open(options).unwrap();
     let ballast = dir.path().join("ballast");
     while !ballast.exists() {
@@ -66,7 +67,11 @@ impl Small {
     }
 
     fn mount(dir: &Path, options: &str) -> bool {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir).stderr(std::process::Stdio::null()).status();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(dir)
+            .stderr(std::process::Stdio::null())
+            .status();
         status.is_ok_and(|status| status.success())
     }
 
@@ -162,4 +167,29 @@ fn a_start_on_a_full_file_system_gives_the_ballast_up() {
     if let Err(error) = Store::open(options) {
         assert!(matches!(error, OpenError::NoSpace { .. } | OpenError::Failed { .. }), "{error}");
     }
+}
+
+/// Runs in a process of its own, see below.
+#[test]
+#[ignore = "ends the process"]
+fn child_with_a_failing_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let hook = |_| Err(io::Error::from_raw_os_error(libc::EIO));
+    let (store, _) = Store::open(StoreOptions { write_hook: Some(Arc::new(hook)), ..options(dir.path()) }).unwrap();
+    let queue = FakeQueue::new(&store);
+    commit(&store, |visit| {
+        queue.publish(visit, b"lost");
+    });
+    println!("durable in spite of all");
+}
+
+#[test]
+fn any_other_failed_write_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    let path = concat!(module_path!(), "::child_with_a_failing_disk");
+    let name = path.split_once("::").unwrap().1;
+    let program = std::env::current_exe().unwrap();
+    let child = Command::new(program).args(["--ignored", "--exact", name, "--nocapture"]).output().unwrap();
+    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{child:?}");
+    assert!(!String::from_utf8_lossy(&child.stdout).contains("durable"));
 }

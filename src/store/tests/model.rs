@@ -16,18 +16,41 @@ use crate::store::{Store, StoreOptions, Visit};
 #[derive(Debug, Clone)]
 enum Step {
     /// Publish so many messages of so many bytes to a queue, every nth of them transient.
-    Publish { queue: usize, count: u8, bytes: usize, transient_every: u8 },
+    Publish {
+        queue: usize,
+        count: u8,
+        bytes: usize,
+        transient_every: u8,
+    },
     /// Publish one large body to all queues.
-    Fanout { bytes: usize },
+    Fanout {
+        bytes: usize,
+    },
     /// Publish a large body to one queue.
-    Large { queue: usize, bytes: usize },
+    Large {
+        queue: usize,
+        bytes: usize,
+    },
     /// Settle a part of what is live, from that share of it on, every nth.
-    Settle { queue: usize, from: u8, count: u8, every: u8 },
+    Settle {
+        queue: usize,
+        from: u8,
+        count: u8,
+        every: u8,
+    },
     /// Move the first live message to the next queue.
-    Move { queue: usize },
-    Deliver { queue: usize },
-    Delete { queue: usize },
-    Purge { queue: usize },
+    Move {
+        queue: usize,
+    },
+    Deliver {
+        queue: usize,
+    },
+    Delete {
+        queue: usize,
+    },
+    Purge {
+        queue: usize,
+    },
     Commit,
     Reopen,
     /// Go on with a copy of the files, as after a kill.
@@ -47,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => queue.clone().prop_map(|queue| Step::Move { queue }),
         1 => queue.clone().prop_map(|queue| Step::Deliver { queue }),
         1 => queue.clone().prop_map(|queue| Step::Delete { queue }),
-        1 => queue.clone().prop_map(|queue| Step::Purge { queue }),
+        1 => queue.prop_map(|queue| Step::Purge { queue }),
         10 => Just(Step::Commit),
         1 => Just(Step::Reopen),
         1 => Just(Step::Crash),
@@ -121,7 +144,9 @@ impl World {
                 self.settle(queue, &seqs);
             }
             Step::Purge { queue } => {
-                let (Some(first), Some(last)) = (self.live[queue].keys().next(), self.live[queue].keys().last()) else { return };
+                let (Some(first), Some(last)) = (self.live[queue].keys().next(), self.live[queue].keys().last()) else {
+                    return;
+                };
                 let visit = self.store.as_ref().unwrap().visit(1);
                 self.queues[queue].settle(&visit, *first, *last);
                 drop(visit);
@@ -204,7 +229,9 @@ impl World {
             if let Some(found) = found {
                 assert_eq!(found.first_live, live.keys().next().copied().unwrap_or(found.next_seq));
                 assert!(live.keys().last().is_none_or(|last| found.next_seq > *last));
-                assert!(live.is_empty() || self.delivered[number] <= found.delivered_upto.max(*live.keys().next().unwrap()));
+                assert!(
+                    live.is_empty() || self.delivered[number] <= found.delivered_upto.max(*live.keys().next().unwrap())
+                );
             }
             *queue = FakeQueue::recovered(queue.id, found, self.elide);
         }

@@ -87,9 +87,11 @@ fn rows_of_unknown_queues_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let queues: Vec<_> = (0..10).map(|_| FakeQueue::new(&store)).collect();
-    commit(&store, |visit| queues.iter().for_each(|queue| {
-        queue.publish(visit, &vec![0; 70_000]);
-    }));
+    commit(&store, |visit| {
+        queues.iter().for_each(|queue| {
+            queue.publish(visit, &vec![0; 70_000]);
+        })
+    });
     close(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered.queues.len(), 10);
@@ -128,4 +130,47 @@ fn a_queue_with_very_many_rows_is_deleted_as_a_range() {
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered.queues.into_keys().collect::<Vec<_>>(), [other.id]);
     assert_eq!(live_seqs(&store, other.id, 10), [1]);
+}
+
+/// Where some families are flushed and the log before that is damaged, RocksDB itself refuses.
+#[test]
+fn a_journal_that_is_ahead_of_its_damaged_log_can_be_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let queue = FakeQueue::new(&store);
+    let publish = |body: usize| {
+        commit(&store, |visit| {
+            for _ in 0..10 {
+                queue.publish(visit, &vec![1; body]);
+            }
+        });
+    };
+    (0..50).for_each(|_| publish(100));
+    (0..5).for_each(|_| publish(10_000));
+    {
+        let database = store.inner.shared.database.read();
+        let database = database.as_ref().unwrap();
+        // Only the index: its rows will be there without the chunks.
+        database.db().flush_cf(database.family(crate::store::families::WriteOnce::Index)).unwrap();
+    }
+    (0..50).for_each(|_| publish(100));
+    close(store);
+    let logs = std::fs::read_dir(dir.path().join("journal")).unwrap().flatten().map(|entry| entry.path());
+    let mut logs: Vec<_> = logs.filter(|path| path.extension().is_some_and(|name| name == "log")).collect();
+    logs.sort();
+    let mut bytes = std::fs::read(&logs[0]).unwrap();
+    let at = bytes.len() / 3;
+    bytes[at..at + 8].copy_from_slice(&[0x55; 8]);
+    std::fs::write(&logs[0], bytes).unwrap();
+    let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    let (store, recovered) = Store::open(StoreOptions { accept_loss: true, ..options(dir.path()) }).unwrap();
+    let found = recovered.queues[&queue.id];
+    let live = live_seqs(&store, queue.id, found.next_seq);
+    assert_eq!(live.len() as u64, found.live_count);
+    assert!(live.len() > 100 && live.len() < 1050, "{}", live.len());
+    close(store);
+    let (store, recovered) = open(dir.path());
+    assert_eq!(recovered.queues[&queue.id].live_count, live.len() as u64);
+    close(store);
 }

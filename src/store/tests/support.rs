@@ -186,7 +186,9 @@ impl Source for FakeQueue {
         let mut state = self.state.lock();
         let changes = match state.cut.take() {
             Some(cut) => cut,
-            None if state.pending.as_ref().is_some_and(|pending| pending.epoch <= epoch) => state.pending.take().unwrap(),
+            None if state.pending.as_ref().is_some_and(|pending| pending.epoch <= epoch) => {
+                state.pending.take().unwrap()
+            }
             None => return,
         };
         let next_seq = state.next_seq;
@@ -200,7 +202,14 @@ impl Source for FakeQueue {
                 bodies.extend(body.map(|body| (seq, body)));
             }
             let (first, last) = (*first, *last);
-            ops.push(Op::Append(Slice { queue: self.id, first, last, count: seqs.len() as u32, records: all.freeze(), bodies }));
+            ops.push(Op::Append(Slice {
+                queue: self.id,
+                first,
+                last,
+                count: seqs.len() as u32,
+                records: all.freeze(),
+                bodies,
+            }));
         }
         let ranges: Vec<_> = changes.settled.iter().collect();
         if !ranges.is_empty() || changes.delivered_upto > 0 {
