@@ -187,7 +187,7 @@ fn a_body_longer_than_announced_is_a_frame_error() {
     peer.send_frame(BODY, 1, b"four");
     check_frame_error(
         &mut peer,
-        "",
+        "basic.publish",
         501,
         "content body frame exceeds remaining content size",
     );

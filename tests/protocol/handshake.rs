@@ -47,7 +47,7 @@ fn check_tune_refused(channel_max: u16, frame_max: u32, text: &str) {
         peer.expect_end(); // 3.10 says it to its log only.
         return;
     }
-    peer.expect_connection_close("connection.tune_ok", 530, text);
+    peer.expect_connection_close("connection.tune", 530, text);
 }
 
 #[track_caller]
