@@ -20,11 +20,10 @@ WORKDIR /build
 # The dependencies have a layer of their own, which lasts until Cargo.lock changes. Tests and benchmarks
 # are not in the context, so their sections go.
 COPY Cargo.toml Cargo.lock ./
-COPY conformance/rust/Cargo.toml conformance/rust/
-RUN sed -i -E '/^\[\[(bench|test|example)\]\]/,/^$/d' Cargo.toml conformance/rust/Cargo.toml \
-    && mkdir -p src conformance/rust/src \
+RUN sed -i -E '/^\[\[(bench|test|example)\]\]/,/^$/d' Cargo.toml \
+    && mkdir -p src \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs conformance/rust/src/lib.rs \
+    && touch src/lib.rs \
     && cargo build --release --locked \
     && rm -r src
 COPY src src

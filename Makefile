@@ -29,8 +29,10 @@ test: setup-test lint ## everything: lint, unit and protocol tests, real clients
 	conformance/differential/run.py
 
 lint: setup-build ## formatting, lints and documentation
-	cargo fmt --all --check
-	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	cargo fmt --check
+	cargo fmt --check --manifest-path conformance/rust/Cargo.toml
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --all-targets --manifest-path conformance/rust/Cargo.toml -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps --document-private-items
 
 bench: setup-build ## micro-benchmarks

@@ -143,7 +143,7 @@ run_go() {
 }
 
 run_rust() {
-    (cd "$root" && cargo test --release --quiet --package leveret-conformance --test conformance)
+    (cd "$root/conformance/rust" && cargo test --release --locked --quiet --test conformance)
 }
 
 run_java() {
