@@ -38,6 +38,9 @@ use crate::store::Waiter;
 /// How long the client may take to answer connection.close.
 const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A read of this size or more means that the client sends faster than it is served.
+const BUSY_READ_BYTES: usize = 32 * 1024;
+
 /// What was agreed on in the handshake, for the running connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -139,9 +142,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.input();
         loop {
             match self.next_event().await {
-                Event::Input => {
+                Event::Input(count) => {
                     self.heartbeat.received = true;
                     self.input();
+                    // A publisher that could go on for ever lets the others have their turn.
+                    if count >= BUSY_READ_BYTES {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Event::Woken => self.woken(),
                 Event::Tick => {

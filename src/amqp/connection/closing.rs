@@ -105,8 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn delete_exclusive_queues(&self) {
-        let visit = self.session.broker.services.visit();
-        self.session.vhost.delete_exclusive_queues(&visit, self.session.id);
+        let services = &self.session.broker.services;
+        while self.session.vhost.delete_exclusive_queues(&services.visit(), self.session.id) {}
     }
 
     /// Whatever way it ended: nothing of the connection stays in the broker.

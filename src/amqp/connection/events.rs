@@ -9,14 +9,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Connection, Phase};
+use crate::amqp::frame::OVERHEAD_BYTES;
 
 /// Slices that one write hands to the kernel.
 const WRITE_SLICES_MAX: usize = 32;
 
 /// Something that the connection has to react to.
 pub(super) enum Event {
-    /// Bytes arrived.
-    Input,
+    /// So many bytes arrived.
+    Input(usize),
     /// Somebody called the outbox's waker, or enough was written for stalled consumers to go on.
     Woken,
     /// Half a heartbeat interval passed.
@@ -69,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         match ready!(self.poll_read(context)) {
             Ok(0) => Poll::Ready(Event::Ended),
-            Ok(_) => Poll::Ready(Event::Input),
+            Ok(count) => Poll::Ready(Event::Input(count)),
             Err(error) => Poll::Ready(Event::Failed(error)),
         }
     }
@@ -100,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let frame_bytes = self.limits.frame_max_bytes as usize;
+        let frame_bytes = self.limits.frame_max_bytes as usize + OVERHEAD_BYTES;
         let room = self.read.room(frame_bytes);
         let mut buffer = ReadBuf::new(room);
         let polled = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
