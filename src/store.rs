@@ -134,8 +134,9 @@ impl Store {
         }
     }
 
-    /// Waits until `ticket` is durable.
+    /// Waits until `ticket` is durable. Not within a visit, which would keep the epoch from ending.
     pub async fn wait(&self, ticket: Ticket) {
+        gate::assert_outside();
         if !self.is_durable(ticket) {
             let woken = Arc::new(Notify::new());
             self.subscribe(ticket, Arc::clone(&woken) as Arc<dyn Waiter>);
@@ -155,6 +156,7 @@ impl Store {
 
     /// Waits until [`Self::has_room`].
     pub async fn room(&self) {
+        gate::assert_outside();
         loop {
             let mut freed = std::pin::pin!(self.shared().room.notified());
             // Registered before the look, so that no change is missed.

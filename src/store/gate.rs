@@ -99,6 +99,8 @@ impl Gate {
     }
 
     pub(super) fn visit(&self, now_ms: u64) -> Visit<'_> {
+        let nested = VISITING.replace(true);
+        assert!(!nested, "a visit was asked for within a visit");
         let inside = self.inside.read();
         let epoch = inside.epoch;
         Visit {
@@ -173,6 +175,17 @@ impl Gate {
     }
 }
 
+thread_local! {
+    /// This thread holds a visit. A second one would wait for the first as soon as a cut waits between them: rarely, and
+    /// for ever. So it is refused always.
+    static VISITING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics where waiting for an epoch would be waiting for oneself.
+pub(super) fn assert_outside() {
+    assert!(!VISITING.get(), "a visit cannot wait for its own epoch");
+}
+
 /// One bounded piece of work on shared state: the right to change queues and topology.
 ///
 /// Synchronous and short (at most 256 messages or 64 KiB): while it lives, no epoch can end. It is not `Send`, so that
@@ -238,6 +251,7 @@ impl Drop for Visit<'_> {
     fn drop(&mut self) {
         // The gate is left first: the store thread would only wait for it.
         drop(self.inside.take());
+        VISITING.set(false);
         if self.work.get() {
             self.gate.wake();
         }

@@ -244,3 +244,22 @@ fn several_threads_publish_at_once() {
         assert_eq!(bodies, (0..200u32).map(|number| number.to_be_bytes().to_vec()).collect::<Vec<_>>());
     }
 }
+
+/// C3: rather a panic always than a deadlock sometimes.
+#[test]
+fn a_visit_within_a_visit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let refused = |work: &(dyn Fn() + std::panic::RefUnwindSafe)| {
+        let visit = store.visit(0);
+        let result = std::panic::catch_unwind(work);
+        drop(visit);
+        result.is_err()
+    };
+    let store_ref = std::panic::AssertUnwindSafe(&store);
+    assert!(refused(&|| drop(store_ref.visit(0))));
+    let store_ref = std::panic::AssertUnwindSafe(&store);
+    assert!(refused(&|| wait(&store_ref, Ticket::local(1))));
+    drop(store.visit(0));
+    barrier(&store);
+}

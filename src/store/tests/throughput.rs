@@ -1,5 +1,7 @@
 //! Figures, not checks: `cargo test --release --lib store -- --ignored throughput --nocapture`.
 
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -82,6 +84,20 @@ fn run(name: &str, store: &Store, commits: usize, bytes: usize, mut work: impl F
     );
 }
 
+/// What the disk does at this moment: appends of the same size, each synced.
+fn floor(dir: &Path, bytes: usize, writes: usize) {
+    let mut file = std::fs::File::create(dir.join("floor")).unwrap();
+    let block = vec![7; bytes];
+    let start = Instant::now();
+    for _ in 0..writes {
+        file.write_all(&block).unwrap();
+        file.sync_data().unwrap();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let (rate, mb) = (writes as f64 / seconds, (bytes * writes) as f64 / 1e6 / seconds);
+    println!("the disk alone, {bytes} bytes: {rate:.0} writes/s, {mb:.1} MB/s");
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn throughput_of_one_queue() {
@@ -89,6 +105,7 @@ fn throughput_of_one_queue() {
     let (store, _) = open(dir.path());
     let queue = store.next_queue_id();
     let mut next = 1;
+    floor(dir.path(), 256 * 1024, 1000);
     let mut measure = |name, commits, count, body| {
         let mut template = Template::new(count, body);
         let bytes = template.records.len();
@@ -99,6 +116,7 @@ fn throughput_of_one_queue() {
     measure("one record of 200 B, one at a time", 3000, 1, 200);
     measure("16 KiB, one at a time", 3000, 15, 1024);
     measure("256 KiB of 1 KiB records", 6000, 240, 1024);
+    floor(dir.path(), 256 * 1024, 1000);
     measure("256 KiB of 16 B records", 6000, 3900, 16);
     let rows = store.statistics().rows;
     let start = Instant::now();
@@ -116,4 +134,24 @@ fn throughput_of_one_queue() {
     }
     println!("read back at {:.0} MB/s", bytes as f64 / 1e6 / start.elapsed().as_secs_f64());
     close(store);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn an_idle_store_uses_no_cpu() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let queue = FakeQueue::new(&store);
+    for _ in 0..2000 {
+        commit(&store, |visit| {
+            let seq = queue.publish(visit, &[1; 1000]);
+            if seq > 10 {
+                queue.settle(visit, seq - 10, seq - 10);
+            }
+        });
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    let before = cpu_seconds();
+    std::thread::sleep(Duration::from_secs(10));
+    println!("CPU in 10 s: {:.2} s", cpu_seconds() - before);
 }
