@@ -28,3 +28,4 @@ pub mod read_buffer;
 mod route_cache;
 pub mod server_properties;
 pub mod session;
+mod short_strings;

@@ -127,7 +127,6 @@ impl Channel {
             AMQPClass::Tx(method) => self.tx_method(session, method),
             AMQPClass::Confirm(method) => self.confirm_method(session, method),
             AMQPClass::Channel(channel_methods::AMQPMethod::Flow(flow)) => self.flow(session, flow.active),
-            AMQPClass::Channel(channel_methods::AMQPMethod::FlowOk(_)) => Ok(None),
             AMQPClass::Access(access::AMQPMethod::Request(_)) => {
                 self.reply(session, AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})))
             }

@@ -222,7 +222,8 @@ impl Assembly {
             return Err(AmqpError::wrong_content_class(header.class));
         }
         if header.weight != 0 {
-            return Err(AmqpError::malformed_frame());
+            // RabbitMQ does not take it for a content header.
+            return Err(AmqpError::expected_content_header(false));
         }
         if header.body_size > size_max {
             return Err(AmqpError::message_too_large(header.body_size, size_max));

@@ -10,11 +10,12 @@ use amq_protocol::protocol::AMQPClass;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::frame::{self, FrameError, OVERHEAD_BYTES};
-use super::octets::{Octets, Snippet};
+use super::octets::{Numbers, Snippet};
 use crate::auth::{AccessRefused, VHostRefused};
 use crate::broker::arguments::{expiration, term};
 use crate::broker::error::Error;
 use crate::broker::exchange::sender_selected;
+use crate::broker::names::Resource;
 
 /// A short string holds this many bytes.
 const REPLY_TEXT_BYTES_MAX: usize = 255;
@@ -244,7 +245,7 @@ impl AmqpError {
     pub fn undecodable_properties(properties: &[u8]) -> Self {
         let list = properties.get(2..).unwrap_or_default();
         let shown = &list[..list.len().min(REPLY_TEXT_BYTES_MAX)];
-        Self::publishing(ReplyCode::FrameError, &format!("cannot decode {}", Octets(shown)))
+        Self::publishing(ReplyCode::FrameError, &format!("cannot decode {}", Numbers(shown)))
     }
 
     /// A short string that is no UTF-8.
@@ -262,7 +263,7 @@ impl AmqpError {
         let method = u16::from_be_bytes([*method_high, *method_low]);
         let error = if is_known_method(class, method) {
             let shown = &arguments[..arguments.len().min(REPLY_TEXT_BYTES_MAX)];
-            Self::new(ReplyCode::FrameError, &format!("cannot decode {}", Octets(shown)))
+            Self::new(ReplyCode::FrameError, &format!("cannot decode {}", Numbers(shown)))
         } else {
             Self::new(ReplyCode::CommandInvalid, "unimplemented method")
         };

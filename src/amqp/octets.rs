@@ -5,21 +5,30 @@ use std::fmt;
 /// How many bytes of a payload an error text shows.
 const SNIPPET_BYTES_MAX: usize = 16;
 
-/// Bytes in Erlang's notation: `<<"text">>` if all are printable, else `<<0,255>>`.
-pub(crate) struct Octets<'a>(pub(crate) &'a [u8]);
+/// Bytes in Erlang's plainest notation (`~w`): `<<97,0,255>>`.
+pub(crate) struct Numbers<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Numbers<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("<<")?;
+        for (index, byte) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(formatter, "{comma}{byte}")?;
+        }
+        formatter.write_str(">>")
+    }
+}
+
+/// Bytes in Erlang's notation for people (`~p`): `<<"text">>` if all are printable, else `<<0,255>>`.
+struct Octets<'a>(&'a [u8]);
 
 impl fmt::Display for Octets<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("<<")?;
         if !self.0.is_empty() && self.0.iter().all(|byte| is_printable(*byte)) {
-            write!(formatter, "\"{}\"", Escaped(self.0))?;
+            write!(formatter, "<<\"{}\">>", Escaped(self.0))
         } else {
-            for (index, byte) in self.0.iter().enumerate() {
-                let comma = if index == 0 { "" } else { "," };
-                write!(formatter, "{comma}{byte}")?;
-            }
+            Numbers(self.0).fmt(formatter)
         }
-        formatter.write_str(">>")
     }
 }
 
@@ -78,6 +87,8 @@ mod tests {
             assert_eq!(Octets(bytes).to_string(), expected);
         }
         assert_eq!(Octets(b"it's").to_string(), "<<\"it's\">>");
+        assert_eq!(Numbers(b"abc").to_string(), "<<97,98,99>>");
+        assert_eq!(Numbers(b"").to_string(), "<<>>");
     }
 
     #[test]

@@ -323,9 +323,6 @@ impl Queue {
         if inner.deleted {
             return Ok(0);
         }
-        if condition.if_unused && inner.state.consumers.count() > 0 {
-            return Err(DeleteRefused::InUse);
-        }
         if condition.if_empty && inner.state.ready() > 0 {
             return Err(DeleteRefused::NotEmpty);
         }

@@ -16,6 +16,7 @@ use crate::amqp::outbox::deliveries::Source;
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue};
 
 impl Channel {
@@ -41,17 +42,21 @@ impl Channel {
         }
     }
 
-    /// `global` false: the window of each consumer to come. True: one window for all consumers of the channel.
+    /// `global` false: the window of each consumer to come, and as in RabbitMQ the end of the channel's own. True: one
+    /// window for all consumers of the channel.
     fn qos(&mut self, session: &Session, qos: &basic::Qos) -> Outcome {
-        if qos.global {
-            let waiting = match session.outbox.lock().split(self.number) {
-                Some((_, deliveries)) => deliveries.set_window(u32::from(qos.prefetch_count)),
-                None => Vec::new(),
-            };
-            session.resume(waiting);
+        let prefetch = u32::from(qos.prefetch_count);
+        let window = if qos.global {
+            prefetch
         } else {
-            self.prefetch = u32::from(qos.prefetch_count);
-        }
+            self.prefetch = prefetch;
+            0
+        };
+        let waiting = match session.outbox.lock().split(self.number) {
+            Some((_, deliveries)) => deliveries.set_window(window),
+            None => Vec::new(),
+        };
+        session.resume(waiting);
         self.reply(session, AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})))
     }
 
@@ -66,7 +71,11 @@ impl Channel {
         }
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
-        let priority = consumer_priority(&consume.arguments)?;
+        let priority = consumer_priority(&consume.arguments, &queue)?;
+        if consume.exclusive && queue.spec.arguments.single_active_consumer() {
+            // One of several and the only one contradict each other.
+            return Err(AmqpError::exclusive_use(&name, &session.vhost.name));
+        }
         let sink = self.sink(session, &queue, &consumer_tag, consume.no_ack);
         let source = sink.source();
         let spec = ConsumerSpec {
@@ -201,7 +210,7 @@ const fn requeued_if(requeue: bool) -> Settlement {
 }
 
 /// `x-priority` of a consumer: any integer.
-fn consumer_priority(arguments: &FieldTable) -> Result<i32, AmqpError> {
+fn consumer_priority(arguments: &FieldTable, queue: &Queue) -> Result<i32, AmqpError> {
     let Some(value) = arguments.inner().get("x-priority") else { return Ok(0) };
     let priority = match value {
         AMQPValue::ShortShortInt(value) => i64::from(*value),
@@ -211,7 +220,10 @@ fn consumer_priority(arguments: &FieldTable) -> Result<i32, AmqpError> {
         AMQPValue::LongInt(value) => i64::from(*value),
         AMQPValue::LongUInt(value) => i64::from(*value),
         AMQPValue::LongLongInt(value) => *value,
-        other => return Err(AmqpError::invalid_consumer_priority(other)),
+        other => {
+            let queue = names::Resource::queue(&queue.spec.vhost, &queue.spec.name);
+            return Err(AmqpError::invalid_consumer_priority(other, queue));
+        }
     };
     Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
 }

@@ -17,6 +17,7 @@ use crate::broker::queue::{Published, Queue, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX
 use crate::broker::vhost::Route;
 use crate::message::Ticket;
 use crate::message::record::{Body, NewMessage};
+use crate::store::Visit;
 
 /// Messages of one channel that were received whole and not handled yet.
 #[derive(Default)]
@@ -57,11 +58,51 @@ impl<'a> PublishBatch<'a> {
     }
 }
 
+/// What the checks found out about a message: all that it takes to put it into its queues.
+pub(super) struct Checked {
+    route: Arc<Route>,
+    persistent: bool,
+    priority: u8,
+    ttl_ms: Option<u64>,
+    /// Its properties without BCC, if it has that header.
+    without_bcc: Option<Vec<u8>>,
+}
+
 /// A message that passed its checks.
 struct Routed<'a> {
     head: PublishHead<'a>,
     message: NewMessage<'a>,
     route: Arc<Route>,
+}
+
+/// Messages that are put into their queues together.
+struct Gathered<'a> {
+    /// Properties without BCC, by position, for the few messages that have it.
+    without_bcc: Vec<(usize, Vec<u8>)>,
+    routed: Vec<Routed<'a>>,
+}
+
+impl<'a> Gathered<'a> {
+    fn with_capacity(count: usize) -> Self {
+        Self { without_bcc: Vec::new(), routed: Vec::with_capacity(count) }
+    }
+
+    fn add(&mut self, session: &Session, message: &Incoming<'a>, checked: Checked, now_ms: u64) {
+        let Checked { route, persistent, priority, ttl_ms, without_bcc } = checked;
+        self.without_bcc.extend(without_bcc.map(|properties| (self.routed.len(), properties)));
+        let head = message.head;
+        let message = NewMessage {
+            exchange: head.exchange,
+            routing_key: head.routing_key,
+            properties: message.properties,
+            annotations: &[],
+            body: identified(session, &message.body, &route, persistent),
+            persistent,
+            priority,
+            expiry_ms: ttl_ms.map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms)),
+        };
+        self.routed.push(Routed { head, message, route });
+    }
 }
 
 /// The messages of a batch that go to one queue.
@@ -79,42 +120,57 @@ impl Channel {
         if self.phase == Phase::Closing {
             return Ok(());
         }
-        if let Mode::Tx(transaction) = &mut self.mode {
-            for message in messages {
-                check_head(message)?;
-                transaction.publish(Owned::copy(message))?;
-            }
-            return Ok(());
-        }
-        self.publish_now(session, messages).map(|_| ())
-    }
-
-    /// Publishes at once and answers when all of it is safe.
-    pub(super) fn publish_now(
-        &mut self,
-        session: &Session,
-        messages: &[Incoming<'_>],
-    ) -> Result<Ticket, AmqpError> {
         let user = session.user();
+        if matches!(self.mode, Mode::Tx(_)) {
+            return self.publish_at_commit(session, &user, messages);
+        }
         let visit = session.broker.services.visit();
-        let now_ms = visit.now_ms();
-        // Properties without BCC, for the few messages that have it.
-        let mut stripped: Vec<(usize, Vec<u8>)> = Vec::new();
-        let mut routed = Vec::with_capacity(messages.len());
+        let mut gathered = Gathered::with_capacity(messages.len());
         let mut failed = None;
         for message in messages {
-            match self.check(session, &user, message, now_ms) {
-                Ok((message, without_bcc)) => {
-                    stripped.extend(without_bcc.map(|properties| (routed.len(), properties)));
-                    routed.push(message);
-                }
+            match self.check(session, &user, message) {
+                Ok(checked) => gathered.add(session, message, checked, visit.now_ms()),
                 Err(error) => {
                     failed = Some(error);
                     break;
                 }
             }
         }
-        for (index, properties) in &stripped {
+        self.deliver(session, visit, gathered);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// As in RabbitMQ a message of a transaction is checked and routed at once and put into its queues at the commit.
+    fn publish_at_commit(
+        &mut self,
+        session: &Session,
+        user: &User,
+        messages: &[Incoming<'_>],
+    ) -> Result<(), AmqpError> {
+        for message in messages {
+            let checked = self.check(session, user, message)?;
+            if let Mode::Tx(transaction) = &mut self.mode {
+                transaction.publish(Owned::copy(message), checked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes messages that passed their checks before. Answers when all of it is safe.
+    pub(super) fn publish_checked(&mut self, session: &Session, messages: Vec<(Owned, Checked)>) -> Ticket {
+        let visit = session.broker.services.visit();
+        let (messages, checked): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        let mut gathered = Gathered::with_capacity(messages.len());
+        for (message, checked) in messages.iter().zip(checked) {
+            gathered.add(session, &message.borrow(), checked, visit.now_ms());
+        }
+        self.deliver(session, visit, gathered)
+    }
+
+    /// Puts messages into their queues and answers when all of it is safe.
+    fn deliver(&mut self, session: &Session, visit: Visit<'_>, gathered: Gathered<'_>) -> Ticket {
+        let Gathered { without_bcc, mut routed } = gathered;
+        for (index, properties) in &without_bcc {
             routed[*index].message.properties = properties;
         }
         let mut crowded = Vec::new();
@@ -129,58 +185,32 @@ impl Channel {
         while !crowded.is_empty() {
             crowded.retain(|queue| queue.pump(&session.broker.services.visit()));
         }
-        failed.map_or(Ok(ticket), Err)
+        ticket
     }
 
-    /// The checks that a publish passes, and where it goes; with its properties without BCC if it has that header.
-    fn check<'a>(
-        &mut self,
-        session: &Session,
-        user: &User,
-        message: &Incoming<'a>,
-        now_ms: u64,
-    ) -> Result<(Routed<'a>, Option<Vec<u8>>), AmqpError> {
+    /// The checks that a publish passes, and where it goes.
+    fn check(&mut self, session: &Session, user: &User, message: &Incoming<'_>) -> Result<Checked, AmqpError> {
         check_head(message)?;
         let head = message.head;
-        let properties = Properties::read(message.properties).map_err(|_| AmqpError::malformed_frame())?;
-        let mut stripped = None;
+        let undecodable = |_| AmqpError::undecodable_properties(message.properties);
+        let properties = Properties::read(message.properties).map_err(undecodable)?;
+        let mut without_bcc = None;
         let copies = properties.headers.is_some_and(|headers| properties::has_any_key(headers, &[b"CC", b"BCC"]));
         let route = if copies {
-            stripped = properties
+            without_bcc = properties
                 .headers
                 .and_then(|headers| properties::without_header(message.properties, headers, b"BCC"));
             self.route_copies(session, &head, &properties)?
         } else {
             self.route(session, &head, &properties)?
         };
+        let ttl_ms = match properties.expiration {
+            Some(text) => Some(parse_expiration(self::text(text)?)?),
+            None => None,
+        };
         check_user_id(&properties, user)?;
-        let expiry_ms = match properties.expiration {
-            Some(text) => now_ms.saturating_add(parse_expiration(self::text(text)?)?),
-            None => 0,
-        };
-        let message = NewMessage {
-            exchange: head.exchange,
-            routing_key: head.routing_key,
-            properties: message.properties,
-            annotations: &[],
-            body: self.identified(session, &message.body, &route, properties.persistent),
-            persistent: properties.persistent,
-            priority: properties.priority,
-            expiry_ms,
-        };
-        Ok((Routed { head, message, route }, stripped))
-    }
-
-    /// A large body that several durable queues hold is stored once, under an id.
-    fn identified<'a>(&self, session: &Session, body: &Body<'a>, route: &Route, persistent: bool) -> Body<'a> {
-        let mut body = body.clone();
-        if let Body::Shared(shared) = &mut body
-            && persistent
-            && route.queues.iter().filter(|queue| queue.spec.durable).nth(1).is_some()
-        {
-            shared.id = session.broker.services.store.next_body_id();
-        }
-        body
+        let Properties { persistent, priority, .. } = properties;
+        Ok(Checked { route, persistent, priority, ttl_ms, without_bcc })
     }
 
     fn route(
@@ -281,6 +311,18 @@ fn shares(routed: &[Routed<'_>]) -> Vec<Share> {
     shares
 }
 
+/// A large body that several durable queues hold is stored once, under an id.
+fn identified<'a>(session: &Session, body: &Body<'a>, route: &Route, persistent: bool) -> Body<'a> {
+    let mut body = body.clone();
+    if let Body::Shared(shared) = &mut body
+        && persistent
+        && route.queues.iter().filter(|queue| queue.spec.durable).nth(1).is_some()
+    {
+        shared.id = session.broker.services.store.next_body_id();
+    }
+    body
+}
+
 fn check_head(message: &Incoming<'_>) -> Result<(), AmqpError> {
     if message.head.immediate { Err(AmqpError::not_implemented("immediate=true")) } else { Ok(()) }
 }
@@ -289,11 +331,11 @@ fn publish_target(
     session: &Session,
     name: &str,
 ) -> Result<Arc<crate::broker::exchange::Exchange>, AmqpError> {
-    let name = crate::amqp::names::stripped(name);
-    session.check(Permission::Write, Resource::Exchange(&name))?;
-    let exchange = session.vhost.exchange_for(&name)?;
+    // Other than in declarations and bindings, RabbitMQ leaves CR and LF in the name.
+    session.check(Permission::Write, Resource::Exchange(name))?;
+    let exchange = session.vhost.exchange_for(name)?;
     if exchange.spec.internal {
-        return Err(AmqpError::internal_exchange(&name, &session.vhost.name));
+        return Err(AmqpError::internal_exchange(name, &session.vhost.name));
     }
     Ok(exchange)
 }
@@ -308,5 +350,5 @@ fn check_user_id(properties: &Properties<'_>, user: &User) -> Result<(), AmqpErr
 }
 
 fn text(bytes: &[u8]) -> Result<&str, AmqpError> {
-    std::str::from_utf8(bytes).map_err(|_| AmqpError::malformed_frame())
+    std::str::from_utf8(bytes).map_err(|_| AmqpError::malformed_utf8())
 }

@@ -57,7 +57,8 @@ impl Channel {
     fn queue_declare(&mut self, session: &Session, declare: queue::Declare) -> Outcome {
         let named = stripped(declare.queue.as_str());
         if declare.passive {
-            let name = if named.is_empty() { self.queue_name(session, &declare.queue)? } else { named };
+            // An empty name is looked up like any other: it does not mean the queue declared last here.
+            let name = named;
             check_any(session, &name)?;
             let queue = session.vhost.queue_for(&name, session.id)?;
             let counts = queue.counts();

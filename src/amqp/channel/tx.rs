@@ -3,6 +3,7 @@
 
 use amq_protocol::protocol::{AMQPClass, tx};
 
+use super::publish::Checked;
 use super::settle::Settlement;
 use super::{Channel, Mode, Outcome, requeue, settle};
 use crate::amqp::content::Owned;
@@ -17,7 +18,7 @@ pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What waits for tx.commit.
 #[derive(Default)]
 pub(super) struct Transaction {
-    messages: Vec<Owned>,
+    messages: Vec<(Owned, Checked)>,
     bytes: usize,
     /// Delivery tags, held in the channel's deliveries.
     settled: Vec<(Vec<u64>, Settlement)>,
@@ -28,12 +29,12 @@ impl Transaction {
     ///
     /// # Errors
     /// 406 when the transaction grows beyond its limit.
-    pub(super) fn publish(&mut self, message: Owned) -> Result<(), AmqpError> {
+    pub(super) fn publish(&mut self, message: Owned, checked: Checked) -> Result<(), AmqpError> {
         self.bytes += message.len();
         if self.bytes > TRANSACTION_BYTES_MAX {
             return Err(AmqpError::precondition_failed("transaction is too large"));
         }
-        self.messages.push(message);
+        self.messages.push((message, checked));
         Ok(())
     }
 
@@ -98,9 +99,10 @@ impl Channel {
     fn commit(&mut self, session: &Session) -> Result<Ticket, AmqpError> {
         let transaction = self.transaction()?;
         let mut ticket = Ticket::IMMEDIATE;
-        for part in transaction.messages.chunks(VISIT_MESSAGES_MAX) {
-            let part: Vec<_> = part.iter().map(Owned::borrow).collect();
-            ticket = ticket.max(self.publish_now(session, &part)?);
+        let mut messages = transaction.messages.into_iter();
+        while messages.len() > 0 {
+            let part = messages.by_ref().take(VISIT_MESSAGES_MAX).collect();
+            ticket = ticket.max(self.publish_checked(session, part));
         }
         for (held, settlement) in transaction.settled {
             let (shares, waiting) = match session.outbox.lock().split(self.number) {

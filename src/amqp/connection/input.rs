@@ -13,10 +13,14 @@ use crate::amqp::frame::{self, Frame};
 use crate::amqp::names::short_string;
 use crate::amqp::nesting;
 use crate::amqp::read_buffer::ReadBuffer;
+use crate::amqp::short_strings;
 use crate::message::record::Body;
 
 /// Class and method id of basic.publish.
 const BASIC_PUBLISH: [u8; 4] = [0, 60, 0, 40];
+
+/// What a method frame holds at least: class and method id.
+const METHOD_IDS_BYTES: usize = 4;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Handles the frames that are there, until a pause.
@@ -28,7 +32,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn frames(&mut self, read: &mut ReadBuffer) {
-        let payload_max = self.limits.frame_max_bytes - frame::OVERHEAD_BYTES as u32;
+        // RabbitMQ forgives clients that forget the overhead of a frame (`FRAME_SIZE_FUDGE`).
+        let payload_max = self.limits.frame_max_bytes;
         let bytes = read.bytes();
         let mut at = 0;
         let mut batch = PublishBatch::default();
@@ -145,11 +150,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn parse(frame: &Frame<'_>) -> Result<AMQPClass, AmqpError> {
-        if !method_table(frame.payload).is_none_or(nesting::is_bounded) {
+        if frame.payload.len() < METHOD_IDS_BYTES {
+            return Err(AmqpError::unknown_frame(frame));
+        }
+        if !nesting::method_is_bounded(frame.payload) {
             return Err(AmqpError::unparsable_method(frame.payload));
         }
         match parse_class(frame.payload) {
             Ok((rest, class)) if rest.is_empty() => Ok(class),
+            _ if short_strings::has_malformed_utf8(frame.payload) => Err(AmqpError::malformed_utf8()),
             _ => Err(AmqpError::unparsable_method(frame.payload)),
         }
     }
@@ -158,7 +167,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ids = method_ids(frame.payload);
         match Self::parse(frame) {
             Ok(AMQPClass::Connection(connection::AMQPMethod::Close(_))) => self.client_close(),
-            Ok(AMQPClass::Connection(connection::AMQPMethod::CloseOk(_))) => {}
             Ok(AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update))) => {
                 self.update_secret(update.new_secret.as_bytes());
             }
@@ -185,6 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         let ok = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
                         self.session.outbox.send(number, &ok);
                     }
+                    Ok(AMQPClass::Channel(channel::AMQPMethod::Open(_))) => {
+                        let ids = method_ids(frame.payload);
+                        self.close_with(number, &AmqpError::second_channel_open(), ids);
+                    }
                     _ => {}
                 }
             }
@@ -202,13 +214,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn unopened_channel(&mut self, frame: &Frame<'_>, opens: bool) {
         let number = frame.channel;
+        let (count, channel_max) = (self.channels.len() as u16, self.limits.channel_max);
+        if channel_max != 0 && (number > channel_max || count >= channel_max) {
+            return self.close_with(number, &AmqpError::too_many_channels(count, channel_max), (0, 0));
+        }
         if !opens {
             let ids = if frame.kind == frame::METHOD { method_ids(frame.payload) } else { (0, 0) };
             return self.close_with(number, &AmqpError::channel_not_open(), ids);
-        }
-        if self.limits.channel_max != 0 && self.channels.len() >= usize::from(self.limits.channel_max) {
-            let error = AmqpError::too_many_channels(self.channels.len() as u16, self.limits.channel_max);
-            return self.close_with(number, &error, (20, 10));
         }
         self.channels.insert(number, Channel::open(&self.session, number));
         let ok = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
@@ -277,25 +289,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Scope::Channel => self.close_channel(number, error, ids),
         }
     }
-}
-
-/// Where the arguments table of a method begins, for those that have one: it is their last argument. `None` also where
-/// the method is plainly malformed.
-fn method_table(payload: &[u8]) -> Option<&[u8]> {
-    let (short_strings, octets) = match method_ids(payload) {
-        (40, 10) => (2, 1),
-        (40, 30 | 40) | (50, 20) => (3, 1),
-        (50, 50) => (3, 0),
-        (50, 10) => (1, 1),
-        (60, 20) => (2, 1),
-        _ => return None,
-    };
-    // Class id, method id, the reserved short.
-    let mut rest = payload.get(6..)?;
-    for _ in 0..short_strings {
-        rest = rest.get(1 + usize::from(*rest.first()?)..)?;
-    }
-    rest.get(octets..)
 }
 
 /// Class and method id that a method frame begins with.

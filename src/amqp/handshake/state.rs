@@ -30,6 +30,8 @@ use crate::config::{Config, FRAME_MAX_BYTES_MIN};
 const FRAME_BYTES_MAX_BEFORE_TUNING: u32 = 8192;
 
 const START_OK: Offender = (10, 11);
+/// RabbitMQ blames its own tune for limits that the peer set.
+const TUNE: Offender = (10, 30);
 const TUNE_OK: Offender = (10, 31);
 const OPEN: Offender = (10, 40);
 
@@ -255,7 +257,7 @@ fn negotiate(
 ) -> Result<Option<u32>, Violation> {
     let refuse = |zero: &str, than: &str| {
         let reason = format!("negotiated {field} = {client}{zero} is {than}");
-        Violation::new(Stage::Tuning, ReplyCode::NotAllowed, reason, TUNE_OK)
+        Violation::new(Stage::Tuning, ReplyCode::NotAllowed, reason, TUNE)
     };
     match client {
         0 if server == 0 => Ok(None),

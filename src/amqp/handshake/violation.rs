@@ -6,7 +6,7 @@ use amq_protocol::types::ShortString;
 
 use super::state::Stage;
 use crate::amqp::frame::{Frame, FrameError, OVERHEAD_BYTES};
-use crate::amqp::octets::{Octets, Snippet};
+use crate::amqp::octets::{Numbers, Snippet};
 
 /// A short string holds this many bytes (AMQP 0-9-1 section 4.2.5.3).
 const REPLY_TEXT_BYTES_MAX: usize = 255;
@@ -133,7 +133,7 @@ impl Violation {
     /// A method whose arguments cannot be read.
     pub(super) fn undecodable(stage: Stage, arguments: &[u8], offender: Offender) -> Self {
         let shown = &arguments[..arguments.len().min(REPLY_TEXT_BYTES_MAX)];
-        let text = format!("cannot decode {}", Octets(shown));
+        let text = format!("cannot decode {}", Numbers(shown));
         Self::new(stage, ReplyCode::FrameError, text, offender)
     }
 
