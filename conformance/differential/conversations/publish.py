@@ -55,7 +55,7 @@ def unknown_delivery_modes(t):
     c.call("queue.declare", queue=q)
     for ch, mode in ((1, 0), (2, 255)):
         c.publish("", q, "m", ch=ch, props={"delivery_mode": mode})
-        c.read(1, ch)
+        c.sync(ch)
 
 
 @conversation
