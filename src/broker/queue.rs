@@ -326,6 +326,9 @@ impl Queue {
         if condition.if_empty && inner.state.ready() > 0 {
             return Err(DeleteRefused::NotEmpty);
         }
+        if condition.if_unused && inner.state.consumers.count() > 0 {
+            return Err(DeleteRefused::InUse);
+        }
         inner.deleted = true;
         self.deleted.store(true, Ordering::Release);
         let ready = inner.state.ready();
