@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::support::*;
-use crate::message::op::{Op, Slice};
+use crate::message::op::{Op, Settle, Slice};
 use crate::message::record::{self, Body, NewMessage};
 use crate::message::{QueueId, Seq};
 use crate::store::{EPOCH_BYTES_EARLY, Store, Visit};
@@ -154,4 +154,44 @@ fn an_idle_store_uses_no_cpu() {
     let before = cpu_seconds();
     std::thread::sleep(Duration::from_secs(10));
     println!("CPU in 10 s: {:.2} s", cpu_seconds() - before);
+}
+
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_deep_queue_takes_little_memory() {
+    let dir = tempfile::tempdir_in(std::env::var("LEVERET_BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).unwrap();
+    let (store, _) = open(dir.path());
+    let queue = store.next_queue_id();
+    let (mut next, mut template) = (1, Template::new(240, 1024));
+    let bytes = template.records.len();
+    let before = resident_mib();
+    run("2 million of 1 KiB", &store, 2_000_000 / 240, bytes, |visit| {
+        visit.push(Op::Append(template.slice(queue, &mut next)));
+    });
+    println!("resident {} MiB, {before} before; {:?}", resident_mib(), store.statistics());
+    close(store);
+    let start = Instant::now();
+    let (store, recovered) = open(dir.path());
+    println!(
+        "opened in {:?}, {} messages, resident {} MiB",
+        start.elapsed(),
+        recovered.queues[&queue].live_count,
+        resident_mib()
+    );
+    // Consumed at the head and filled at the tail.
+    let mut head = 1;
+    run("half of it consumed while as much arrives", &store, 1_000_000 / 240, bytes, |visit| {
+        visit.push(Op::Append(template.slice(queue, &mut next)));
+        let settle = Settle { queue, ranges: vec![(head, head + 239)], next_seq: next, delivered_upto: head + 240 };
+        visit.push(Op::Settle(settle));
+        head += 240;
+    });
+    println!("resident {} MiB; {:?}", resident_mib(), store.statistics());
+    close(store);
 }
