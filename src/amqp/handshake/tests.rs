@@ -467,7 +467,7 @@ async fn limits_out_of_bounds_are_refused() {
             "channel_max = 2048 is higher than the maximum allowed value (2047)",
         ),
     ] {
-        let close = format!("close 530 'NOT_ALLOWED - negotiated {reason}' by 10.31");
+        let close = format!("close 530 'NOT_ALLOWED - negotiated {reason}' by 10.30");
         let expected = format!("{TUNED}, {close}, end after 0 s");
         broker()
             .check(&[HEADER, &login(), &tune_ok, &close_ok()], &expected)
