@@ -45,14 +45,17 @@ fn open_blocking(config: &Config, options: StoreOptions) -> Result<(Arc<Broker>,
     Ok((recovered.broker, recovered.ticket))
 }
 
-/// Reads users and permissions, and creates the default user in an empty directory. The user comes before the vhost, and
-/// only the vhost's row says that the directory is set up: a crash in between is made good by the next start.
+/// Reads users and permissions, and creates the default user in an empty directory. The user comes before the vhost,
+/// with which the directory counts as set up: a crash in between is made good by the next start.
 fn recover_auth(config: &Config, services: &Services, recovered: &Recovered) -> Result<Arc<Auth>, StartError> {
     let rows = recovered.state.iter().map(|(key, value)| (&key[..], &value[..]));
     let auth = Auth::recover(rows, config)?;
     if recovered.state.is_empty() {
         let visit = services.visit();
-        auth.add_default_user(&mut |op| drop(visit.push(op)), config)?;
+        let mut push = |op| {
+            visit.push(op);
+        };
+        auth.add_default_user(&mut push, config)?;
     }
     Ok(Arc::new(auth))
 }
