@@ -17,10 +17,10 @@ mod queue;
 mod settle;
 mod tx;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use amq_protocol::protocol::{AMQPClass, access, basic as basic_methods, channel as channel_methods};
+use hashbrown::HashMap;
 
 pub use self::publish::PublishBatch;
 use super::confirms::Confirms;
@@ -97,6 +97,9 @@ pub struct Channel {
     prefetch: u32,
     consumers: HashMap<Arc<str>, ConsumerEntry>,
     routes: RouteCache,
+    /// A queue that it published to since the last [`Self::take_outruns_consumers`] has a backlog that its consumers
+    /// work on.
+    outruns_consumers: bool,
 }
 
 impl Channel {
@@ -112,6 +115,7 @@ impl Channel {
             prefetch: 0,
             consumers: HashMap::new(),
             routes: RouteCache::default(),
+            outruns_consumers: false,
         }
     }
 
@@ -174,6 +178,11 @@ impl Channel {
             };
             session.outbox.send(self.number, &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)));
         }
+    }
+
+    /// Whether the channel has published faster than its queues' consumers take it, since the last call.
+    pub fn take_outruns_consumers(&mut self) -> bool {
+        std::mem::take(&mut self.outruns_consumers)
     }
 
     /// Confirms that wait for the disk.

@@ -17,11 +17,11 @@ mod closing;
 mod events;
 mod input;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, connection};
+use hashbrown::HashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -40,6 +40,9 @@ const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A read of this size or more means that the client sends faster than it is served.
 const BUSY_READ_BYTES: usize = 32 * 1024;
+
+/// How long a publisher waits after each read while its queues have a backlog.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
 /// What was agreed on in the handshake, for the running connection.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +65,8 @@ enum Pause {
     QueueMemory,
     /// An alarm is on and this connection has published.
     Alarm,
+    /// Consumers are behind: they get a little time, whatever they do with it.
+    Backlog { until: Instant },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::Input(count) => {
                     self.heartbeat.received = true;
                     self.input();
+                    self.give_consumers_time();
                     // A publisher that could go on for ever lets the others have their turn.
                     if count >= BUSY_READ_BYTES {
                         tokio::task::yield_now().await;
@@ -164,6 +170,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return "socket error";
                 }
             }
+        }
+    }
+
+    /// Slows a publisher down while the consumers of its queues are behind: what they take from memory need not be
+    /// written and read back. It is never stopped by them.
+    fn give_consumers_time(&mut self) {
+        let mut outruns = false;
+        for channel in self.channels.values_mut() {
+            outruns |= channel.take_outruns_consumers();
+        }
+        if outruns && self.pause.is_none() && self.phase == Phase::Open {
+            self.pause = Some(Pause::Backlog { until: Instant::now() + BACKLOG_PAUSE });
         }
     }
 
@@ -241,7 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 self.input();
             }
-            Some(Pause::StoreRoom | Pause::QueueMemory) => self.input(),
+            Some(Pause::Backlog { until }) if Instant::now() < until => self.pause = Some(Pause::Backlog { until }),
+            Some(Pause::StoreRoom | Pause::QueueMemory | Pause::Backlog { .. }) => self.input(),
         }
     }
 
@@ -285,6 +304,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Pause::QueueMemory => services.memory.when_room(waiter),
             Pause::Alarm => services.alarms.when_cleared(waiter),
+            // The clock ends it.
+            Pause::Backlog { .. } => {}
         }
         self.pause = Some(pause);
     }

@@ -17,6 +17,8 @@ use crate::message::record::{Body, SharedBody};
 /// Where a message goes and under which conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishHead<'a> {
+    /// All arguments as they came, to recognize a repetition; empty when the message was assembled.
+    pub raw: &'a [u8],
     /// Exchange name.
     pub exchange: &'a [u8],
     /// Routing key.
@@ -44,7 +46,7 @@ pub fn parse_publish(arguments: &[u8]) -> Option<PublishHead<'_>> {
     let (exchange, rest) = short_string(rest)?;
     let (routing_key, rest) = short_string(rest)?;
     let &[bits] = rest else { return None };
-    Some(PublishHead { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
+    Some(PublishHead { raw: arguments, exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
 }
 
 /// Reads a whole basic.ack (60.80): the one method of consumers that is as frequent as messages.
@@ -151,7 +153,7 @@ impl OwnedHead {
     /// The head.
     pub fn borrow(&self) -> PublishHead<'_> {
         let (exchange, routing_key) = self.names.split_at(self.exchange_len);
-        PublishHead { exchange, routing_key, mandatory: self.mandatory, immediate: self.immediate }
+        PublishHead { raw: &[], exchange, routing_key, mandatory: self.mandatory, immediate: self.immediate }
     }
 }
 

@@ -12,12 +12,12 @@
 pub mod buffer;
 pub mod deliveries;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use amq_protocol::protocol::AMQPClass;
 use atomic_waker::AtomicWaker;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::buffer::WriteBuffer;

@@ -231,11 +231,9 @@ pub fn exchange_name(
     match table.inner().get(argument) {
         None => Ok(None),
         Some(value @ AMQPValue::LongString(_)) => Ok(text_of(value)),
-        Some(value) => Err(Error::InvalidArgumentType {
-            argument,
-            resource: resource.clone(),
-            found: term::type_name(value),
-        }),
+        Some(value) => {
+            Err(Error::InvalidArgumentType { argument, resource: resource.clone(), found: term::type_name(value) })
+        }
     }
 }
 

@@ -66,7 +66,9 @@ pub enum Error {
     NotEmpty(Resource),
 
     /// Quorum queues are not deleted on conditions.
-    #[error("cannot delete {resource}. queue.delete operations with {flag} flag set are not supported by quorum queues")]
+    #[error(
+        "cannot delete {resource}. queue.delete operations with {flag} flag set are not supported by quorum queues"
+    )]
     ConditionNotSupported {
         /// Which queue.
         resource: Resource,

@@ -200,10 +200,10 @@ impl Exchange {
     }
 
     /// Takes all outgoing bindings away, at once.
-    pub(super) fn unbind_all(&self) -> HashSet<Arc<Binding>> {
+    pub(super) fn unbind_all(&self) -> Vec<Arc<Binding>> {
         let mut bindings = self.bindings.write();
         bindings.table = (self.spec.kind.table)(&self.spec.arguments.table());
-        let all = std::mem::take(&mut bindings.all);
+        let all = bindings.all.drain().collect();
         self.changed();
         all
     }

@@ -101,6 +101,8 @@ pub enum Published {
         ticket: Ticket,
         /// Consumers could take more: call [`Queue::pump`] in further visits.
         more: bool,
+        /// There are consumers, and they are behind: publishers should give them time.
+        backlog: bool,
     },
     /// The queue was deleted meanwhile; nothing was kept.
     Deleted,
@@ -119,9 +121,15 @@ pub enum GetOutcome<T> {
     Deleted,
 }
 
+/// How far ahead of its deliveries a queue says that it has delivered. A crash then finds the mark of every delivery on
+/// disk already, at the price that as many messages too much come back as redelivered.
+const DELIVERED_AHEAD: Seq = 1 << 16;
+
 struct Inner {
     state: State,
     pending: Pending,
+    /// Seqs below are marked as delivered in the store, or will be with the epoch that is open.
+    delivered_mark: Seq,
     /// A load of a cold stretch is on its way.
     loading: bool,
     load_waiters: Vec<Arc<dyn Waiter>>,
@@ -160,6 +168,7 @@ impl Queue {
         let inner = Inner {
             state,
             pending: Pending::default(),
+            delivered_mark: 0,
             loading: false,
             load_waiters: Vec::new(),
             reported_bytes: 0,
@@ -206,13 +215,14 @@ impl Queue {
         }
         // Twice: once for what came now, once for a backlog, so that a busy queue catches up.
         let more = self.dispatch(&mut inner, visit) && self.dispatch(&mut inner, visit);
+        let backlog = inner.state.has_backlog();
         self.keep_within_budget(&mut inner);
         drop(inner);
         if journaled_bytes > 0 {
             visit.add_pending(journaled_bytes);
         }
         let ticket = if journaled_bytes > 0 { visit.ticket() } else { Ticket::IMMEDIATE };
-        Published::Accepted { ticket, more }
+        Published::Accepted { ticket, more, backlog }
     }
 
     /// Registers a consumer. Deliveries begin with [`Self::activate`], so that consume-ok goes first.
@@ -235,6 +245,7 @@ impl Queue {
     pub fn activate(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
         let mut inner = self.inner.lock();
         inner.state.consumers.activate(consumer);
+        self.mark_delivered(&mut inner, visit);
         self.dispatch(&mut inner, visit)
     }
 
@@ -383,14 +394,24 @@ impl Queue {
                 inner.pending.settled(epoch, first, last, || visit.mark_dirty(self.clone()));
             }
         }
-        if self.spec.durable && effects.delivered {
-            inner.pending.delivered(epoch, || visit.mark_dirty(self.clone()));
+        if effects.delivered {
+            self.mark_delivered(inner, visit);
         }
         if let Some((from, upto)) = effects.load
             && !inner.loading
         {
             inner.loading = true;
             self.services.loader.request(self, from, upto);
+        }
+    }
+
+    /// Tells the store ahead of time that messages are delivered: the mark must not wait for a commit of its own, and a
+    /// message whose mark is lost with a crash would come back as new.
+    fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) {
+        let delivered = inner.state.delivered_upto();
+        if self.spec.durable && delivered + DELIVERED_AHEAD / 2 > inner.delivered_mark {
+            inner.delivered_mark = delivered + DELIVERED_AHEAD;
+            inner.pending.delivered(visit.epoch(), || visit.mark_dirty(self.clone()));
         }
     }
 

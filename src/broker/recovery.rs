@@ -173,7 +173,14 @@ mod tests {
     fn exchange(name: &str, durable: bool) -> ExchangeDeclare {
         let mut arguments = FieldTable::default();
         arguments.insert("alternate-exchange".into(), AMQPValue::LongString("amq.fanout".into()));
-        ExchangeDeclare { name: name.into(), kind: "topic".into(), durable, auto_delete: false, internal: true, arguments }
+        ExchangeDeclare {
+            name: name.into(),
+            kind: "topic".into(),
+            durable,
+            auto_delete: false,
+            internal: true,
+            arguments,
+        }
     }
 
     fn bind(queue: &str, exchange: &str, routing_key: &str) -> QueueBind {
@@ -190,9 +197,10 @@ mod tests {
     fn inventory(vhost: &VHost) -> Vec<String> {
         let queues = vhost.queues().into_iter().map(|queue| format!("queue {}", queue.spec.name));
         let exchanges = vhost.exchanges().into_iter().map(|exchange| format!("exchange {}", exchange.spec.name));
-        let bindings = vhost.bindings().into_iter().map(|binding| {
-            format!("{} -{}-> {}", binding.source, binding.routing_key, binding.destination.name())
-        });
+        let bindings = vhost
+            .bindings()
+            .into_iter()
+            .map(|binding| format!("{} -{}-> {}", binding.source, binding.routing_key, binding.destination.name()));
         let all: Vec<_> = queues.chain(exchanges).chain(bindings).collect();
         let mut all: Vec<_> = all.into_iter().filter(|line| !line.starts_with("exchange amq.")).collect();
         all.sort_unstable();
@@ -244,8 +252,14 @@ mod tests {
         drop(vhost);
         let test = test.restart();
         let vhost = test.broker.vhost("/").unwrap();
-        let expected =
-            ["amq.headers --> durable", "amq.topic -b-> x", "exchange ", "exchange x", "queue durable", "x -a.*-> durable"];
+        let expected = [
+            "amq.headers --> durable",
+            "amq.topic -b-> x",
+            "exchange ",
+            "exchange x",
+            "queue durable",
+            "x -a.*-> durable",
+        ];
         assert_eq!(inventory(&vhost), expected);
         let queue = vhost.queue("durable").unwrap();
         assert_eq!((queue.spec.id, queue.spec.arguments.max_length()), (id, Some(5)));

@@ -72,11 +72,14 @@ pub(super) struct Checked {
 struct Routed<'a> {
     head: PublishHead<'a>,
     message: NewMessage<'a>,
-    route: Arc<Route>,
+    /// Place of its route in [`Gathered::routes`].
+    route: usize,
 }
 
 /// Messages that are put into their queues together.
 struct Gathered<'a> {
+    /// The routes of the messages; neighbours share theirs.
+    routes: Vec<Arc<Route>>,
     /// Properties without BCC, by position, for the few messages that have it.
     without_bcc: Vec<(usize, Vec<u8>)>,
     routed: Vec<Routed<'a>>,
@@ -84,7 +87,23 @@ struct Gathered<'a> {
 
 impl<'a> Gathered<'a> {
     fn with_capacity(count: usize) -> Self {
-        Self { without_bcc: Vec::new(), routed: Vec::with_capacity(count) }
+        Self { routes: Vec::new(), without_bcc: Vec::new(), routed: Vec::with_capacity(count) }
+    }
+
+    /// Adds a message if it differs from the one before in its body only: whatever the checks found out about that one
+    /// holds for this one too. This is what a busy publisher sends.
+    fn add_repetition(&mut self, message: &Incoming<'a>) -> bool {
+        let Body::Inline(body) = message.body else { return false };
+        let Some(before) = self.routed.last() else { return false };
+        let repeats = !message.head.raw.is_empty()
+            && before.head.raw == message.head.raw
+            && before.message.properties == message.properties
+            && self.routes[before.route].cacheable;
+        if repeats {
+            let message = NewMessage { body: Body::Inline(body), ..before.message.clone() };
+            self.routed.push(Routed { head: before.head, message, route: before.route });
+        }
+        repeats
     }
 
     fn add(&mut self, session: &Session, message: &Incoming<'a>, checked: Checked, now_ms: u64) {
@@ -101,7 +120,10 @@ impl<'a> Gathered<'a> {
             priority,
             expiry_ms: ttl_ms.map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms)),
         };
-        self.routed.push(Routed { head, message, route });
+        if !self.routes.last().is_some_and(|before| Arc::ptr_eq(before, &route)) {
+            self.routes.push(route);
+        }
+        self.routed.push(Routed { head, message, route: self.routes.len() - 1 });
     }
 }
 
@@ -128,6 +150,9 @@ impl Channel {
         let mut gathered = Gathered::with_capacity(messages.len());
         let mut failed = None;
         for message in messages {
+            if gathered.add_repetition(message) {
+                continue;
+            }
             match self.check(session, &user, message) {
                 Ok(checked) => gathered.add(session, message, checked, visit.now_ms()),
                 Err(error) => {
@@ -169,18 +194,21 @@ impl Channel {
 
     /// Puts messages into their queues and answers when all of it is safe.
     fn deliver(&mut self, session: &Session, visit: Visit<'_>, gathered: Gathered<'_>) -> Ticket {
-        let Gathered { without_bcc, mut routed } = gathered;
+        let Gathered { routes, without_bcc, mut routed } = gathered;
         for (index, properties) in &without_bcc {
             routed[*index].message.properties = properties;
         }
         let mut crowded = Vec::new();
-        for Share { queue, members } in shares(&routed) {
+        for Share { queue, members } in shares(&routes, &routed) {
             let members = members.iter().map(|index| &routed[*index as usize].message);
-            if let Published::Accepted { more: true, .. } = queue.publish(&visit, members) {
-                crowded.push(queue);
+            if let Published::Accepted { more, backlog, .. } = queue.publish(&visit, members) {
+                self.outruns_consumers |= backlog;
+                if more {
+                    crowded.push(queue);
+                }
             }
         }
-        let ticket = self.answer(session, &routed, visit.ticket());
+        let ticket = self.answer(session, &routes, &routed, visit.ticket());
         drop(visit);
         while !crowded.is_empty() {
             crowded.retain(|queue| queue.pump(&session.broker.services.visit()));
@@ -252,14 +280,21 @@ impl Channel {
     }
 
     /// Returns what reached no queue and books the confirms. Answers when everything is safe.
-    fn answer(&mut self, session: &Session, routed: &[Routed<'_>], durable: Ticket) -> Ticket {
+    fn answer(
+        &mut self,
+        session: &Session,
+        routes: &[Arc<Route>],
+        routed: &[Routed<'_>],
+        durable: Ticket,
+    ) -> Ticket {
+        let to_disk: Vec<bool> =
+            routes.iter().map(|route| route.queues.iter().any(|queue| queue.spec.durable)).collect();
         let mut latest = Ticket::IMMEDIATE;
-        for Routed { head, message, route, .. } in routed {
-            if route.queues.is_empty() && head.mandatory {
+        for Routed { head, message, route } in routed {
+            if head.mandatory && routes[*route].queues.is_empty() {
                 self.put_return(session, message);
             }
-            let waits = message.persistent && route.queues.iter().any(|queue| queue.spec.durable);
-            let ticket = if waits { durable } else { Ticket::IMMEDIATE };
+            let ticket = if message.persistent && to_disk[*route] { durable } else { Ticket::IMMEDIATE };
             latest = latest.max(ticket);
             if let Mode::Confirm(confirms) = &mut self.mode {
                 confirms.published(Verdict::Ack, ticket);
@@ -282,19 +317,13 @@ impl Channel {
 }
 
 /// The messages by queue, in order. Most batches go to one queue, or all to the same.
-fn shares(routed: &[Routed<'_>]) -> Vec<Share> {
+fn shares(routes: &[Arc<Route>], routed: &[Routed<'_>]) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
-    let mut previous: Option<(&Arc<Route>, usize)> = None;
-    for (index, message) in routed.iter().enumerate() {
-        // A run of messages with one route of one queue needs no search.
-        if let Some((route, at)) = previous
-            && Arc::ptr_eq(route, &message.route)
-        {
-            shares[at].members.push(index as u32);
-            continue;
-        }
-        previous = None;
-        for queue in message.route.queues.iter() {
+    let mut start = 0;
+    for run in routed.chunk_by(|before, after| before.route == after.route) {
+        let indexes = start..start + run.len() as u32;
+        start = indexes.end;
+        for queue in &routes[run[0].route].queues {
             let at = match shares.iter().position(|share| Arc::ptr_eq(&share.queue, queue)) {
                 Some(at) => at,
                 None => {
@@ -302,10 +331,7 @@ fn shares(routed: &[Routed<'_>]) -> Vec<Share> {
                     shares.len() - 1
                 }
             };
-            shares[at].members.push(index as u32);
-            if message.route.queues.len() == 1 {
-                previous = Some((&message.route, at));
-            }
+            shares[at].members.extend(indexes.clone());
         }
     }
     shares

@@ -13,7 +13,7 @@ use crate::broker::queue::VISIT_MESSAGES_MAX;
 use crate::message::Ticket;
 
 /// Bytes of messages that a transaction may hold before commit.
-pub const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What waits for tx.commit.
 #[derive(Default)]

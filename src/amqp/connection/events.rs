@@ -8,7 +8,7 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Connection, Phase};
+use super::{Connection, Pause, Phase};
 use crate::amqp::frame::OVERHEAD_BYTES;
 
 /// Slices that one write hands to the kernel.
@@ -35,7 +35,13 @@ pub(super) enum Event {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) async fn next_event(&mut self) -> Event {
         match self.phase {
-            Phase::Open => std::future::poll_fn(|context| self.poll_event(context)).await,
+            Phase::Open => match self.pause {
+                Some(Pause::Backlog { until }) => match self.event_until(until).await {
+                    Event::TimedOut => Event::Woken,
+                    event => event,
+                },
+                _ => std::future::poll_fn(|context| self.poll_event(context)).await,
+            },
             Phase::Closing { deadline } | Phase::Flushing { deadline } => self.event_until(deadline).await,
         }
     }

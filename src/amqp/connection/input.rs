@@ -1,8 +1,8 @@
 //! Frames in: publishes are gathered into batches, everything else goes to its channel one by one.
 
-use std::collections::hash_map::Entry;
 
 use amq_protocol::protocol::{AMQPClass, channel, connection, parse_class};
+use hashbrown::hash_map::Entry;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Pause, Phase};

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn width_and_unknown_arguments_make_no_difference() {
         let ttl = ("x-message-ttl", AMQPValue::LongInt(1000));
-        check(&[("x-message-ttl", AMQPValue::LongLongInt(1000))], &[ttl.clone()], "ok");
+        check(&[("x-message-ttl", AMQPValue::LongLongInt(1000))], std::slice::from_ref(&ttl), "ok");
         check(&[ttl.clone(), ("x-other", AMQPValue::Void)], &[ttl], "ok");
     }
 

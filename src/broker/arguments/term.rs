@@ -162,8 +162,7 @@ mod tests {
 
     #[test]
     fn values_are_printed_as_erlang_prints_them() {
-        let array: FieldArray =
-            vec![AMQPValue::LongInt(1), AMQPValue::LongString("a".into())].into();
+        let array: FieldArray = vec![AMQPValue::LongInt(1), AMQPValue::LongString("a".into())].into();
         let cases: &[(AMQPValue, &str)] = &[
             (AMQPValue::LongInt(-5), "-5"),
             (AMQPValue::LongLongInt(i64::MAX), "9223372036854775807"),

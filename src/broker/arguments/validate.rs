@@ -84,9 +84,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("x-message-ttl", |value, _| expiry(int(value)?)),
     ("x-dead-letter-exchange", |value, _| longstr(value).map(drop)),
     ("x-dead-letter-routing-key", dead_letter_routing_key),
-    ("x-dead-letter-strategy", |value, _| {
-        one_of(value, &[b"at-most-once", b"at-least-once"], "invalid_dlx_strategy")
-    }),
+    ("x-dead-letter-strategy", |value, _| one_of(value, &[b"at-most-once", b"at-least-once"], "invalid_dlx_strategy")),
     ("x-max-length", |value, _| not_negative(value).map(drop)),
     ("x-max-length-bytes", |value, _| not_negative(value).map(drop)),
     ("x-max-in-memory-length", |value, _| not_negative(value).map(drop)),
@@ -165,9 +163,7 @@ fn refuse_arguments_of_other_types(
 ) -> Result<(), Error> {
     let others = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
     let foreign = others.iter().flat_map(|other| other.arguments()).find(|argument| {
-        table.contains_key(argument)
-            && !queue_type.arguments().contains(argument)
-            && !FOR_ALL_TYPES.contains(argument)
+        table.contains_key(argument) && !queue_type.arguments().contains(argument) && !FOR_ALL_TYPES.contains(argument)
     });
     match foreign {
         Some(argument) => Err(Error::UnsupportedArgument { argument, resource: resource.clone(), queue_type }),

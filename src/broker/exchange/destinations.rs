@@ -8,74 +8,117 @@ use crate::broker::binding::Destination;
 const SCANNED_MAX: usize = 16;
 
 /// A set of destinations, each with the number of bindings that lead to it.
+///
+/// Most sets have one member, and an exchange can have very many sets: one member is kept in place.
 #[derive(Default)]
-pub(super) struct Destinations {
-    entries: Vec<Entry>,
-    /// Places in `entries` by address, once they are many.
-    index: Option<Box<HashMap<usize, usize>>>,
+pub(super) enum Destinations {
+    #[default]
+    None,
+    One(Entry),
+    Many(Box<Many>),
 }
 
-struct Entry {
+/// A destination and how many bindings lead to it.
+pub(super) struct Entry {
     destination: Destination,
     bindings: u32,
 }
 
+#[derive(Default)]
+pub(super) struct Many {
+    entries: Vec<Entry>,
+    /// Places in `entries` by address, once they are many.
+    index: HashMap<usize, usize>,
+}
+
 impl Destinations {
     pub(super) const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        matches!(self, Self::None)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Destination> {
-        self.entries.iter().map(|entry| &entry.destination)
+        let entries = match self {
+            Self::None => &[],
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::Many(many) => &many.entries[..],
+        };
+        entries.iter().map(|entry| &entry.destination)
     }
 
     /// One more binding leads to `destination`.
     pub(super) fn add(&mut self, destination: &Destination) {
-        if let Some(at) = self.position(destination) {
-            self.entries[at].bindings += 1;
-            return;
-        }
-        if self.entries.is_empty() {
-            // Most sets have one member.
-            self.entries.reserve_exact(1);
-        }
-        if let Some(index) = &mut self.index {
-            index.insert(destination.address(), self.entries.len());
-        }
-        self.entries.push(Entry { destination: destination.clone(), bindings: 1 });
-        if self.index.is_none() && self.entries.len() > SCANNED_MAX {
-            let places = self.entries.iter().enumerate().map(|(at, entry)| (entry.destination.address(), at));
-            self.index = Some(Box::new(places.collect()));
+        match self {
+            Self::None => *self = Self::One(Entry { destination: destination.clone(), bindings: 1 }),
+            Self::One(entry) if entry.destination.address() == destination.address() => entry.bindings += 1,
+            Self::One(_) => {
+                let Self::One(first) = std::mem::take(self) else { return };
+                let mut many = Many::default();
+                many.push(first);
+                many.push(Entry { destination: destination.clone(), bindings: 1 });
+                *self = Self::Many(Box::new(many));
+            }
+            Self::Many(many) => match many.position(destination) {
+                Some(at) => many.entries[at].bindings += 1,
+                None => many.push(Entry { destination: destination.clone(), bindings: 1 }),
+            },
         }
     }
 
     /// One binding less leads to `destination`.
     pub(super) fn remove(&mut self, destination: &Destination) {
+        match self {
+            Self::One(entry) if entry.destination.address() == destination.address() => {
+                entry.bindings -= 1;
+                if entry.bindings == 0 {
+                    *self = Self::None;
+                }
+            }
+            Self::None | Self::One(_) => {}
+            Self::Many(many) => {
+                many.remove(destination);
+                if many.entries.len() == 1 {
+                    *self = many.entries.pop().map_or(Self::None, Self::One);
+                }
+            }
+        }
+    }
+}
+
+impl Many {
+    fn push(&mut self, entry: Entry) {
+        if !self.index.is_empty() {
+            self.index.insert(entry.destination.address(), self.entries.len());
+        }
+        self.entries.push(entry);
+        if self.index.is_empty() && self.entries.len() > SCANNED_MAX {
+            let places = self.entries.iter().enumerate().map(|(at, entry)| (entry.destination.address(), at));
+            self.index = places.collect();
+        }
+    }
+
+    fn remove(&mut self, destination: &Destination) {
         let Some(at) = self.position(destination) else { return };
         self.entries[at].bindings -= 1;
         if self.entries[at].bindings > 0 {
             return;
         }
         self.entries.swap_remove(at);
-        let moved = self.entries.get(at).map(|entry| entry.destination.address());
-        if let Some(index) = &mut self.index {
-            index.remove(&destination.address());
-            if let Some(moved) = moved {
-                index.insert(moved, at);
-            }
+        if self.index.remove(&destination.address()).is_some()
+            && let Some(moved) = self.entries.get(at)
+        {
+            self.index.insert(moved.destination.address(), at);
         }
         if self.entries.len() < SCANNED_MAX / 2 {
-            self.index = None;
-            self.entries.shrink_to_fit();
+            self.index = HashMap::new();
         }
     }
 
     fn position(&self, destination: &Destination) -> Option<usize> {
         let address = destination.address();
-        match &self.index {
-            Some(index) => index.get(&address).copied(),
-            None => self.entries.iter().position(|entry| entry.destination.address() == address),
+        if self.index.is_empty() {
+            return self.entries.iter().position(|entry| entry.destination.address() == address);
         }
+        self.index.get(&address).copied()
     }
 }
 

@@ -80,7 +80,10 @@ impl Pattern {
 
     fn matches(&self, headers: &FieldTable) -> bool {
         let mut results = self.wanted.iter().map(|(key, wanted)| {
-            headers.inner().get(&**key).is_some_and(|found| matches!(wanted, AMQPValue::Void) || are_equal(wanted, found))
+            headers
+                .inner()
+                .get(&**key)
+                .is_some_and(|found| matches!(wanted, AMQPValue::Void) || are_equal(wanted, found))
         });
         match self.quantity {
             Quantity::All => results.all(|result| result),
@@ -206,20 +209,14 @@ mod tests {
             refused(text("bad")),
             "Invalid x-match field value <<\"bad\">>; expected all, any, all-with-x, or any-with-x"
         );
-        assert_eq!(
-            refused(AMQPValue::LongInt(5)),
-            "Invalid x-match field type signedint (value 5); expected longstr"
-        );
-        assert_eq!(
-            refused(AMQPValue::Void),
-            "Invalid x-match field type void (value undefined); expected longstr"
-        );
+        assert_eq!(refused(AMQPValue::LongInt(5)), "Invalid x-match field type signedint (value 5); expected longstr");
+        assert_eq!(refused(AMQPValue::Void), "Invalid x-match field type void (value undefined); expected longstr");
         assert_eq!(validate_binding("", &FieldTable::default()), Ok(()));
     }
 
     /// RabbitMQ's algorithm: walk the sorted arguments and keep two flags.
     fn model(arguments: &FieldTable, headers: &FieldTable) -> bool {
-        let how = arguments.inner().get(X_MATCH).map_or("all".to_owned(), |how| term::Plain(how).to_string());
+        let how = arguments.inner().get(X_MATCH).map_or_else(|| "all".to_owned(), |how| term::Plain(how).to_string());
         let (mut all, mut any) = (true, false);
         for (key, wanted) in arguments.inner() {
             if key.as_str() == X_MATCH || (!how.ends_with("-with-x") && key.as_str().starts_with("x-")) {

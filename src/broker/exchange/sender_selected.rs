@@ -19,9 +19,7 @@ pub fn keys(headers: &FieldTable, name: &'static str) -> Result<Vec<String>, Err
     match headers.inner().get(name) {
         None => Ok(Vec::new()),
         Some(AMQPValue::FieldArray(keys)) => Ok(keys.as_slice().iter().filter_map(key).collect()),
-        Some(other) => {
-            Err(Error::InvalidSenderSelectedHeader { header: name, found: term::type_name(other) })
-        }
+        Some(other) => Err(Error::InvalidSenderSelectedHeader { header: name, found: term::type_name(other) }),
     }
 }
 
@@ -44,11 +42,7 @@ mod tests {
 
     #[test]
     fn an_array_of_strings_names_routing_keys() {
-        let array = vec![
-            AMQPValue::LongString("a".into()),
-            AMQPValue::LongInt(5),
-            AMQPValue::LongString("b".into()),
-        ];
+        let array = vec![AMQPValue::LongString("a".into()), AMQPValue::LongInt(5), AMQPValue::LongString("b".into())];
         let headers = headers(AMQPValue::FieldArray(array.into()));
         assert_eq!(keys(&headers, "CC"), Ok(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(keys(&headers, "BCC"), Ok(vec![]));

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 mod trie;
+mod word;
 
 use self::trie::Trie;
 use super::{ExchangeType, Message, RoutingTable, any_binding};

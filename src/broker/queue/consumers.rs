@@ -149,11 +149,6 @@ impl Consumers {
         self.slots.get_mut(id.slot as usize)?.as_mut().filter(|consumer| consumer.generation == id.generation)
     }
 
-    pub(super) fn id_of(&self, slot: u32) -> ConsumerId {
-        let generation = self.slots[slot as usize].as_ref().map_or(0, |consumer| consumer.generation);
-        ConsumerId { slot, generation }
-    }
-
     pub(super) fn at(&self, slot: u32) -> Option<&Consumer> {
         self.slots.get(slot as usize)?.as_ref()
     }

@@ -23,7 +23,8 @@ impl Source for Queue {
             };
             let ranges = work.take_settled();
             if !ranges.is_empty() || work.delivered {
-                let (next_seq, delivered_upto) = (inner.state.next_seq(), inner.state.delivered_upto());
+                let next_seq = inner.state.next_seq();
+                let delivered_upto = inner.delivered_mark.max(inner.state.delivered_upto());
                 ops.push(Op::Settle(Settle { queue: self.spec.id, ranges, next_seq, delivered_upto }));
             }
             work.appended

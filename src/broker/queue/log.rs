@@ -242,10 +242,9 @@ impl Log {
         self.segments.remove(index);
     }
 
-    /// Drops everything: nothing of the queue is wanted any more. Seqs go on.
-    pub(super) fn clear(&mut self) {
-        self.segments.clear();
-        self.resident_bytes = 0;
+    /// Some records are only in the store.
+    pub(super) fn has_cold(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Cold(_)))
     }
 
     /// Gives back spare buffer space; an empty open chunk goes entirely.

@@ -28,6 +28,9 @@ pub const VISIT_MESSAGES_MAX: usize = 256;
 /// Most bytes that one visit dispatches; one larger message goes alone.
 pub const VISIT_BYTES_MAX: usize = 64 * 1024;
 
+/// Resident messages from which on publishers give consumers time.
+const BACKLOG_BYTES: usize = 8 * 1024 * 1024;
+
 /// What a change asks of the caller.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Effects {
@@ -85,6 +88,8 @@ impl State {
     /// The state after a restart: `live` messages in `first..next_seq`, all of them only in the store.
     pub(super) fn recovered(first: Seq, next_seq: Seq, delivered_upto: Seq, live: u64) -> Self {
         let first = first.clamp(1, next_seq.max(1));
+        // The mark runs ahead of the deliveries: what arrives from here on is new.
+        let delivered_upto = delivered_upto.min(next_seq);
         Self::over(Log::cold(first, next_seq.max(1), live), if live > 0 { first } else { next_seq }, delivered_upto, live)
     }
 
@@ -124,6 +129,12 @@ impl State {
 
     pub(super) const fn log_mut(&mut self) -> &mut Log {
         &mut self.log
+    }
+
+    /// Consumers work on messages that are in memory, but more slowly than these arrive. What is read back from the
+    /// store is limited by the disk anyway.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.log.resident_bytes() > BACKLOG_BYTES && self.consumers.count() > 0 && !self.log.has_cold()
     }
 
     /// Where reading goes on: chunks around it stay in memory.

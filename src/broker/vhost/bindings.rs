@@ -100,8 +100,7 @@ impl VHost {
         self.check_not_default(&bind.destination)?;
         self.check_not_default(&bind.source)?;
         let mut topology = self.topology.lock();
-        let (Some(source), Some(destination)) = (self.exchange(&bind.source), self.exchange(&bind.destination))
-        else {
+        let (Some(source), Some(destination)) = (self.exchange(&bind.source), self.exchange(&bind.destination)) else {
             return Ok(topology.latest);
         };
         let binding = binding(&source, Destination::Exchange(destination), &bind.routing_key, &bind.arguments);
@@ -149,13 +148,7 @@ impl VHost {
         Ok(if durable { topology.latest } else { Ticket::IMMEDIATE })
     }
 
-    fn unbind(
-        &self,
-        visit: &Visit<'_>,
-        topology: &mut Topology,
-        source: &Arc<Exchange>,
-        binding: &Binding,
-    ) -> Ticket {
+    fn unbind(&self, visit: &Visit<'_>, topology: &mut Topology, source: &Arc<Exchange>, binding: &Binding) -> Ticket {
         let durable = is_durable(source, binding);
         if source.unbind(binding) {
             topology.remove_binding(binding);

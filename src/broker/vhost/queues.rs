@@ -166,12 +166,7 @@ impl VHost {
         self.add_queue(&mut self.topology.lock(), spec, recovered);
     }
 
-    fn add_queue(
-        &self,
-        topology: &mut Topology,
-        spec: QueueSpec,
-        recovered: Option<RecoveredQueue>,
-    ) -> Arc<Queue> {
+    fn add_queue(&self, topology: &mut Topology, spec: QueueSpec, recovered: Option<RecoveredQueue>) -> Arc<Queue> {
         let queue = Queue::new(spec, &self.services, recovered);
         if let Some(owner) = queue.spec.exclusive_owner {
             topology.add_exclusive(owner, &queue.spec.name);

@@ -44,7 +44,7 @@ impl VHost {
         routing_key: &str,
         headers: impl FnOnce() -> Option<FieldTable>,
     ) -> Route {
-        self.route_all(exchange, [routing_key], headers)
+        self.route_keys(exchange, &[routing_key], headers)
     }
 
     /// The same for a message with several keys: its own, and those of its CC and BCC headers.
@@ -55,12 +55,21 @@ impl VHost {
         headers: impl FnOnce() -> Option<FieldTable>,
     ) -> Route {
         let routing_keys: Vec<&str> = routing_keys.into_iter().collect();
+        self.route_keys(exchange, &routing_keys, headers)
+    }
+
+    fn route_keys(
+        &self,
+        exchange: &Arc<Exchange>,
+        routing_keys: &[&str],
+        headers: impl FnOnce() -> Option<FieldTable>,
+    ) -> Route {
         if exchange.is_default() {
-            return self.route_by_name(&routing_keys);
+            return self.route_by_name(routing_keys);
         }
         let mut headers = Some(headers);
         let mut read = || headers.take().and_then(|headers| headers());
-        self.route_by_bindings(exchange, &mut Message::new(&routing_keys, &mut read))
+        self.route_by_bindings(exchange, &mut Message::new(routing_keys, &mut read))
     }
 
     /// Every queue is bound to the default exchange under its name.

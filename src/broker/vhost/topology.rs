@@ -43,8 +43,8 @@ impl Topology {
     }
 
     /// All bindings that lead to `destination`, which goes.
-    pub(super) fn take_incoming(&mut self, destination: &Destination) -> HashSet<Arc<Binding>> {
-        self.incoming.remove(&destination.address()).unwrap_or_default()
+    pub(super) fn take_incoming(&mut self, destination: &Destination) -> Vec<Arc<Binding>> {
+        self.incoming.remove(&destination.address()).into_iter().flatten().collect()
     }
 
     pub(super) fn add_alternate(&mut self, alternate: &str, exchange: &Arc<str>) {

@@ -47,7 +47,11 @@ fn the_type_of_the_source_checks_the_arguments_before_the_lock() {
     };
     let text = "Invalid x-match field value <<\"bad\">>; expected all, any, all-with-x, or any-with-x";
     refused(fixture.visit(|vhost, visit| vhost.bind_queue(visit, bind.clone())), text);
-    fixture.visit(|vhost, visit| vhost.bind_queue(visit, QueueBind { exchange: "amq.direct".into(), connection: OWN, ..bind.clone() })).unwrap();
+    fixture
+        .visit(|vhost, visit| {
+            vhost.bind_queue(visit, QueueBind { exchange: "amq.direct".into(), connection: OWN, ..bind.clone() })
+        })
+        .unwrap();
     refused(
         fixture.visit(|vhost, visit| vhost.bind_queue(visit, QueueBind { queue: "nq".into(), ..bind })),
         "no queue 'nq' in vhost '/'",

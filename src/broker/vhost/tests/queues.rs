@@ -97,7 +97,9 @@ fn redeclaring_compares_properties_and_known_arguments() {
     );
     refused(fixture.declare(QueueDeclare { exclusive: true, ..with(&[ttl(1000)]) }), LOCKED);
     fixture.declare(with(&[ttl(1000), ("x-unknown", text("1"))])).unwrap();
-    fixture.declare(with(&[("x-message-ttl", AMQPValue::LongLongInt(1000)), ("x-queue-type", text("classic"))])).unwrap();
+    fixture
+        .declare(with(&[("x-message-ttl", AMQPValue::LongLongInt(1000)), ("x-queue-type", text("classic"))]))
+        .unwrap();
 }
 
 #[test]
