@@ -75,8 +75,16 @@ pub struct Broker {
 }
 
 impl Broker {
-    fn new(services: Services, auth: Arc<Auth>, vhosts: HashMap<Arc<str>, Arc<VHost>>) -> Arc<Self> {
-        Arc::new(Self { services, auth, vhosts: RwLock::new(vhosts) })
+    fn new(
+        services: Services,
+        auth: Arc<Auth>,
+        vhosts: HashMap<Arc<str>, Arc<VHost>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            services,
+            auth,
+            vhosts: RwLock::new(vhosts),
+        })
     }
 
     /// The virtual host called `name`.

@@ -17,7 +17,9 @@ pub struct SystemClock {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
         self.latest_ms.fetch_max(now, Ordering::Relaxed).max(now)
     }
 }

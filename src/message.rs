@@ -32,15 +32,25 @@ pub struct Ticket {
 
 impl Ticket {
     /// The ticket of work that needs no disk.
-    pub const IMMEDIATE: Self = Self { log: 0, position: 0 };
+    pub const IMMEDIATE: Self = Self {
+        log: 0,
+        position: 0,
+    };
 
     /// The ticket of work in `epoch` of the local log.
     pub const fn local(epoch: Epoch) -> Self {
-        Self { log: 0, position: epoch }
+        Self {
+            log: 0,
+            position: epoch,
+        }
     }
 
     /// The later of both: durable when both are.
     pub fn max(self, other: Self) -> Self {
-        if other.position > self.position { other } else { self }
+        if other.position > self.position {
+            other
+        } else {
+            self
+        }
     }
 }

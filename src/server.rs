@@ -49,9 +49,15 @@ const STOP_EXPLANATION: &str = "broker forced connection closure with reason 'sh
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: io::Error },
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
     #[error("cannot create the data directory {path}: {error}", path = path.display())]
-    DataDir { path: std::path::PathBuf, error: io::Error },
+    DataDir {
+        path: std::path::PathBuf,
+        error: io::Error,
+    },
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error(transparent)]
@@ -78,9 +84,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = stop_signal().map_err(StartError::Signals)?;
     let no_sync = std::env::var_os("LEVERET_UNSAFE_NO_SYNC").is_some_and(|value| value == "1");
     if no_sync {
-        tracing::warn!("LEVERET_UNSAFE_NO_SYNC is set: confirmed messages will be lost when the machine fails");
+        tracing::warn!(
+            "LEVERET_UNSAFE_NO_SYNC is set: confirmed messages will be lost when the machine fails"
+        );
     }
-    let options = StoreOptions { no_sync, ..StoreOptions::new(config.data_dir.clone()) };
+    let options = StoreOptions {
+        no_sync,
+        ..StoreOptions::new(config.data_dir.clone())
+    };
     let server = Server::start(config, options).await?;
     server.run_until(stop).await;
     Ok(())
@@ -123,23 +134,40 @@ impl Server {
         let shared = Arc::new(Shared::new(config, broker));
         let mut listeners = Vec::new();
         for (address, bound) in bound {
-            let listener = bound.listen().map_err(|error| StartError::Listen { address, error })?;
+            let listener = bound
+                .listen()
+                .map_err(|error| StartError::Listen { address, error })?;
             let address = listener.local_addr().unwrap_or(address);
             tracing::info!("started TCP listener on {address}");
             listeners.push(listener);
         }
-        Ok(Self { listeners, limits, shared, store, monitor })
+        Ok(Self {
+            listeners,
+            limits,
+            shared,
+            store,
+            monitor,
+        })
     }
 
     /// Where it listens: the port that was found where 0 was configured.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
     }
 
     /// Serves connections until `stop` completes, then stops gracefully. What was confirmed or pending is committed
     /// when this returns.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let Self { listeners, limits, shared, store, monitor } = self;
+        let Self {
+            listeners,
+            limits,
+            shared,
+            store,
+            monitor,
+        } = self;
         let monitoring = tokio::spawn(monitor.run());
         let (stopping, _) = watch::channel(false);
         let accepting: Vec<_> = listeners
@@ -147,8 +175,9 @@ impl Server {
             .map(|listener| {
                 let (shared, stopping) = (Arc::clone(&shared), stopping.subscribe());
                 let in_handshake = stopping.clone();
-                let serve =
-                    move |stream, peer, slot| Arc::clone(&shared).serve(stream, peer, slot, in_handshake.clone());
+                let serve = move |stream, peer, slot| {
+                    Arc::clone(&shared).serve(stream, peer, slot, in_handshake.clone())
+                };
                 tokio::spawn(accept_until(listener, Arc::clone(&limits), stopping, serve))
             })
             .collect();
@@ -158,7 +187,9 @@ impl Server {
         stopping.send_replace(true);
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         for accepting in accepting {
-            let connections = accepting.await.expect("accepting is not cancelled, and a panic ends the process");
+            let connections = accepting
+                .await
+                .expect("accepting is not cancelled, and a panic ends the process");
             close(&shared, connections, deadline).await;
         }
         monitoring.abort();
@@ -172,7 +203,9 @@ fn bind(config: &Config) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
     addresses
         .map(|&address| {
             let bound = Bound::bind(address, &config.listeners);
-            bound.map(|bound| (address, bound)).map_err(|error| StartError::Listen { address, error })
+            bound
+                .map(|bound| (address, bound))
+                .map_err(|error| StartError::Listen { address, error })
         })
         .collect()
 }
@@ -189,7 +222,10 @@ async fn close(shared: &Shared, mut connections: JoinSet<()>, deadline: Instant)
         }
     };
     if timeout_at(deadline, all_closed).await.is_err() {
-        tracing::warn!(connections = connections.len(), "connections did not close in time");
+        tracing::warn!(
+            connections = connections.len(),
+            "connections did not close in time"
+        );
         connections.shutdown().await;
     }
 }

@@ -55,8 +55,9 @@ pub use error::{LoadError, OpenError, SpillError};
 pub use gate::{Source, Visit};
 pub use load::Loaded;
 pub use options::{
-    BALLAST_BYTES, BLOB_SLACK_BYTES, BODY_PART_BYTES, CHUNK_BYTES, CHUNK_BYTES_MIN, EPOCH_BYTES_EARLY, EPOCH_BYTES_MAX,
-    Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX, WriteHook,
+    BALLAST_BYTES, BLOB_SLACK_BYTES, BODY_PART_BYTES, CHUNK_BYTES, CHUNK_BYTES_MIN,
+    EPOCH_BYTES_EARLY, EPOCH_BYTES_MAX, Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX,
+    WriteHook,
 };
 pub use recovery::{Recovered, RecoveredQueue};
 pub use space::SpaceState;
@@ -105,7 +106,15 @@ impl Store {
         let committer = Committer::new(Arc::clone(&shared), opened.sparse, opened.full);
         let cleaner = Cleaner::new(Arc::clone(&shared), opened.durable_file);
         let thread = start(Arc::clone(&shared), committer, cleaner, opened.owner);
-        Ok((Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) }, opened.recovered))
+        Ok((
+            Self {
+                inner: Arc::new(Inner {
+                    shared,
+                    thread: Mutex::new(Some(thread)),
+                }),
+            },
+            opened.recovered,
+        ))
     }
 
     /// Begins a piece of work on shared state. `now_ms` is the time since the Unix epoch, read once for the visit.
@@ -197,13 +206,23 @@ impl Store {
     /// Deletes the rows of all queues but `known`: what a crash between two epochs cannot leave, but an older version or
     /// a lost topology row might. The ticket is durable when they are gone.
     pub fn forget_unknown(&self, known: &HashSet<QueueId>, now_ms: u64) -> Ticket {
-        let mut unknown: Vec<QueueId> =
-            self.shared().index.read().queues.keys().copied().filter(|queue| !known.contains(queue)).collect();
+        let mut unknown: Vec<QueueId> = self
+            .shared()
+            .index
+            .read()
+            .queues
+            .keys()
+            .copied()
+            .filter(|queue| !known.contains(queue))
+            .collect();
         unknown.sort_unstable();
         if unknown.is_empty() {
             return Ticket::IMMEDIATE;
         }
-        tracing::warn!(queues = unknown.len(), "deleting rows of queues that are not declared");
+        tracing::warn!(
+            queues = unknown.len(),
+            "deleting rows of queues that are not declared"
+        );
         let visit = self.visit(now_ms);
         for queue in unknown {
             visit.push(Op::QueueDeleted { queue });
@@ -227,7 +246,11 @@ impl Store {
         let index = shared.index.read();
         Statistics {
             queues: index.queues.len() as u64,
-            rows: index.queues.values().map(|queue| queue.rows().len() as u64).sum(),
+            rows: index
+                .queues
+                .values()
+                .map(|queue| queue.rows().len() as u64)
+                .sum(),
             tail_bytes: index.tail_bytes,
             chunk_live_bytes: index.chunk_live_bytes,
             bodies: index.bodies.len() as u64,
@@ -259,8 +282,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.close();
         // The last handle may be that of a waiter which the store thread has just woken.
-        if let Some(thread) =
-            self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id())
+        if let Some(thread) = self
+            .thread
+            .lock()
+            .take()
+            .filter(|thread| thread.thread().id() != std::thread::current().id())
         {
             let _ = thread.join();
         }
@@ -307,7 +333,12 @@ impl Shared {
 }
 
 /// Starts the store thread, which starts the upkeep thread and takes everything down at the end.
-fn start(shared: Arc<Shared>, committer: Committer, cleaner: Cleaner, owner: File) -> JoinHandle<()> {
+fn start(
+    shared: Arc<Shared>,
+    committer: Committer,
+    cleaner: Cleaner,
+    owner: File,
+) -> JoinHandle<()> {
     let gate_owner = Arc::clone(&shared);
     let thread = spawn("store", move || {
         let upkeep = spawn("store-upkeep", move || cleaner.run());

@@ -19,15 +19,17 @@ mod tx;
 
 use std::sync::Arc;
 
-use amq_protocol::protocol::{AMQPClass, access, basic as basic_methods, channel as channel_methods};
+use amq_protocol::protocol::{
+    AMQPClass, access, basic as basic_methods, channel as channel_methods,
+};
 use hashbrown::HashMap;
 
 pub use self::publish::PublishBatch;
 use super::confirms::Confirms;
 use super::content::Assembly;
 use super::error::AmqpError;
-use super::outbox::deliveries::{Deliveries, Share};
 use super::outbox::Cancelled;
+use super::outbox::deliveries::{Deliveries, Share};
 use super::route_cache::RouteCache;
 use super::session::Session;
 use crate::broker::delivery::ConsumerId;
@@ -105,7 +107,11 @@ pub struct Channel {
 impl Channel {
     /// Opens channel `number` of the connection.
     pub fn open(session: &Session, number: u16) -> Self {
-        session.outbox.lock().channels.insert(number, Box::<Deliveries>::default());
+        session
+            .outbox
+            .lock()
+            .channels
+            .insert(number, Box::<Deliveries>::default());
         Self {
             number,
             phase: Phase::Open,
@@ -130,10 +136,13 @@ impl Channel {
             AMQPClass::Basic(method) => self.basic_method(session, method),
             AMQPClass::Tx(method) => self.tx_method(session, method),
             AMQPClass::Confirm(method) => self.confirm_method(session, method),
-            AMQPClass::Channel(channel_methods::AMQPMethod::Flow(flow)) => self.flow(session, flow.active),
-            AMQPClass::Access(access::AMQPMethod::Request(_)) => {
-                self.reply(session, AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})))
+            AMQPClass::Channel(channel_methods::AMQPMethod::Flow(flow)) => {
+                self.flow(session, flow.active)
             }
+            AMQPClass::Access(access::AMQPMethod::Request(_)) => self.reply(
+                session,
+                AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})),
+            ),
             other => Err(AmqpError::unexpected_method(&other)),
         }
     }
@@ -152,7 +161,12 @@ impl Channel {
     }
 
     /// Sends `reply` at once, or when `ticket` is durable.
-    fn reply_when_durable(&self, session: &Session, ticket: Ticket, reply: Option<AMQPClass>) -> Outcome {
+    fn reply_when_durable(
+        &self,
+        session: &Session,
+        ticket: Ticket,
+        reply: Option<AMQPClass>,
+    ) -> Outcome {
         if session.broker.services.store.is_durable(ticket) {
             if let Some(reply) = reply {
                 session.outbox.send(self.number, &reply);
@@ -160,7 +174,10 @@ impl Channel {
             return Ok(None);
         }
         // nowait does not wait for the disk either.
-        Ok(reply.map(|reply| Wait::Durable { ticket, reply: Some(reply) }))
+        Ok(reply.map(|reply| Wait::Durable {
+            ticket,
+            reply: Some(reply),
+        }))
     }
 
     /// The broker cancelled one of the consumers: forget it and tell a client that wants to know.
@@ -176,7 +193,10 @@ impl Channel {
                 consumer_tag: super::names::short_string(&cancelled.consumer_tag),
                 nowait: true,
             };
-            session.outbox.send(self.number, &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)));
+            session.outbox.send(
+                self.number,
+                &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)),
+            );
         }
     }
 
@@ -205,7 +225,10 @@ impl Channel {
         }
         let shares = {
             let mut outbox = session.outbox.lock();
-            outbox.channels.remove(&self.number).map(|mut deliveries| deliveries.take_all())
+            outbox
+                .channels
+                .remove(&self.number)
+                .map(|mut deliveries| deliveries.take_all())
         };
         requeue(session, shares.unwrap_or_default());
         self.mode = Mode::Plain;
@@ -223,12 +246,16 @@ fn cancel_consumer(session: &Session, entry: &ConsumerEntry) {
 
 /// Gives unacknowledged messages back to their queues.
 fn requeue(session: &Session, shares: Vec<Share>) {
-    in_visits(session, shares, |queue, visit, consumer, seqs| queue.requeue(visit, consumer, seqs));
+    in_visits(session, shares, |queue, visit, consumer, seqs| {
+        queue.requeue(visit, consumer, seqs)
+    });
 }
 
 /// Acknowledged or rejected for good.
 fn settle(session: &Session, shares: Vec<Share>) {
-    in_visits(session, shares, |queue, visit, consumer, seqs| queue.settle(visit, consumer, seqs));
+    in_visits(session, shares, |queue, visit, consumer, seqs| {
+        queue.settle(visit, consumer, seqs)
+    });
 }
 
 fn in_visits(

@@ -56,7 +56,12 @@ impl Confirms {
             run.last = number;
             return;
         }
-        self.runs.push_back(Run { first: number, last: number, verdict, ticket });
+        self.runs.push_back(Run {
+            first: number,
+            last: number,
+            verdict,
+            ticket,
+        });
     }
 
     /// Number of publishes so far: what the next one's number follows.
@@ -79,7 +84,9 @@ impl Confirms {
         let mut ready: Option<Run> = None;
         while let Some(run) = self.runs.pop_front_if(|run| is_durable(run.ticket)) {
             match &mut ready {
-                Some(before) if before.verdict == Verdict::Ack && run.verdict == Verdict::Ack => before.last = run.last,
+                Some(before) if before.verdict == Verdict::Ack && run.verdict == Verdict::Ack => {
+                    before.last = run.last
+                }
                 Some(before) => {
                     emit(before, &mut send);
                     ready = Some(run);
@@ -95,7 +102,11 @@ impl Confirms {
 
 /// `multiple` covers everything before the number, all of which has been confirmed: earlier runs have left.
 fn emit(run: &Run, send: &mut impl FnMut(Confirm)) {
-    send(Confirm { delivery_tag: run.last, multiple: run.first < run.last, verdict: run.verdict });
+    send(Confirm {
+        delivery_tag: run.last,
+        multiple: run.first < run.last,
+        verdict: run.verdict,
+    });
 }
 
 #[cfg(test)]
@@ -106,7 +117,13 @@ mod tests {
         let mut out = Vec::new();
         confirms.release(
             |ticket| ticket.position <= durable,
-            |confirm| out.push((confirm.delivery_tag, confirm.multiple, confirm.verdict == Verdict::Ack)),
+            |confirm| {
+                out.push((
+                    confirm.delivery_tag,
+                    confirm.multiple,
+                    confirm.verdict == Verdict::Ack,
+                ))
+            },
         );
         out
     }
@@ -121,7 +138,10 @@ mod tests {
         confirms.published(Verdict::Ack, Ticket::local(8));
         confirms.published(Verdict::Ack, Ticket::IMMEDIATE);
         assert_eq!(released(&mut confirms, 6), vec![]);
-        assert_eq!(released(&mut confirms, 7), vec![(2, true, true), (3, false, false)]);
+        assert_eq!(
+            released(&mut confirms, 7),
+            vec![(2, true, true), (3, false, false)]
+        );
         assert_eq!(released(&mut confirms, 8), vec![(5, true, true)]);
         assert!(confirms.is_empty());
     }
@@ -141,6 +161,9 @@ mod tests {
         let mut confirms = Confirms::default();
         confirms.published(Verdict::Nack, Ticket::IMMEDIATE);
         confirms.published(Verdict::Nack, Ticket::IMMEDIATE);
-        assert_eq!(released(&mut confirms, 0), vec![(1, false, false), (2, false, false)]);
+        assert_eq!(
+            released(&mut confirms, 0),
+            vec![(1, false, false), (2, false, false)]
+        );
     }
 }

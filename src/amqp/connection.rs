@@ -28,8 +28,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use self::events::Event;
 use super::channel::{Channel, Wait};
 use super::frame;
-use super::outbox::buffer::WriteBuffer;
 use super::outbox::OUTBOX_HARD_BYTES_MAX;
+use super::outbox::buffer::WriteBuffer;
 use super::read_buffer::ReadBuffer;
 use super::session::{Connections, Session};
 use crate::message::Ticket;
@@ -73,9 +73,13 @@ enum Pause {
 enum Phase {
     Open,
     /// connection.close was sent; everything but close and close-ok is ignored.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
     /// The last frames are on their way out.
-    Flushing { deadline: Instant },
+    Flushing {
+        deadline: Instant,
+    },
 }
 
 /// A connection after its handshake.
@@ -106,8 +110,13 @@ struct Heartbeat {
 }
 
 /// Runs a connection until it ends, and leaves nothing behind.
-pub async fn serve<S>(stream: S, session: Arc<Session>, limits: Limits, leftover: &[u8], connections: &Connections)
-where
+pub async fn serve<S>(
+    stream: S,
+    session: Arc<Session>,
+    limits: Limits,
+    leftover: &[u8],
+    connections: &Connections,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     connections.opened(session.id, &session.outbox);
@@ -181,7 +190,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outruns |= channel.take_outruns_consumers();
         }
         if outruns && self.pause.is_none() && self.phase == Phase::Open {
-            self.pause = Some(Pause::Backlog { until: Instant::now() + BACKLOG_PAUSE });
+            self.pause = Some(Pause::Backlog {
+                until: Instant::now() + BACKLOG_PAUSE,
+            });
         }
     }
 
@@ -250,16 +261,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             None => {}
             Some(Pause::Channel { channel, wait }) => self.waited(channel, wait),
             Some(Pause::StoreRoom) if !services.store.has_room() => self.pause(Pause::StoreRoom),
-            Some(Pause::QueueMemory) if services.memory.is_far_over() => self.pause(Pause::QueueMemory),
+            Some(Pause::QueueMemory) if services.memory.is_far_over() => {
+                self.pause(Pause::QueueMemory)
+            }
             Some(Pause::Alarm) if services.alarms.is_raised() => self.pause(Pause::Alarm),
             Some(Pause::Alarm) => {
                 if std::mem::take(&mut self.told_blocked) {
                     let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
-                    self.session.outbox.send(0, &AMQPClass::Connection(unblocked));
+                    self.session
+                        .outbox
+                        .send(0, &AMQPClass::Connection(unblocked));
                 }
                 self.input();
             }
-            Some(Pause::Backlog { until }) if Instant::now() < until => self.pause = Some(Pause::Backlog { until }),
+            Some(Pause::Backlog { until }) if Instant::now() < until => {
+                self.pause = Some(Pause::Backlog { until })
+            }
             Some(Pause::StoreRoom | Pause::QueueMemory | Pause::Backlog { .. }) => self.input(),
         }
     }
@@ -268,7 +285,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match wait {
             Wait::Durable { ticket, reply } => {
                 if !self.session.broker.services.store.is_durable(ticket) {
-                    self.pause(Pause::Channel { channel, wait: Wait::Durable { ticket, reply } });
+                    self.pause(Pause::Channel {
+                        channel,
+                        wait: Wait::Durable { ticket, reply },
+                    });
                     return;
                 }
                 if let Some(reply) = reply {
@@ -291,8 +311,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let waiter = self.waiter();
         let services = &self.session.broker.services;
         match &pause {
-            Pause::Channel { wait: Wait::Durable { ticket, .. }, .. } => services.store.subscribe(*ticket, waiter),
-            Pause::Channel { wait: Wait::Loading { queue, .. }, .. } => {
+            Pause::Channel {
+                wait: Wait::Durable { ticket, .. },
+                ..
+            } => services.store.subscribe(*ticket, waiter),
+            Pause::Channel {
+                wait: Wait::Loading { queue, .. },
+                ..
+            } => {
                 if !queue.when_loaded(waiter) {
                     // It came in the meantime.
                     self.session.outbox.wake();
@@ -300,7 +326,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Pause::StoreRoom => {
                 // Room is made by the next epoch that becomes durable.
-                services.store.subscribe(Ticket::local(services.store.durable() + 1), waiter);
+                services
+                    .store
+                    .subscribe(Ticket::local(services.store.durable() + 1), waiter);
             }
             Pause::QueueMemory => services.memory.when_room(waiter),
             Pause::Alarm => services.alarms.when_cleared(waiter),

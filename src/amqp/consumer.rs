@@ -54,11 +54,18 @@ impl ChannelConsumer {
     }
 
     fn stalled(&self) -> Option<Stalled> {
-        Some(Stalled { queue: self.queue.upgrade()?, consumer: *self.id.get()? })
+        Some(Stalled {
+            queue: self.queue.upgrade()?,
+            consumer: *self.id.get()?,
+        })
     }
 
     fn tag(&self, deliveries: &mut Deliveries, delivery: &Delivery<'_>) -> u64 {
-        if self.no_ack { deliveries.next_tag_no_ack() } else { deliveries.next_tag(self.source, delivery.seq) }
+        if self.no_ack {
+            deliveries.next_tag_no_ack()
+        } else {
+            deliveries.next_tag(self.source, delivery.seq)
+        }
     }
 }
 
@@ -81,7 +88,11 @@ impl DeliverySink for ChannelConsumer {
         let Some((buffer, deliveries)) = outbox.split(self.channel) else {
             return 0;
         };
-        let allowed = if self.no_ack { batch.len() } else { batch.len().min(deliveries.window_left()) };
+        let allowed = if self.no_ack {
+            batch.len()
+        } else {
+            batch.len().min(deliveries.window_left())
+        };
         for delivery in &batch[..allowed] {
             let delivery_tag = self.tag(deliveries, delivery);
             let head = DeliverHead {
@@ -117,6 +128,9 @@ impl DeliverySink for ChannelConsumer {
     }
 
     fn cancelled(&self) {
-        self.outbox.cancel(Cancelled { channel: self.channel, consumer_tag: self.consumer_tag.clone() });
+        self.outbox.cancel(Cancelled {
+            channel: self.channel,
+            consumer_tag: self.consumer_tag.clone(),
+        });
     }
 }

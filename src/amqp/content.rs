@@ -46,7 +46,13 @@ pub fn parse_publish(arguments: &[u8]) -> Option<PublishHead<'_>> {
     let (exchange, rest) = short_string(rest)?;
     let (routing_key, rest) = short_string(rest)?;
     let &[bits] = rest else { return None };
-    Some(PublishHead { raw: arguments, exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
+    Some(PublishHead {
+        raw: arguments,
+        exchange,
+        routing_key,
+        mandatory: bits & 1 != 0,
+        immediate: bits & 2 != 0,
+    })
 }
 
 /// Reads a whole basic.ack (60.80): the one method of consumers that is as frequent as messages.
@@ -109,12 +115,19 @@ pub fn contiguous(bytes: &[u8], channel: u16, payload_max: u32) -> Option<(&[u8]
         return Some((header.properties, &[], length));
     }
     let body_frame = whole(&bytes[length..], channel, frame::BODY, payload_max)?;
-    (body_frame.payload.len() == size)
-        .then(|| (header.properties, body_frame.payload, length + body_frame.wire_len()))
+    (body_frame.payload.len() == size).then(|| {
+        (
+            header.properties,
+            body_frame.payload,
+            length + body_frame.wire_len(),
+        )
+    })
 }
 
 fn whole(bytes: &[u8], channel: u16, kind: u8, payload_max: u32) -> Option<Frame<'_>> {
-    frame::cut(bytes, payload_max).ok()?.filter(|frame| frame.kind == kind && frame.channel == channel)
+    frame::cut(bytes, payload_max)
+        .ok()?
+        .filter(|frame| frame.kind == kind && frame.channel == channel)
 }
 
 /// A message whose frames come one by one.
@@ -153,7 +166,13 @@ impl OwnedHead {
     /// The head.
     pub fn borrow(&self) -> PublishHead<'_> {
         let (exchange, routing_key) = self.names.split_at(self.exchange_len);
-        PublishHead { raw: &[], exchange, routing_key, mandatory: self.mandatory, immediate: self.immediate }
+        PublishHead {
+            raw: &[],
+            exchange,
+            routing_key,
+            mandatory: self.mandatory,
+            immediate: self.immediate,
+        }
     }
 }
 
@@ -181,7 +200,11 @@ impl Owned {
             Body::Inline(bytes) => Bytes::copy_from_slice(bytes),
             Body::Shared(shared) => shared.bytes.clone(),
         };
-        Self { head: OwnedHead::new(&message.head), properties: message.properties.to_vec(), body }
+        Self {
+            head: OwnedHead::new(&message.head),
+            properties: message.properties.to_vec(),
+            body,
+        }
     }
 
     /// Bytes that it holds.
@@ -194,9 +217,16 @@ impl Owned {
         let body = if self.body.len() < BODY_SHARED_BYTES_MIN {
             Body::Inline(&self.body)
         } else {
-            Body::Shared(SharedBody { id: 0, bytes: self.body.clone() })
+            Body::Shared(SharedBody {
+                id: 0,
+                bytes: self.body.clone(),
+            })
         };
-        Incoming { head: self.head.borrow(), properties: &self.properties, body }
+        Incoming {
+            head: self.head.borrow(),
+            properties: &self.properties,
+            body,
+        }
     }
 }
 
@@ -212,13 +242,22 @@ impl Assembly {
         match (std::mem::take(self), frame.kind) {
             (Self::Idle, _) => Err(AmqpError::expected_method_frame()),
             (Self::Header(head), frame::HEADER) => self.header(head, frame.payload, size_max),
-            (Self::Header(_), _) => Err(AmqpError::expected_content_header(frame.kind == frame::METHOD)),
+            (Self::Header(_), _) => Err(AmqpError::expected_content_header(
+                frame.kind == frame::METHOD,
+            )),
             (Self::Body(partial), frame::BODY) => self.body(partial, frame.payload),
-            (Self::Body(_), _) => Err(AmqpError::expected_content_body(frame.kind == frame::METHOD)),
+            (Self::Body(_), _) => Err(AmqpError::expected_content_body(
+                frame.kind == frame::METHOD,
+            )),
         }
     }
 
-    fn header(&mut self, head: OwnedHead, payload: &[u8], size_max: u64) -> Result<Option<Owned>, AmqpError> {
+    fn header(
+        &mut self,
+        head: OwnedHead,
+        payload: &[u8],
+        size_max: u64,
+    ) -> Result<Option<Owned>, AmqpError> {
         let header = parse_header(payload).ok_or_else(AmqpError::malformed_frame)?;
         if header.class != 60 {
             return Err(AmqpError::wrong_content_class(header.class));
@@ -244,7 +283,11 @@ impl Assembly {
         Ok(None)
     }
 
-    fn body(&mut self, mut partial: Box<Partial>, payload: &[u8]) -> Result<Option<Owned>, AmqpError> {
+    fn body(
+        &mut self,
+        mut partial: Box<Partial>,
+        payload: &[u8],
+    ) -> Result<Option<Owned>, AmqpError> {
         if partial.body.len() + payload.len() > partial.body_size {
             return Err(AmqpError::body_exceeds_size());
         }
@@ -259,6 +302,10 @@ impl Assembly {
 
 impl Partial {
     fn complete(self) -> Owned {
-        Owned { head: self.head, properties: self.properties, body: Bytes::from(self.body) }
+        Owned {
+            head: self.head,
+            properties: self.properties,
+            body: Bytes::from(self.body),
+        }
     }
 }

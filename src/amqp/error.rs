@@ -95,7 +95,10 @@ impl ReplyCode {
     /// What it ends when it happens on a channel.
     pub const fn scope(self) -> Scope {
         match self {
-            Self::AccessRefused | Self::NotFound | Self::ResourceLocked | Self::PreconditionFailed => Scope::Channel,
+            Self::AccessRefused
+            | Self::NotFound
+            | Self::ResourceLocked
+            | Self::PreconditionFailed => Scope::Channel,
             _ => Scope::Connection,
         }
     }
@@ -129,7 +132,11 @@ impl AmqpError {
         let dash = if explanation.is_empty() { "" } else { " - " };
         let mut text = format!("{}{dash}{explanation}", code.name());
         cut(&mut text);
-        Self { code, text, offender: Offender::Current }
+        Self {
+            code,
+            text,
+            offender: Offender::Current,
+        }
     }
 
     /// Its reply code.
@@ -158,11 +165,17 @@ impl AmqpError {
     }
 
     fn framing(code: ReplyCode, explanation: &str) -> Self {
-        Self { offender: Offender::None, ..Self::new(code, explanation) }
+        Self {
+            offender: Offender::None,
+            ..Self::new(code, explanation)
+        }
     }
 
     fn publishing(code: ReplyCode, explanation: &str) -> Self {
-        Self { offender: BASIC_PUBLISH, ..Self::new(code, explanation) }
+        Self {
+            offender: BASIC_PUBLISH,
+            ..Self::new(code, explanation)
+        }
     }
 }
 
@@ -183,13 +196,25 @@ impl AmqpError {
     /// Bytes that are no frame: `type 1, all octets = <<>>: {frame_too_large,200000,131064}`.
     pub fn from_frame(error: &FrameError) -> Self {
         let explanation = match error {
-            FrameError::BadEnd { found, kind, octets } => {
-                format!("type {kind}, {}: {{invalid_frame_end_marker,{found}}}", Snippet(octets))
+            FrameError::BadEnd {
+                found,
+                kind,
+                octets,
+            } => {
+                format!(
+                    "type {kind}, {}: {{invalid_frame_end_marker,{found}}}",
+                    Snippet(octets)
+                )
             }
-            FrameError::TooLarge { size, limit, kind, .. } => {
+            FrameError::TooLarge {
+                size, limit, kind, ..
+            } => {
                 // What is allowed, without what is forgiven.
                 let limit = limit.saturating_sub(OVERHEAD_BYTES as u32);
-                format!("type {kind}, {}: {{frame_too_large,{size},{limit}}}", Snippet(&[]))
+                format!(
+                    "type {kind}, {}: {{frame_too_large,{size},{limit}}}",
+                    Snippet(&[])
+                )
             }
         };
         Self::framing(ReplyCode::FrameError, &explanation)
@@ -197,7 +222,11 @@ impl AmqpError {
 
     /// A frame of a type that does not exist, or a heartbeat with a payload.
     pub fn unknown_frame(frame: &frame::Frame<'_>) -> Self {
-        let explanation = format!("type {}, {}: unknown_frame", frame.kind, Snippet(frame.payload));
+        let explanation = format!(
+            "type {}, {}: unknown_frame",
+            frame.kind,
+            Snippet(frame.payload)
+        );
         Self::framing(ReplyCode::FrameError, &explanation)
     }
 
@@ -209,18 +238,23 @@ impl AmqpError {
 
     /// Content that no basic.publish announced.
     pub fn expected_method_frame() -> Self {
-        Self::framing(ReplyCode::UnexpectedFrame, "expected method frame, got non method frame instead")
+        Self::framing(
+            ReplyCode::UnexpectedFrame,
+            "expected method frame, got non method frame instead",
+        )
     }
 
     /// A method or a body frame follows basic.publish. `_method`: which of them makes no difference to the text.
     pub fn expected_content_header(_method: bool) -> Self {
-        let explanation = "expected content header for class 60, got non content header frame instead";
+        let explanation =
+            "expected content header for class 60, got non content header frame instead";
         Self::publishing(ReplyCode::UnexpectedFrame, explanation)
     }
 
     /// The content header is of another class.
     pub fn wrong_content_class(class: u16) -> Self {
-        let explanation = format!("expected content header for class 60, got one for class {class} instead");
+        let explanation =
+            format!("expected content header for class 60, got one for class {class} instead");
         Self::publishing(ReplyCode::UnexpectedFrame, &explanation)
     }
 
@@ -232,7 +266,10 @@ impl AmqpError {
 
     /// More body than the header announced.
     pub fn body_exceeds_size() -> Self {
-        Self::publishing(ReplyCode::FrameError, "content body frame exceeds remaining content size")
+        Self::publishing(
+            ReplyCode::FrameError,
+            "content body frame exceeds remaining content size",
+        )
     }
 
     /// A frame whose inside cannot be decoded, where RabbitMQ says nothing of use.
@@ -245,7 +282,10 @@ impl AmqpError {
     pub fn undecodable_properties(properties: &[u8]) -> Self {
         let list = properties.get(2..).unwrap_or_default();
         let shown = &list[..list.len().min(REPLY_TEXT_BYTES_MAX)];
-        Self::publishing(ReplyCode::FrameError, &format!("cannot decode {}", Numbers(shown)))
+        Self::publishing(
+            ReplyCode::FrameError,
+            &format!("cannot decode {}", Numbers(shown)),
+        )
     }
 
     /// A short string that is no UTF-8.
@@ -256,32 +296,59 @@ impl AmqpError {
     /// A method frame that cannot be decoded: 503 when there is no such method (RabbitMQ drops the connection without
     /// a word), 501 when its arguments are at fault.
     pub fn unparsable_method(payload: &[u8]) -> Self {
-        let Some(([class_high, class_low, method_high, method_low], arguments)) = payload.split_first_chunk() else {
+        let Some(([class_high, class_low, method_high, method_low], arguments)) =
+            payload.split_first_chunk()
+        else {
             return Self::malformed_frame();
         };
         let class = u16::from_be_bytes([*class_high, *class_low]);
         let method = u16::from_be_bytes([*method_high, *method_low]);
         let error = if is_known_method(class, method) {
             let shown = &arguments[..arguments.len().min(REPLY_TEXT_BYTES_MAX)];
-            Self::new(ReplyCode::FrameError, &format!("cannot decode {}", Numbers(shown)))
+            Self::new(
+                ReplyCode::FrameError,
+                &format!("cannot decode {}", Numbers(shown)),
+            )
         } else {
             Self::new(ReplyCode::CommandInvalid, "unimplemented method")
         };
-        Self { offender: Offender::Method(class, method), ..error }
+        Self {
+            offender: Offender::Method(class, method),
+            ..error
+        }
     }
 }
 
 /// Whether AMQP 0-9-1 with RabbitMQ's extensions has this method.
 const fn is_known_method(class: u16, method: u16) -> bool {
     match class {
-        10 => matches!(method, 10 | 11 | 20 | 21 | 30 | 31 | 40 | 41 | 50 | 51 | 60 | 61 | 70 | 71),
+        10 => matches!(
+            method,
+            10 | 11 | 20 | 21 | 30 | 31 | 40 | 41 | 50 | 51 | 60 | 61 | 70 | 71
+        ),
         20 => matches!(method, 10 | 11 | 20 | 21 | 40 | 41),
         30 => matches!(method, 10 | 11),
         40 => matches!(method, 10 | 11 | 20 | 21 | 30 | 31 | 40 | 51),
         50 => matches!(method, 10 | 11 | 20 | 21 | 30 | 31 | 40 | 41 | 50 | 51),
         60 => matches!(
             method,
-            10 | 11 | 20 | 21 | 30 | 31 | 40 | 50 | 60 | 70 | 71 | 72 | 80 | 90 | 100 | 110 | 111 | 120
+            10 | 11
+                | 20
+                | 21
+                | 30
+                | 31
+                | 40
+                | 50
+                | 60
+                | 70
+                | 71
+                | 72
+                | 80
+                | 90
+                | 100
+                | 110
+                | 111
+                | 120
         ),
         85 => matches!(method, 10 | 11),
         90 => matches!(method, 10 | 11 | 20 | 21 | 30 | 31),
@@ -333,7 +400,10 @@ impl AmqpError {
 
     /// A method on channel 0 that is not due in this state of the connection, for instance `running`.
     pub fn unexpected_method_in_state(_method: &AMQPClass, state: &str) -> Self {
-        Self::new(ReplyCode::ChannelError, &format!("unexpected method in connection state {state}"))
+        Self::new(
+            ReplyCode::ChannelError,
+            &format!("unexpected method in connection state {state}"),
+        )
     }
 
     /// A channel is used before it was opened.
@@ -348,8 +418,9 @@ impl AmqpError {
 
     /// More channels than negotiated, or a number above.
     pub fn too_many_channels(number: u16, channel_max: u16) -> Self {
-        let explanation =
-            format!("number of channels opened ({number}) has reached the negotiated channel_max ({channel_max})");
+        let explanation = format!(
+            "number of channels opened ({number}) has reached the negotiated channel_max ({channel_max})"
+        );
         Self::framing(ReplyCode::NotAllowed, &explanation)
     }
 
@@ -363,8 +434,13 @@ impl AmqpError {
 impl AmqpError {
     /// A message that is larger than the broker takes.
     pub fn message_too_large(size: u64, size_max: u64) -> Self {
-        let configured = if size_max < crate::config::MESSAGE_SIZE_BYTES_MAX { "configured " } else { "" };
-        let explanation = format!("message size {size} is larger than {configured}max size {size_max}");
+        let configured = if size_max < crate::config::MESSAGE_SIZE_BYTES_MAX {
+            "configured "
+        } else {
+            ""
+        };
+        let explanation =
+            format!("message size {size} is larger than {configured}max size {size_max}");
         Self::publishing(ReplyCode::PreconditionFailed, &explanation)
     }
 
@@ -375,18 +451,22 @@ impl AmqpError {
 
     /// Exclusive consumption was asked for or exists.
     pub fn exclusive_use(name: &str, vhost: &str) -> Self {
-        Self::access_refused(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use"))
+        Self::access_refused(format_args!(
+            "queue '{name}' in vhost '{vhost}' in exclusive use"
+        ))
     }
 
     /// A client publishes to an internal exchange.
     pub fn internal_exchange(name: &str, vhost: &str) -> Self {
-        let explanation = format!("cannot publish to internal exchange '{name}' in vhost '{vhost}'");
+        let explanation =
+            format!("cannot publish to internal exchange '{name}' in vhost '{vhost}'");
         Self::publishing(ReplyCode::AccessRefused, &explanation)
     }
 
     /// The user-id property names somebody else.
     pub fn user_id_mismatch(claimed: &str, user: &str) -> Self {
-        let explanation = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        let explanation =
+            format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
         Self::publishing(ReplyCode::PreconditionFailed, &explanation)
     }
 
@@ -403,13 +483,20 @@ impl AmqpError {
 
     /// A consumer tag that the channel uses already.
     pub fn consumer_tag_in_use(consumer_tag: &str) -> Self {
-        Self::not_allowed(format_args!("attempt to reuse consumer tag '{consumer_tag}'"))
+        Self::not_allowed(format_args!(
+            "attempt to reuse consumer tag '{consumer_tag}'"
+        ))
     }
 
     /// `x-priority` of a consumer of `queue` is no integer.
     pub fn invalid_consumer_priority(value: &AMQPValue, queue: Resource) -> Self {
         let reason = format!("\"expected integer, got {}\"", term::type_name(value));
-        Error::InvalidArgument { argument: "x-priority", resource: queue, reason }.into()
+        Error::InvalidArgument {
+            argument: "x-priority",
+            resource: queue,
+            reason,
+        }
+        .into()
     }
 }
 
@@ -505,9 +592,22 @@ mod tests {
         use Scope::{Channel, Connection};
         let (framing, publish, current) = ((0, 0), (60, 40), (50, 10));
         let method = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
-        let frame = |kind, payload| frame::Frame { kind, channel: 0, payload };
-        let bad_end = FrameError::BadEnd { found: 0, kind: 1, octets: vec![0, 20, 0, 10, 0] };
-        let too_large = FrameError::TooLarge { size: 200_000, limit: 131_072, kind: 1, octets: vec![1] };
+        let frame = |kind, payload| frame::Frame {
+            kind,
+            channel: 0,
+            payload,
+        };
+        let bad_end = FrameError::BadEnd {
+            found: 0,
+            kind: 1,
+            octets: vec![0, 20, 0, 10, 0],
+        };
+        let too_large = FrameError::TooLarge {
+            size: 200_000,
+            limit: 131_072,
+            kind: 1,
+            octets: vec![1],
+        };
         #[rustfmt::skip]
         let cases = [
             (AmqpError::from_frame(&bad_end), 501, Connection, framing,
@@ -567,10 +667,26 @@ mod tests {
     fn refusals_of_the_broker_have_rabbitmqs_codes() {
         let queue = || Resource::queue(&vhost(), "q");
         let cases = [
-            (Error::NotFound(queue()), 404, "NOT_FOUND - no queue 'q' in vhost '/'"),
-            (Error::DefaultExchange, 403, "ACCESS_REFUSED - operation not permitted on the default exchange"),
-            (Error::InUse(queue()), 406, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"),
-            (Error::UnknownExchangeType("foo".into()), 406, "PRECONDITION_FAILED - unknown exchange type 'foo'"),
+            (
+                Error::NotFound(queue()),
+                404,
+                "NOT_FOUND - no queue 'q' in vhost '/'",
+            ),
+            (
+                Error::DefaultExchange,
+                403,
+                "ACCESS_REFUSED - operation not permitted on the default exchange",
+            ),
+            (
+                Error::InUse(queue()),
+                406,
+                "PRECONDITION_FAILED - queue 'q' in vhost '/' in use",
+            ),
+            (
+                Error::UnknownExchangeType("foo".into()),
+                406,
+                "PRECONDITION_FAILED - unknown exchange type 'foo'",
+            ),
             (
                 Error::InvalidArgument {
                     argument: "x-message-ttl",
@@ -595,7 +711,11 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let text = |name: &str| AmqpError::from(Error::NotFound(Resource::queue(&vhost(), name))).text().to_owned();
+        let text = |name: &str| {
+            AmqpError::from(Error::NotFound(Resource::queue(&vhost(), name)))
+                .text()
+                .to_owned()
+        };
         let ascii = text(&"n".repeat(255));
         assert_eq!(ascii.len(), 255);
         assert!(ascii.ends_with("nnn..."));

@@ -84,7 +84,12 @@ pub fn cut(bytes: &[u8], payload_max: u32) -> Result<Option<Frame<'_>>, FrameErr
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
     if size > payload_max {
         let octets = quoted(&bytes[HEAD_BYTES..]);
-        return Err(FrameError::TooLarge { size, limit: payload_max, kind, octets });
+        return Err(FrameError::TooLarge {
+            size,
+            limit: payload_max,
+            kind,
+            octets,
+        });
     }
     let end = HEAD_BYTES + size as usize;
     let Some(&found) = bytes.get(end) else {
@@ -92,9 +97,17 @@ pub fn cut(bytes: &[u8], payload_max: u32) -> Result<Option<Frame<'_>>, FrameErr
     };
     let payload = &bytes[HEAD_BYTES..end];
     if found != FRAME_END {
-        return Err(FrameError::BadEnd { found, kind, octets: quoted(payload) });
+        return Err(FrameError::BadEnd {
+            found,
+            kind,
+            octets: quoted(payload),
+        });
     }
-    Ok(Some(Frame { kind, channel: u16::from_be_bytes([head[1], head[2]]), payload }))
+    Ok(Some(Frame {
+        kind,
+        channel: u16::from_be_bytes([head[1], head[2]]),
+        payload,
+    }))
 }
 
 fn quoted(bytes: &[u8]) -> Vec<u8> {
@@ -172,7 +185,8 @@ pub struct DeliverHead<'a> {
 
 /// Writes basic.deliver (60.60).
 pub fn put_deliver(out: &mut Vec<u8>, head: &DeliverHead<'_>) {
-    let length = 4 + 1 + head.consumer_tag.len() + 9 + 1 + head.exchange.len() + 1 + head.routing_key.len();
+    let length =
+        4 + 1 + head.consumer_tag.len() + 9 + 1 + head.exchange.len() + 1 + head.routing_key.len();
     put_head(out, METHOD, head.channel, length);
     out.extend_from_slice(&[0, 60, 0, 60]);
     put_short_string(out, head.consumer_tag);
@@ -197,7 +211,14 @@ pub fn put_get_ok(out: &mut Vec<u8>, head: &DeliverHead<'_>, message_count: u32)
 }
 
 /// Writes basic.return (60.50).
-pub fn put_return(out: &mut Vec<u8>, channel: u16, code: u16, text: &str, exchange: &[u8], routing_key: &[u8]) {
+pub fn put_return(
+    out: &mut Vec<u8>,
+    channel: u16,
+    code: u16,
+    text: &str,
+    exchange: &[u8],
+    routing_key: &[u8],
+) {
     let length = 4 + 2 + 1 + text.len() + 1 + exchange.len() + 1 + routing_key.len();
     put_head(out, METHOD, channel, length);
     out.extend_from_slice(&[0, 60, 0, 50]);
@@ -245,7 +266,10 @@ mod tests {
             assert_eq!(cut(&bytes[..length], 1000), Ok(None));
         }
         let header = cut(&bytes, 1000).unwrap().unwrap();
-        assert_eq!((header.kind, header.channel, header.wire_len()), (HEADER, 7, first));
+        assert_eq!(
+            (header.kind, header.channel, header.wire_len()),
+            (HEADER, 7, first)
+        );
         let body = cut(&bytes[first..], 1000).unwrap().unwrap();
         assert_eq!((body.kind, body.payload), (BODY, &b"hello"[..]));
     }
@@ -255,9 +279,23 @@ mod tests {
         let mut bytes = Vec::new();
         put_heartbeat(&mut bytes);
         *bytes.last_mut().unwrap() = 0;
-        assert_eq!(cut(&bytes, 1000), Err(FrameError::BadEnd { found: 0, kind: HEARTBEAT, octets: vec![] }));
+        assert_eq!(
+            cut(&bytes, 1000),
+            Err(FrameError::BadEnd {
+                found: 0,
+                kind: HEARTBEAT,
+                octets: vec![]
+            })
+        );
         let large = [METHOD, 0, 1, 0, 0, 16, 0];
-        assert!(matches!(cut(&large, 4088), Err(FrameError::TooLarge { size: 4096, limit: 4088, .. })));
+        assert!(matches!(
+            cut(&large, 4088),
+            Err(FrameError::TooLarge {
+                size: 4096,
+                limit: 4088,
+                ..
+            })
+        ));
     }
 
     #[test]
@@ -266,6 +304,10 @@ mod tests {
         put_body(&mut bytes, 1, &[1; 25], 10);
         assert_eq!(bytes.len(), 25 + 3 * OVERHEAD_BYTES);
         put_body(&mut bytes, 1, &[], 10);
-        assert_eq!(bytes.len(), 25 + 3 * OVERHEAD_BYTES, "an empty body has no frame");
+        assert_eq!(
+            bytes.len(),
+            25 + 3 * OVERHEAD_BYTES,
+            "an empty body has no frame"
+        );
     }
 }

@@ -21,7 +21,10 @@ pub fn short_string(text: &str) -> ShortString {
 /// A name with CR and LF stripped, as RabbitMQ does (semantics row 11).
 pub fn stripped(name: &str) -> Arc<str> {
     if name.contains(['\r', '\n']) {
-        name.chars().filter(|character| !matches!(character, '\r' | '\n')).collect::<String>().into()
+        name.chars()
+            .filter(|character| !matches!(character, '\r' | '\n'))
+            .collect::<String>()
+            .into()
     } else {
         name.into()
     }

@@ -100,7 +100,11 @@ impl Outbox {
     pub fn lock(&self) -> OutboxGuard<'_> {
         let state = self.state.lock();
         let before = state.buffer.len();
-        OutboxGuard { outbox: self, state, before }
+        OutboxGuard {
+            outbox: self,
+            state,
+            before,
+        }
     }
 
     /// Largest payload of a frame to this client.
@@ -150,7 +154,9 @@ impl Outbox {
 
     /// Consumers that can go on, once the client has read enough.
     pub fn take_stalled(&self) -> Vec<Stalled> {
-        if !self.has_stalled.load(Ordering::Acquire) || self.queued_bytes() > OUTBOX_SOFT_BYTES_MAX / 2 {
+        if !self.has_stalled.load(Ordering::Acquire)
+            || self.queued_bytes() > OUTBOX_SOFT_BYTES_MAX / 2
+        {
             return Vec::new();
         }
         let mut state = self.state.lock();
@@ -232,7 +238,9 @@ impl OutboxGuard<'_> {
 
     /// The bytes and the deliveries of a channel at the same time.
     pub fn split(&mut self, channel: u16) -> Option<(&mut WriteBuffer, &mut Deliveries)> {
-        let OutboxState { buffer, channels, .. } = &mut *self.state;
+        let OutboxState {
+            buffer, channels, ..
+        } = &mut *self.state;
         Some((buffer, &mut **channels.get_mut(&channel)?))
     }
 }

@@ -83,7 +83,11 @@ impl<'a> Properties<'a> {
         for bit in [APP_ID, CLUSTER_ID] {
             reader.short_string_if(flags & bit != 0)?;
         }
-        if reader.rest.is_empty() { Ok(properties) } else { Err(Malformed) }
+        if reader.rest.is_empty() {
+            Ok(properties)
+        } else {
+            Err(Malformed)
+        }
     }
 
     /// The headers as a table, `None` when there are none. [`Malformed`] when they cannot be decoded.
@@ -111,7 +115,9 @@ fn decode_table(entries: &[u8]) -> Result<FieldTable, Malformed> {
 pub fn has_any_key(entries: &[u8], names: &[&[u8]]) -> bool {
     let mut reader = Reader { rest: entries };
     while !reader.rest.is_empty() {
-        let Ok(name) = reader.octets_with_octet_length() else { return false };
+        let Ok(name) = reader.octets_with_octet_length() else {
+            return false;
+        };
         if names.contains(&name) {
             return true;
         }
@@ -134,8 +140,14 @@ pub fn without_header(properties: &[u8], headers: &[u8], name: &[u8]) -> Option<
             kept.extend_from_slice(&entry[..entry.len() - reader.rest.len()]);
         }
     }
-    let start = headers.as_ptr().addr().checked_sub(properties.as_ptr().addr())?;
-    let (before, after) = (properties.get(..start.checked_sub(4)?)?, properties.get(start + headers.len()..)?);
+    let start = headers
+        .as_ptr()
+        .addr()
+        .checked_sub(properties.as_ptr().addr())?;
+    let (before, after) = (
+        properties.get(..start.checked_sub(4)?)?,
+        properties.get(start + headers.len()..)?,
+    );
     let mut out = Vec::with_capacity(properties.len());
     out.extend_from_slice(before);
     out.extend_from_slice(&(kept.len() as u32).to_be_bytes());
@@ -180,7 +192,11 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let text = self.octets_with_octet_length()?;
-        if text.is_ascii() || std::str::from_utf8(text).is_ok() { Ok(Some(text)) } else { Err(Malformed) }
+        if text.is_ascii() || std::str::from_utf8(text).is_ok() {
+            Ok(Some(text))
+        } else {
+            Err(Malformed)
+        }
     }
 
     /// A table's entries, checked to be well-formed to the end.
@@ -213,11 +229,16 @@ impl<'a> Reader<'a> {
             b'S' | b'x' => self.length()?,
             b'F' => {
                 let length = self.length()?;
-                return Reader { rest: self.take(length)? }.skip_entries(depth + 1);
+                return Reader {
+                    rest: self.take(length)?,
+                }
+                .skip_entries(depth + 1);
             }
             b'A' => {
                 let length = self.length()?;
-                let mut values = Reader { rest: self.take(length)? };
+                let mut values = Reader {
+                    rest: self.take(length)?,
+                };
                 while !values.rest.is_empty() {
                     values.skip_value(depth + 1)?;
                 }
@@ -237,7 +258,9 @@ mod tests {
         let mut headers = Vec::new();
         headers.extend_from_slice(b"\x03BCCA\x00\x00\x00\x07S\x00\x00\x00\x02q1");
         headers.extend_from_slice(b"\x01nI\x00\x00\x00\x05");
-        let mut bytes = (CONTENT_TYPE | HEADERS | DELIVERY_MODE | PRIORITY | EXPIRATION | USER_ID).to_be_bytes().to_vec();
+        let mut bytes = (CONTENT_TYPE | HEADERS | DELIVERY_MODE | PRIORITY | EXPIRATION | USER_ID)
+            .to_be_bytes()
+            .to_vec();
         bytes.extend_from_slice(b"\x04json");
         bytes.extend_from_slice(&(headers.len() as u32).to_be_bytes());
         bytes.extend_from_slice(&headers);
@@ -251,8 +274,14 @@ mod tests {
         let properties = Properties::read(&bytes).unwrap();
         assert!(properties.persistent);
         assert_eq!(properties.priority, 7);
-        assert_eq!((properties.expiration, properties.user_id), (Some(&b"1000"[..]), Some(&b"guest"[..])));
-        assert_eq!(properties.decode_headers().unwrap().unwrap().inner().len(), 2);
+        assert_eq!(
+            (properties.expiration, properties.user_id),
+            (Some(&b"1000"[..]), Some(&b"guest"[..]))
+        );
+        assert_eq!(
+            properties.decode_headers().unwrap().unwrap().inner().len(),
+            2
+        );
         let headers = properties.headers.unwrap();
         assert!(has_any_key(headers, &[b"CC", b"BCC"]));
         assert!(!has_any_key(headers, &[b"CC"]));
@@ -265,14 +294,22 @@ mod tests {
         let stripped = without_header(&bytes, headers, b"BCC").unwrap();
         let properties = Properties::read(&stripped).unwrap();
         assert!(!has_any_key(properties.headers.unwrap(), &[b"BCC"]));
-        assert_eq!(properties.user_id, Some(&b"guest"[..]), "what follows the headers is kept");
+        assert_eq!(
+            properties.user_id,
+            Some(&b"guest"[..]),
+            "what follows the headers is kept"
+        );
     }
 
     #[test]
     fn every_truncation_is_refused() {
         let bytes = sample();
         for length in 0..bytes.len() {
-            assert_eq!(Properties::read(&bytes[..length]), Err(Malformed), "{length} bytes");
+            assert_eq!(
+                Properties::read(&bytes[..length]),
+                Err(Malformed),
+                "{length} bytes"
+            );
         }
         let mut longer = bytes;
         longer.push(0);

@@ -27,7 +27,11 @@ pub struct ReadBuffer {
 impl ReadBuffer {
     /// Begins with what the handshake read ahead.
     pub fn with(bytes: &[u8]) -> Self {
-        Self { data: bytes.to_vec(), start: 0, end: bytes.len() }
+        Self {
+            data: bytes.to_vec(),
+            start: 0,
+            end: bytes.len(),
+        }
     }
 
     /// What is there.
@@ -102,7 +106,10 @@ mod tests {
         buffer.consume(2);
         buffer.settle();
         assert_eq!(buffer.bytes(), b"def");
-        assert!(buffer.data.len() <= REMAINDER_BYTES_MAX, "the large buffer went back");
+        assert!(
+            buffer.data.len() <= REMAINDER_BYTES_MAX,
+            "the large buffer went back"
+        );
         buffer.consume(3);
         assert!(buffer.bytes().is_empty() && buffer.data.is_empty());
     }

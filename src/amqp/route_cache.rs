@@ -28,8 +28,14 @@ pub(super) struct RouteCache {
 
 impl RouteCache {
     /// The route for this exchange and key, if it is known and still right.
-    pub(super) fn get(&mut self, exchange: &[u8], routing_key: &[u8], permissions: u64) -> Option<&Arc<Route>> {
-        let is_match = |entry: &Entry| *entry.routing_key == *routing_key && *entry.exchange == *exchange;
+    pub(super) fn get(
+        &mut self,
+        exchange: &[u8],
+        routing_key: &[u8],
+        permissions: u64,
+    ) -> Option<&Arc<Route>> {
+        let is_match =
+            |entry: &Entry| *entry.routing_key == *routing_key && *entry.exchange == *exchange;
         let at = match self.entries.get(self.latest) {
             Some(entry) if is_match(entry) => self.latest,
             _ => self.entries.iter().position(is_match)?,
@@ -45,8 +51,19 @@ impl RouteCache {
     }
 
     /// Remembers a route.
-    pub(super) fn insert(&mut self, exchange: &[u8], routing_key: &[u8], permissions: u64, route: Arc<Route>) {
-        let entry = Entry { exchange: exchange.into(), routing_key: routing_key.into(), permissions, route };
+    pub(super) fn insert(
+        &mut self,
+        exchange: &[u8],
+        routing_key: &[u8],
+        permissions: u64,
+        route: Arc<Route>,
+    ) {
+        let entry = Entry {
+            exchange: exchange.into(),
+            routing_key: routing_key.into(),
+            permissions,
+            route,
+        };
         if self.entries.len() < ROUTES_MAX {
             self.entries.push(entry);
             self.latest = self.entries.len() - 1;

@@ -71,7 +71,9 @@ impl Session {
     /// 403 with RabbitMQ's text (semantics row 66).
     pub fn check(&self, permission: Permission, resource: Resource<'_>) -> Result<(), AmqpError> {
         let user = self.user();
-        self.broker.auth.check(&user, &self.vhost.name, permission, resource)?;
+        self.broker
+            .auth
+            .check(&user, &self.vhost.name, permission, resource)?;
         Ok(())
     }
 }

@@ -32,12 +32,23 @@ const fn layout(class: u16, method: u16) -> Option<(usize, usize)> {
 /// Whether one of the short strings in the payload of a method frame is no valid UTF-8. `false` also where they end too
 /// early.
 pub(crate) fn has_malformed_utf8(payload: &[u8]) -> bool {
-    let Some((&[a, b, c, d], arguments)) = payload.split_first_chunk() else { return false };
-    let Some((before, count)) = layout(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])) else { return false };
-    let Some(mut rest) = arguments.get(before..) else { return false };
+    let Some((&[a, b, c, d], arguments)) = payload.split_first_chunk() else {
+        return false;
+    };
+    let Some((before, count)) = layout(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+    else {
+        return false;
+    };
+    let Some(mut rest) = arguments.get(before..) else {
+        return false;
+    };
     for _ in 0..count {
-        let Some((&length, after)) = rest.split_first() else { return false };
-        let Some((text, after)) = after.split_at_checked(usize::from(length)) else { return false };
+        let Some((&length, after)) = rest.split_first() else {
+            return false;
+        };
+        let Some((text, after)) = after.split_at_checked(usize::from(length)) else {
+            return false;
+        };
         if std::str::from_utf8(text).is_err() {
             return true;
         }
@@ -60,12 +71,25 @@ mod tests {
             ([0, 10, 0, 50], 2, 1),
         ] {
             for malformed in 0..count {
-                let strings: Vec<&[u8]> =
-                    (0..count).map(|at| if at == malformed { &b"\x02\xc3("[..] } else { b"\x02\xc3\xa4" }).collect();
+                let strings: Vec<&[u8]> = (0..count)
+                    .map(|at| {
+                        if at == malformed {
+                            &b"\x02\xc3("[..]
+                        } else {
+                            b"\x02\xc3\xa4"
+                        }
+                    })
+                    .collect();
                 let payload = [&ids[..], &vec![0; before], &strings.concat()].concat();
                 assert!(has_malformed_utf8(&payload), "{ids:?} {malformed}");
             }
-            let text = [&ids[..], &vec![0; before], &b"\x02\xc3\xa4".repeat(count), b"\xff"].concat();
+            let text = [
+                &ids[..],
+                &vec![0; before],
+                &b"\x02\xc3\xa4".repeat(count),
+                b"\xff",
+            ]
+            .concat();
             assert!(!has_malformed_utf8(&text), "{ids:?}");
             for end in 0..text.len() {
                 assert!(!has_malformed_utf8(&text[..end]), "{ids:?} {end}");

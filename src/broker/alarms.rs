@@ -105,7 +105,8 @@ const SWEEP_WAITERS_MIN: usize = 256;
 impl Waiters {
     fn insert(&mut self, waiter: &Arc<dyn Waiter>) {
         if self.by_address.len() >= self.sweep_at {
-            self.by_address.retain(|_, waiter| waiter.strong_count() > 0);
+            self.by_address
+                .retain(|_, waiter| waiter.strong_count() > 0);
             self.sweep_at = (self.by_address.len() * 2).max(SWEEP_WAITERS_MIN);
         }
         // An address is not given to another while there is a weak reference to it.

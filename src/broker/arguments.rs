@@ -126,7 +126,11 @@ impl QueueArguments {
             return Self::default();
         }
         let value = |key: &str| table.inner().get(key);
-        let number = |key| value(key).and_then(term::integer).and_then(|number| u64::try_from(number).ok());
+        let number = |key| {
+            value(key)
+                .and_then(term::integer)
+                .and_then(|number| u64::try_from(number).ok())
+        };
         let text = |key| value(key).and_then(text_of);
         Self {
             parsed: Some(Box::new(Parsed {
@@ -137,8 +141,11 @@ impl QueueArguments {
                     Some(b"reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
                     _ => Overflow::DropHead,
                 },
-                single_active_consumer: value("x-single-active-consumer").and_then(AMQPValue::as_bool).unwrap_or(false),
-                max_priority: number("x-max-priority").and_then(|priority| u8::try_from(priority).ok()),
+                single_active_consumer: value("x-single-active-consumer")
+                    .and_then(AMQPValue::as_bool)
+                    .unwrap_or(false),
+                max_priority: number("x-max-priority")
+                    .and_then(|priority| u8::try_from(priority).ok()),
                 message_ttl_ms: number("x-message-ttl"),
                 expires_ms: number("x-expires"),
                 max_length: number("x-max-length"),
@@ -151,27 +158,39 @@ impl QueueArguments {
 
     /// All arguments as they were declared, known or not.
     pub fn table(&self) -> FieldTable {
-        self.parsed.as_ref().map(|parsed| parsed.raw.table()).unwrap_or_default()
+        self.parsed
+            .as_ref()
+            .map(|parsed| parsed.raw.table())
+            .unwrap_or_default()
     }
 
     /// The encoded table; empty without arguments.
     pub fn as_bytes(&self) -> &[u8] {
-        self.parsed.as_ref().map(|parsed| parsed.raw.as_bytes()).unwrap_or_default()
+        self.parsed
+            .as_ref()
+            .map(|parsed| parsed.raw.as_bytes())
+            .unwrap_or_default()
     }
 
     /// `x-queue-type`.
     pub fn queue_type(&self) -> QueueType {
-        self.parsed.as_ref().map_or_else(QueueType::default, |parsed| parsed.queue_type)
+        self.parsed
+            .as_ref()
+            .map_or_else(QueueType::default, |parsed| parsed.queue_type)
     }
 
     /// `x-overflow`.
     pub fn overflow(&self) -> Overflow {
-        self.parsed.as_ref().map_or_else(Overflow::default, |parsed| parsed.overflow)
+        self.parsed
+            .as_ref()
+            .map_or_else(Overflow::default, |parsed| parsed.overflow)
     }
 
     /// `x-single-active-consumer`.
     pub fn single_active_consumer(&self) -> bool {
-        self.parsed.as_ref().is_some_and(|parsed| parsed.single_active_consumer)
+        self.parsed
+            .as_ref()
+            .is_some_and(|parsed| parsed.single_active_consumer)
     }
 
     /// `x-max-priority`, 0 to 255.
@@ -231,9 +250,11 @@ pub fn exchange_name(
     match table.inner().get(argument) {
         None => Ok(None),
         Some(value @ AMQPValue::LongString(_)) => Ok(text_of(value)),
-        Some(value) => {
-            Err(Error::InvalidArgumentType { argument, resource: resource.clone(), found: term::type_name(value) })
-        }
+        Some(value) => Err(Error::InvalidArgumentType {
+            argument,
+            resource: resource.clone(),
+            found: term::type_name(value),
+        }),
     }
 }
 
@@ -253,7 +274,11 @@ mod tests {
     use super::*;
 
     fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
-        entries.into_iter().map(|(key, value)| (key.into(), value)).collect::<BTreeMap<_, _>>().into()
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.into(), value))
+            .collect::<BTreeMap<_, _>>()
+            .into()
     }
 
     fn resource() -> Resource {
@@ -268,7 +293,10 @@ mod tests {
             ("x-max-length", AMQPValue::LongLongInt(5)),
             ("x-overflow", AMQPValue::LongString("reject-publish".into())),
             ("x-dead-letter-exchange", AMQPValue::LongString("".into())),
-            ("x-dead-letter-routing-key", AMQPValue::LongString("dead".into())),
+            (
+                "x-dead-letter-routing-key",
+                AMQPValue::LongString("dead".into()),
+            ),
             ("x-max-priority", AMQPValue::ShortShortUInt(10)),
             ("x-anything", AMQPValue::Void),
         ]);
@@ -281,7 +309,10 @@ mod tests {
         assert_eq!(arguments.max_priority(), Some(10));
         assert_eq!(arguments.table(), declared);
         let raw = Arguments::from_bytes(arguments.as_bytes()).unwrap();
-        assert_eq!(QueueArguments::recovered(&raw).message_ttl_ms(), Some(60_000));
+        assert_eq!(
+            QueueArguments::recovered(&raw).message_ttl_ms(),
+            Some(60_000)
+        );
     }
 
     #[test]

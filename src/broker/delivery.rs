@@ -12,7 +12,10 @@ pub struct ConsumerId {
 
 impl ConsumerId {
     /// Stands for basic.get, whose deliveries belong to no consumer.
-    pub const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+    pub const NONE: Self = Self {
+        slot: u32::MAX,
+        generation: 0,
+    };
 }
 
 /// One message on its way to a consumer, borrowed from the queue's chunk while the queue is locked.

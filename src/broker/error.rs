@@ -18,7 +18,9 @@ pub enum Error {
     NotFound(Resource),
 
     /// It exists and differs from what is declared now.
-    #[error("inequivalent arg '{argument}' for {resource}: received {received} but current is {current}")]
+    #[error(
+        "inequivalent arg '{argument}' for {resource}: received {received} but current is {current}"
+    )]
     Inequivalent {
         /// The property or argument that differs.
         argument: &'static str,
@@ -167,13 +169,19 @@ mod tests {
         let queue = || Resource::queue(&vhost, "q");
         let cases = [
             (Error::NotFound(queue()), "no queue 'q' in vhost '/'"),
-            (Error::NotFound(Resource::exchange(&vhost, "x")), "no exchange 'x' in vhost '/'"),
+            (
+                Error::NotFound(Resource::exchange(&vhost, "x")),
+                "no exchange 'x' in vhost '/'",
+            ),
             (
                 Error::Locked(queue()),
                 "cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally declared on \
                  another connection or the exclusive property value does not match that of the original declaration.",
             ),
-            (Error::ExclusiveUse(queue()), "queue 'q' in vhost '/' in exclusive use"),
+            (
+                Error::ExclusiveUse(queue()),
+                "queue 'q' in vhost '/' in exclusive use",
+            ),
             (
                 Error::ReservedName(Resource::exchange(&vhost, "amq.new")),
                 "exchange name 'amq.new' contains reserved prefix 'amq.*'",
@@ -182,7 +190,10 @@ mod tests {
                 Error::SystemExchange(Resource::exchange(&vhost, "amq.direct")),
                 "deletion of system exchange 'amq.direct' in vhost '/' not allowed",
             ),
-            (Error::DefaultExchange, "operation not permitted on the default exchange"),
+            (
+                Error::DefaultExchange,
+                "operation not permitted on the default exchange",
+            ),
             (
                 Error::InternalExchange(Resource::exchange(&vhost, "x")),
                 "cannot publish to internal exchange 'x' in vhost '/'",
@@ -206,16 +217,25 @@ mod tests {
                 "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'",
             ),
             (
-                Error::InvalidProperty { property: "exclusive-owner", resource: queue() },
+                Error::InvalidProperty {
+                    property: "exclusive-owner",
+                    resource: queue(),
+                },
                 "invalid property 'exclusive-owner' for queue 'q' in vhost '/'",
             ),
             (
                 Error::ServerNamedQueue(QueueType::Stream),
                 "Cannot declare a server-named queue for type rabbit_stream_queue",
             ),
-            (Error::UnknownExchangeType("foo".into()), "unknown exchange type 'foo'"),
             (
-                Error::InvalidSenderSelectedHeader { header: "CC", found: "longstr" },
+                Error::UnknownExchangeType("foo".into()),
+                "unknown exchange type 'foo'",
+            ),
+            (
+                Error::InvalidSenderSelectedHeader {
+                    header: "CC",
+                    found: "longstr",
+                },
                 "invalid message: {unacceptable_type_in_header,\"CC\",longstr}",
             ),
         ];

@@ -57,7 +57,9 @@ impl ExchangeType {
     /// There is none.
     pub fn from_name(name: &str) -> Result<&'static Self, Error> {
         let found = TYPES.iter().find(|known| known.name == name);
-        found.copied().ok_or_else(|| Error::UnknownExchangeType(name.into()))
+        found
+            .copied()
+            .ok_or_else(|| Error::UnknownExchangeType(name.into()))
     }
 }
 
@@ -89,12 +91,20 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// A message with these keys. `read_headers` decodes its headers and is called at most once.
-    pub(super) fn new(routing_keys: &'a [&'a str], read_headers: &'a mut dyn FnMut() -> Option<FieldTable>) -> Self {
-        Self { routing_keys, read_headers, headers: None }
+    pub(super) fn new(
+        routing_keys: &'a [&'a str],
+        read_headers: &'a mut dyn FnMut() -> Option<FieldTable>,
+    ) -> Self {
+        Self {
+            routing_keys,
+            read_headers,
+            headers: None,
+        }
     }
 
     fn headers(&mut self) -> &FieldTable {
-        self.headers.get_or_insert_with(|| (self.read_headers)().unwrap_or_default())
+        self.headers
+            .get_or_insert_with(|| (self.read_headers)().unwrap_or_default())
     }
 
     /// Whether the route depends on more than the keys.
@@ -140,8 +150,15 @@ impl Exchange {
     /// An exchange without bindings.
     pub fn new(spec: ExchangeSpec) -> Self {
         let table = (spec.kind.table)(&spec.arguments.table());
-        let bindings = RwLock::new(Bindings { table, all: HashSet::new() });
-        Self { spec, version: AtomicU64::new(0), bindings }
+        let bindings = RwLock::new(Bindings {
+            table,
+            all: HashSet::new(),
+        });
+        Self {
+            spec,
+            version: AtomicU64::new(0),
+            bindings,
+        }
     }
 
     /// Whether this is the default exchange, to which every queue is bound under its own name.
@@ -169,7 +186,11 @@ impl Exchange {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn validate_binding(&self, routing_key: &str, arguments: &FieldTable) -> Result<(), Error> {
+    pub(super) fn validate_binding(
+        &self,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), Error> {
         (self.spec.kind.validate_binding)(routing_key, arguments)
     }
 
@@ -216,7 +237,10 @@ impl Exchange {
 
 impl fmt::Debug for Exchange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Exchange").field("spec", &self.spec).finish_non_exhaustive()
+        formatter
+            .debug_struct("Exchange")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 

@@ -22,7 +22,9 @@ const LOOKS_PER_SHRINK: u32 = 100;
 /// The system refuses a thread.
 pub fn start(broker: &Arc<Broker>) -> std::io::Result<()> {
     let broker = Arc::downgrade(broker);
-    thread::Builder::new().name("keeper".to_owned()).spawn(move || run(&broker))?;
+    thread::Builder::new()
+        .name("keeper".to_owned())
+        .spawn(move || run(&broker))?;
     Ok(())
 }
 
@@ -30,7 +32,9 @@ fn run(broker: &Weak<Broker>) {
     let mut looks = 0;
     loop {
         thread::sleep(LOOK_PAUSE);
-        let Some(broker) = broker.upgrade() else { return };
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
         looks += 1;
         if broker.services.memory.is_over() {
             relieve(&broker);
@@ -57,7 +61,9 @@ fn relieve(broker: &Broker) {
 
 /// Spills one chunk of transient records. `false`: there was none, or the store could not take it.
 fn spill_one(broker: &Broker, queue: &Arc<Queue>) -> bool {
-    let Some(unsaved) = queue.unsaved() else { return false };
+    let Some(unsaved) = queue.unsaved() else {
+        return false;
+    };
     let result = broker.services.store.spill(unsaved.slice.clone());
     if let Err(error) = &result {
         tracing::warn!(queue = %queue.spec.name, vhost = %queue.spec.vhost, %error, "cannot spill messages");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
 use super::queue::Queue;
+use crate::clock::Clock;
 use crate::message::Seq;
 use crate::store::Store;
 
@@ -40,7 +40,9 @@ impl Loader {
         let inbox = Arc::new(Mutex::new(inbox));
         for index in 0..LOADER_THREADS {
             let (store, clock, inbox) = (store.clone(), clock.clone(), inbox.clone());
-            thread::Builder::new().name(format!("loader-{index}")).spawn(move || run(&store, &*clock, &inbox))?;
+            thread::Builder::new()
+                .name(format!("loader-{index}"))
+                .spawn(move || run(&store, &*clock, &inbox))?;
         }
         Ok(Self { requests })
     }
@@ -48,7 +50,11 @@ impl Loader {
     /// Reads what `queue` has from `from` on, at most up to `upto`, and gives it to the queue.
     pub(super) fn request(&self, queue: &Arc<Queue>, from: Seq, upto: Seq) {
         // The threads live as long as this sender.
-        let _ = self.requests.send(Request { queue: Arc::downgrade(queue), from, upto });
+        let _ = self.requests.send(Request {
+            queue: Arc::downgrade(queue),
+            from,
+            upto,
+        });
     }
 }
 

@@ -45,18 +45,30 @@ pub struct Resource {
 impl Resource {
     /// The queue `name` in `vhost`.
     pub fn queue(vhost: &Arc<str>, name: &str) -> Self {
-        Self { kind: ResourceKind::Queue, name: name.into(), vhost: vhost.clone() }
+        Self {
+            kind: ResourceKind::Queue,
+            name: name.into(),
+            vhost: vhost.clone(),
+        }
     }
 
     /// The exchange `name` in `vhost`.
     pub fn exchange(vhost: &Arc<str>, name: &str) -> Self {
-        Self { kind: ResourceKind::Exchange, name: name.into(), vhost: vhost.clone() }
+        Self {
+            kind: ResourceKind::Exchange,
+            name: name.into(),
+            vhost: vhost.clone(),
+        }
     }
 }
 
 impl fmt::Display for Resource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} '{}' in vhost '{}'", self.kind, self.name, self.vhost)
+        write!(
+            formatter,
+            "{} '{}' in vhost '{}'",
+            self.kind, self.name, self.vhost
+        )
     }
 }
 
@@ -68,7 +80,11 @@ pub fn is_reserved(name: &str) -> bool {
 /// The name as RabbitMQ takes it from declare, delete and bind methods: CR and LF are stripped, not refused.
 /// Publish, get, consume and purge look names up as they come.
 pub fn strip_cr_lf(name: &str) -> Cow<'_, str> {
-    if name.contains(['\r', '\n']) { Cow::Owned(name.replace(['\r', '\n'], "")) } else { Cow::Borrowed(name) }
+    if name.contains(['\r', '\n']) {
+        Cow::Owned(name.replace(['\r', '\n'], ""))
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 #[cfg(test)]
@@ -78,8 +94,14 @@ mod tests {
     #[test]
     fn resources_are_written_as_rabbitmq_writes_them() {
         let vhost: Arc<str> = "/".into();
-        assert_eq!(Resource::queue(&vhost, "q").to_string(), "queue 'q' in vhost '/'");
-        assert_eq!(Resource::exchange(&vhost, "").to_string(), "exchange '' in vhost '/'");
+        assert_eq!(
+            Resource::queue(&vhost, "q").to_string(),
+            "queue 'q' in vhost '/'"
+        );
+        assert_eq!(
+            Resource::exchange(&vhost, "").to_string(),
+            "exchange '' in vhost '/'"
+        );
     }
 
     #[test]

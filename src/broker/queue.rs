@@ -25,8 +25,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use self::consumers::ConsumerSpec;
 use self::pending::Pending;
-pub use self::state::{VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use self::state::{Effects, Got, State};
+pub use self::state::{VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::arguments::QueueArguments;
 use super::delivery::{ConsumerId, Delivery};
 use super::{ConnectionId, Services};
@@ -152,17 +152,28 @@ pub struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Queue").field("vhost", &self.spec.vhost).field("name", &self.spec.name).finish()
+        formatter
+            .debug_struct("Queue")
+            .field("vhost", &self.spec.vhost)
+            .field("name", &self.spec.name)
+            .finish()
     }
 }
 
 impl Queue {
     /// A queue as declared, or as the store remembers its messages.
-    pub fn new(spec: QueueSpec, services: &Services, recovered: Option<RecoveredQueue>) -> Arc<Self> {
+    pub fn new(
+        spec: QueueSpec,
+        services: &Services,
+        recovered: Option<RecoveredQueue>,
+    ) -> Arc<Self> {
         let state = match recovered {
-            Some(found) => {
-                State::recovered(found.first_live, found.next_seq, found.delivered_upto, found.live_count)
-            }
+            Some(found) => State::recovered(
+                found.first_live,
+                found.next_seq,
+                found.delivered_upto,
+                found.live_count,
+            ),
             None => State::new(),
         };
         let inner = Inner {
@@ -175,7 +186,12 @@ impl Queue {
             spilled: false,
             deleted: false,
         };
-        Arc::new(Self { spec, services: services.clone(), deleted: AtomicBool::new(false), inner: Mutex::new(inner) })
+        Arc::new(Self {
+            spec,
+            services: services.clone(),
+            deleted: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+        })
     }
 
     /// True once the queue is deleted; publishers drop cached routes to it.
@@ -207,10 +223,15 @@ impl Queue {
         let mut journaled_bytes = 0;
         for message in messages {
             let journaled = self.spec.durable && message.persistent;
-            let seq = inner.state.append(visit.now_ms(), message, if journaled { epoch } else { 0 });
+            let seq =
+                inner
+                    .state
+                    .append(visit.now_ms(), message, if journaled { epoch } else { 0 });
             if journaled {
                 journaled_bytes += record::encoded_len(message) + shared_len(message);
-                inner.pending.appended(epoch, seq, || visit.mark_dirty(self.clone()));
+                inner
+                    .pending
+                    .appended(epoch, seq, || visit.mark_dirty(self.clone()));
             }
         }
         // Twice: once for what came now, once for a backlog, so that a busy queue catches up.
@@ -221,15 +242,27 @@ impl Queue {
         if journaled_bytes > 0 {
             visit.add_pending(journaled_bytes);
         }
-        let ticket = if journaled_bytes > 0 { visit.ticket() } else { Ticket::IMMEDIATE };
-        Published::Accepted { ticket, more, backlog }
+        let ticket = if journaled_bytes > 0 {
+            visit.ticket()
+        } else {
+            Ticket::IMMEDIATE
+        };
+        Published::Accepted {
+            ticket,
+            more,
+            backlog,
+        }
     }
 
     /// Registers a consumer. Deliveries begin with [`Self::activate`], so that consume-ok goes first.
     ///
     /// # Errors
     /// Exclusive access is refused as RabbitMQ does, and nothing can be consumed from a deleted queue.
-    pub fn subscribe(&self, _visit: &Visit<'_>, spec: ConsumerSpec) -> Result<ConsumerId, ConsumeRefused> {
+    pub fn subscribe(
+        &self,
+        _visit: &Visit<'_>,
+        spec: ConsumerSpec,
+    ) -> Result<ConsumerId, ConsumeRefused> {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Err(ConsumeRefused::Deleted);
@@ -305,7 +338,12 @@ impl Queue {
     }
 
     /// Unacknowledged deliveries are ready again at their original place. True: call [`Self::pump`].
-    pub fn requeue(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId, seqs: &[Seq]) -> bool {
+    pub fn requeue(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        consumer: ConsumerId,
+        seqs: &[Seq],
+    ) -> bool {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return false;
@@ -329,7 +367,11 @@ impl Queue {
     ///
     /// # Errors
     /// A condition does not hold.
-    pub fn delete(&self, visit: &Visit<'_>, condition: DeleteCondition) -> Result<u64, DeleteRefused> {
+    pub fn delete(
+        &self,
+        visit: &Visit<'_>,
+        condition: DeleteCondition,
+    ) -> Result<u64, DeleteRefused> {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Ok(0);
@@ -347,7 +389,9 @@ impl Queue {
             sink.cancelled();
         }
         if self.spec.durable || inner.spilled {
-            visit.push(Op::QueueDeleted { queue: self.spec.id });
+            visit.push(Op::QueueDeleted {
+                queue: self.spec.id,
+            });
         }
         inner.state = State::new();
         inner.pending.clear();
@@ -361,7 +405,10 @@ impl Queue {
         let mut inner = self.inner.lock();
         inner.loading = false;
         let records = loaded.records.to_vec();
-        inner.state.log_mut().install(from, loaded.covered_upto.max(from), records, loaded.bodies);
+        inner
+            .state
+            .log_mut()
+            .install(from, loaded.covered_upto.max(from), records, loaded.bodies);
         wake_all(&mut inner);
         let more = self.dispatch(&mut inner, visit);
         self.keep_within_budget(&mut inner);
@@ -391,7 +438,9 @@ impl Queue {
         let epoch = visit.epoch();
         if self.spec.durable || inner.spilled {
             for (first, last) in effects.settled {
-                inner.pending.settled(epoch, first, last, || visit.mark_dirty(self.clone()));
+                inner
+                    .pending
+                    .settled(epoch, first, last, || visit.mark_dirty(self.clone()));
             }
         }
         if effects.delivered {
@@ -411,7 +460,9 @@ impl Queue {
         let delivered = inner.state.delivered_upto();
         if self.spec.durable && delivered + DELIVERED_AHEAD / 2 > inner.delivered_mark {
             inner.delivered_mark = delivered + DELIVERED_AHEAD;
-            inner.pending.delivered(visit.epoch(), || visit.mark_dirty(self.clone()));
+            inner
+                .pending
+                .delivered(visit.epoch(), || visit.mark_dirty(self.clone()));
         }
     }
 

@@ -61,12 +61,23 @@ impl Broker {
         let first = is_first_start.then_some(default_vhost);
         for name in rows.vhosts.iter().copied().chain(first) {
             let name: Arc<str> = name.into();
-            vhosts.insert(name.clone(), Arc::new(VHost::new(name, &services, Ticket::IMMEDIATE)));
+            vhosts.insert(
+                name.clone(),
+                Arc::new(VHost::new(name, &services, Ticket::IMMEDIATE)),
+            );
         }
         let known = rows.fill(&vhosts, recovered.queues, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
-        let ticket = broker.services.store.forget_unknown(&known, broker.services.now_ms()).max(broker.push_all(ops));
-        Ok(RecoveredBroker { broker, is_first_start, ticket })
+        let ticket = broker
+            .services
+            .store
+            .forget_unknown(&known, broker.services.now_ms())
+            .max(broker.push_all(ops));
+        Ok(RecoveredBroker {
+            broker,
+            is_first_start,
+            ticket,
+        })
     }
 
     fn push_all(&self, ops: Vec<Op>) -> Ticket {
@@ -123,11 +134,13 @@ impl Rows<'_> {
                 orphan(key);
                 continue;
             };
-            let spec = row.spec().ok_or_else(|| RecoverError::UnknownExchangeType {
-                name: row.name.to_owned(),
-                vhost: row.vhost.to_owned(),
-                kind: row.kind.to_owned(),
-            })?;
+            let spec = row
+                .spec()
+                .ok_or_else(|| RecoverError::UnknownExchangeType {
+                    name: row.name.to_owned(),
+                    vhost: row.vhost.to_owned(),
+                    kind: row.kind.to_owned(),
+                })?;
             vhost.recover_exchange(spec);
         }
         let mut known = HashSet::with_capacity(self.queues.len());
@@ -140,7 +153,10 @@ impl Rows<'_> {
             vhost.recover_queue(row.spec(), messages.remove(&row.id));
         }
         for (key, row) in self.bindings {
-            if !vhosts.get(row.vhost).is_some_and(|vhost| vhost.recover_binding(&row)) {
+            if !vhosts
+                .get(row.vhost)
+                .is_some_and(|vhost| vhost.recover_binding(&row))
+            {
                 orphan(key);
             }
         }
@@ -172,7 +188,10 @@ mod tests {
 
     fn exchange(name: &str, durable: bool) -> ExchangeDeclare {
         let mut arguments = FieldTable::default();
-        arguments.insert("alternate-exchange".into(), AMQPValue::LongString("amq.fanout".into()));
+        arguments.insert(
+            "alternate-exchange".into(),
+            AMQPValue::LongString("amq.fanout".into()),
+        );
         ExchangeDeclare {
             name: name.into(),
             kind: "topic".into(),
@@ -195,14 +214,27 @@ mod tests {
 
     /// Names of queues and exchanges, and bindings, all sorted.
     fn inventory(vhost: &VHost) -> Vec<String> {
-        let queues = vhost.queues().into_iter().map(|queue| format!("queue {}", queue.spec.name));
-        let exchanges = vhost.exchanges().into_iter().map(|exchange| format!("exchange {}", exchange.spec.name));
-        let bindings = vhost
-            .bindings()
+        let queues = vhost
+            .queues()
             .into_iter()
-            .map(|binding| format!("{} -{}-> {}", binding.source, binding.routing_key, binding.destination.name()));
+            .map(|queue| format!("queue {}", queue.spec.name));
+        let exchanges = vhost
+            .exchanges()
+            .into_iter()
+            .map(|exchange| format!("exchange {}", exchange.spec.name));
+        let bindings = vhost.bindings().into_iter().map(|binding| {
+            format!(
+                "{} -{}-> {}",
+                binding.source,
+                binding.routing_key,
+                binding.destination.name()
+            )
+        });
         let all: Vec<_> = queues.chain(exchanges).chain(bindings).collect();
-        let mut all: Vec<_> = all.into_iter().filter(|line| !line.starts_with("exchange amq.")).collect();
+        let mut all: Vec<_> = all
+            .into_iter()
+            .filter(|line| !line.starts_with("exchange amq."))
+            .collect();
         all.sort_unstable();
         all
     }
@@ -230,16 +262,30 @@ mod tests {
         {
             let visit = test.broker.services.visit();
             vhost.declare_queue(&visit, queue("durable", true)).unwrap();
-            vhost.declare_queue(&visit, queue("transient", false)).unwrap();
+            vhost
+                .declare_queue(&visit, queue("transient", false))
+                .unwrap();
             vhost.declare_exchange(&visit, exchange("x", true)).unwrap();
-            vhost.declare_exchange(&visit, exchange("passing", false)).unwrap();
+            vhost
+                .declare_exchange(&visit, exchange("passing", false))
+                .unwrap();
             for name in ["durable", "transient"] {
                 vhost.bind_queue(&visit, bind(name, "x", "a.*")).unwrap();
-                vhost.bind_queue(&visit, bind(name, "passing", "#")).unwrap();
+                vhost
+                    .bind_queue(&visit, bind(name, "passing", "#"))
+                    .unwrap();
             }
             let mut arguments = FieldTable::default();
             arguments.insert("note".into(), AMQPValue::Void);
-            vhost.bind_queue(&visit, QueueBind { arguments, ..bind("durable", "amq.headers", "") }).unwrap();
+            vhost
+                .bind_queue(
+                    &visit,
+                    QueueBind {
+                        arguments,
+                        ..bind("durable", "amq.headers", "")
+                    },
+                )
+                .unwrap();
             let to_exchange = ExchangeBind {
                 destination: "x".into(),
                 source: "amq.topic".into(),
@@ -262,7 +308,10 @@ mod tests {
         ];
         assert_eq!(inventory(&vhost), expected);
         let queue = vhost.queue("durable").unwrap();
-        assert_eq!((queue.spec.id, queue.spec.arguments.max_length()), (id, Some(5)));
+        assert_eq!(
+            (queue.spec.id, queue.spec.arguments.max_length()),
+            (id, Some(5))
+        );
         let exchange = vhost.exchange("x").unwrap();
         assert_eq!(exchange.spec.alternate.as_deref(), Some("amq.fanout"));
         assert!(exchange.spec.internal && exchange.spec.durable);
@@ -277,21 +326,30 @@ mod tests {
             let visit = test.broker.services.visit();
             for name in ["q1", "q2", "q3"] {
                 vhost.declare_queue(&visit, queue(name, true)).unwrap();
-                vhost.bind_queue(&visit, bind(name, "amq.topic", name)).unwrap();
+                vhost
+                    .bind_queue(&visit, bind(name, "amq.topic", name))
+                    .unwrap();
             }
             vhost.declare_exchange(&visit, exchange("x", true)).unwrap();
             vhost.bind_queue(&visit, bind("q1", "x", "k")).unwrap();
         }
         {
             let visit = test.broker.services.visit();
-            vhost.delete_queue(&visit, "q2", Default::default(), 1).unwrap();
-            vhost.unbind_queue(&visit, &bind("q3", "amq.topic", "q3")).unwrap();
+            vhost
+                .delete_queue(&visit, "q2", Default::default(), 1)
+                .unwrap();
+            vhost
+                .unbind_queue(&visit, &bind("q3", "amq.topic", "q3"))
+                .unwrap();
             vhost.delete_exchange(&visit, "x", false).unwrap();
         }
         drop(vhost);
         let test = test.restart();
         let vhost = test.broker.vhost("/").unwrap();
-        assert_eq!(inventory(&vhost), ["amq.topic -q1-> q1", "exchange ", "queue q1", "queue q3"]);
+        assert_eq!(
+            inventory(&vhost),
+            ["amq.topic -q1-> q1", "exchange ", "queue q1", "queue q3"]
+        );
     }
 
     #[test]
@@ -309,21 +367,30 @@ mod tests {
         assert_eq!(late.to_string(), "vhost '/' is deleted");
         drop((visit, old, new));
         let test = test.restart();
-        assert_eq!(inventory(&test.broker.vhost("/").unwrap()), ["exchange ", "queue q"]);
+        assert_eq!(
+            inventory(&test.broker.vhost("/").unwrap()),
+            ["exchange ", "queue q"]
+        );
     }
 
     #[test]
     fn rows_without_their_ends_are_deleted_and_newer_rows_stop_the_start() {
         let test = TestBroker::new();
         let visit = test.broker.services.visit();
-        visit.push(Op::PutState { key: state::queue_key("gone", "q"), value: vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 9] });
+        visit.push(Op::PutState {
+            key: state::queue_key("gone", "q"),
+            value: vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 9],
+        });
         drop(visit);
         let test = test.restart();
         assert_ne!(test.ticket, Ticket::IMMEDIATE, "the row was deleted");
         let test = test.restart();
         assert_eq!(test.ticket, Ticket::IMMEDIATE);
         let visit = test.broker.services.visit();
-        visit.push(Op::PutState { key: state::vhost_key("new"), value: vec![2] });
+        visit.push(Op::PutState {
+            key: state::vhost_key("new"),
+            value: vec![2],
+        });
         drop(visit);
         let error = test.try_restart().err().map(|error| error.to_string());
         let expected = "the row \"v/\\u{3}new\" has version 2, and this broker reads up to 1";

@@ -192,13 +192,20 @@ pub fn binding_key(vhost: &str, binding: &Binding) -> Vec<u8> {
 /// # Errors
 /// It is newer than this version, or damaged.
 pub fn read<'a>(key: &'a [u8], value: &'a [u8]) -> Result<Row<'a>, RowError> {
-    if key != SET_UP_KEY && ![VHOST, EXCHANGE, QUEUE, BINDING].iter().any(|prefix| key.starts_with(*prefix)) {
+    if key != SET_UP_KEY
+        && ![VHOST, EXCHANGE, QUEUE, BINDING]
+            .iter()
+            .any(|prefix| key.starts_with(*prefix))
+    {
         return Ok(Row::Foreign);
     }
     let shown = || String::from_utf8_lossy(key).into_owned();
     match value.split_first() {
         Some((&VERSION, value)) => read_known(key, value).ok_or_else(|| RowError::Damaged(shown())),
-        Some((&version, _)) if version > VERSION => Err(RowError::TooNew { key: shown(), version }),
+        Some((&version, _)) if version > VERSION => Err(RowError::TooNew {
+            key: shown(),
+            version,
+        }),
         _ => Err(RowError::Damaged(shown())),
     }
 }
@@ -255,14 +262,23 @@ fn read_binding<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<Bi
         TO_EXCHANGE => DestinationName::Exchange(destination),
         _ => return None,
     };
-    Some(BindingRow { vhost, source, destination, routing_key, arguments: Arguments::from_bytes(value)? })
+    Some(BindingRow {
+        vhost,
+        source,
+        destination,
+        routing_key,
+        arguments: Arguments::from_bytes(value)?,
+    })
 }
 
 impl ExchangeRow<'_> {
     /// What it says, typed. `None`: this version does not have its type.
     pub(super) fn spec(&self) -> Option<ExchangeSpec> {
         let table = self.arguments.table();
-        let alternate = table.inner().get("alternate-exchange").and_then(|value| value.as_long_string());
+        let alternate = table
+            .inner()
+            .get("alternate-exchange")
+            .and_then(|value| value.as_long_string());
         Some(ExchangeSpec {
             name: self.name.into(),
             kind: ExchangeType::from_name(self.kind).ok()?,
@@ -294,7 +310,10 @@ fn put(key: Vec<u8>, value: &[u8]) -> Op {
     let mut versioned = Vec::with_capacity(1 + value.len());
     versioned.push(VERSION);
     versioned.extend_from_slice(value);
-    Op::PutState { key, value: versioned }
+    Op::PutState {
+        key,
+        value: versioned,
+    }
 }
 
 fn key(prefix: &[u8; 2], names: &[&str]) -> Vec<u8> {
@@ -336,7 +355,10 @@ mod tests {
 
     fn arguments() -> Arguments {
         let mut table = FieldTable::default();
-        table.insert("alternate-exchange".into(), AMQPValue::LongString("other".into()));
+        table.insert(
+            "alternate-exchange".into(),
+            AMQPValue::LongString("other".into()),
+        );
         Arguments::new(&table)
     }
 
@@ -361,11 +383,16 @@ mod tests {
         };
         let exchange = put_exchange("v", &spec);
         let (key, value) = row(&exchange);
-        let Ok(Row::Exchange(read)) = read(key, value) else { panic!("no exchange") };
+        let Ok(Row::Exchange(read)) = read(key, value) else {
+            panic!("no exchange")
+        };
         assert_eq!((read.vhost, read.name, read.kind), ("v", "x", "topic"));
         let read = read.spec().unwrap();
         assert!(read.internal && !read.auto_delete && read.durable);
-        assert_eq!((read.alternate, read.arguments), (spec.alternate, spec.arguments));
+        assert_eq!(
+            (read.alternate, read.arguments),
+            (spec.alternate, spec.arguments)
+        );
     }
 
     #[test]
@@ -381,7 +408,13 @@ mod tests {
         };
         let queue = put_queue(&spec);
         let (key, value) = row(&queue);
-        let expected = QueueRow { vhost: "v", name: "q", id: 77, auto_delete: true, arguments: arguments() };
+        let expected = QueueRow {
+            vhost: "v",
+            name: "q",
+            id: 77,
+            auto_delete: true,
+            arguments: arguments(),
+        };
         assert_eq!(read(key, value), Ok(Row::Queue(expected)));
     }
 
@@ -395,8 +428,17 @@ mod tests {
     fn other_rows_are_left_alone_and_newer_ones_stop_the_reader() {
         assert_eq!(read(b"u/guest", b"\x09"), Ok(Row::Foreign));
         let key = vhost_key("/");
-        assert_eq!(read(&key, &[VERSION + 1]), Err(RowError::TooNew { key: "v/\u{1}/".into(), version: VERSION + 1 }));
+        assert_eq!(
+            read(&key, &[VERSION + 1]),
+            Err(RowError::TooNew {
+                key: "v/\u{1}/".into(),
+                version: VERSION + 1
+            })
+        );
         assert_eq!(read(&key, &[]), Err(RowError::Damaged("v/\u{1}/".into())));
-        assert!(matches!(read(b"q/\x01v\x05abc", &[VERSION]), Err(RowError::Damaged(_))));
+        assert!(matches!(
+            read(b"q/\x01v\x05abc", &[VERSION]),
+            Err(RowError::Damaged(_))
+        ));
     }
 }

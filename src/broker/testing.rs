@@ -37,18 +37,27 @@ impl TestBroker {
     }
 
     pub(super) fn try_restart(self) -> Result<Self, RecoverError> {
-        let Self { broker, runtime, dir, .. } = self;
+        let Self {
+            broker,
+            runtime,
+            dir,
+            ..
+        } = self;
         runtime.block_on(broker.services.store.close());
         drop(broker);
         Self::start(dir)
     }
 
     pub(super) fn wait(&self, ticket: Ticket) {
-        self.runtime.block_on(self.broker.services.store.wait(ticket));
+        self.runtime
+            .block_on(self.broker.services.store.wait(ticket));
     }
 
     fn start(dir: TempDir) -> Result<Self, RecoverError> {
-        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::new(dir.path()) };
+        let options = StoreOptions {
+            ballast_bytes: 0,
+            ..StoreOptions::new(dir.path())
+        };
         let (store, recovered) = Store::open(options).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let services = Services {
@@ -60,7 +69,10 @@ impl TestBroker {
         };
         let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
         let started = Broker::recover(services, auth, recovered, "/")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         Ok(Self {
             broker: started.broker,
             is_first_start: started.is_first_start,

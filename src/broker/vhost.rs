@@ -89,7 +89,10 @@ impl VHost {
 
     /// All bindings but those that every queue has to the default exchange, in no particular order.
     pub fn bindings(&self) -> Vec<Arc<Binding>> {
-        self.exchanges().iter().flat_map(|exchange| exchange.bindings()).collect()
+        self.exchanges()
+            .iter()
+            .flat_map(|exchange| exchange.bindings())
+            .collect()
     }
 
     /// The queue called `name`, for `connection` to use.
@@ -97,7 +100,9 @@ impl VHost {
     /// # Errors
     /// It does not exist, or it is exclusive to another connection.
     pub fn queue_for(&self, name: &str, connection: ConnectionId) -> Result<Arc<Queue>, Error> {
-        let queue = self.queue(name).ok_or_else(|| Error::NotFound(self.queue_resource(name)))?;
+        let queue = self
+            .queue(name)
+            .ok_or_else(|| Error::NotFound(self.queue_resource(name)))?;
         self.check_access(&queue, connection)?;
         Ok(queue)
     }
@@ -107,7 +112,8 @@ impl VHost {
     /// # Errors
     /// It does not exist.
     pub fn exchange_for(&self, name: &str) -> Result<Arc<Exchange>, Error> {
-        self.exchange(name).ok_or_else(|| Error::NotFound(self.exchange_resource(name)))
+        self.exchange(name)
+            .ok_or_else(|| Error::NotFound(self.exchange_resource(name)))
     }
 
     /// Refuses the default exchange, which clients can only publish to.
@@ -115,7 +121,11 @@ impl VHost {
     /// # Errors
     /// `name` is the empty name.
     pub fn check_not_default(&self, name: &str) -> Result<(), Error> {
-        if name == DEFAULT_EXCHANGE { Err(Error::DefaultExchange) } else { Ok(()) }
+        if name == DEFAULT_EXCHANGE {
+            Err(Error::DefaultExchange)
+        } else {
+            Ok(())
+        }
     }
 
     /// When everything that was declared here is safe.
@@ -152,7 +162,13 @@ impl VHost {
             exchange.unbind_all();
         }
         topology.clear();
-        let some: Vec<_> = self.queues.read().values().take(DELETED_QUEUES_MAX).cloned().collect();
+        let some: Vec<_> = self
+            .queues
+            .read()
+            .values()
+            .take(DELETED_QUEUES_MAX)
+            .cloned()
+            .collect();
         for queue in &some {
             self.queues.write().remove(&queue.spec.name);
             // Without a condition nothing is refused.
@@ -171,7 +187,9 @@ impl VHost {
 
     fn check_access(&self, queue: &Queue, connection: ConnectionId) -> Result<(), Error> {
         match queue.spec.exclusive_owner {
-            Some(owner) if owner != connection => Err(Error::Locked(self.queue_resource(&queue.spec.name))),
+            Some(owner) if owner != connection => {
+                Err(Error::Locked(self.queue_resource(&queue.spec.name)))
+            }
             _ => Ok(()),
         }
     }
@@ -184,7 +202,8 @@ fn is_predeclared(name: &str) -> bool {
 fn predeclare(name: &str, kind: &str) -> Exchange {
     Exchange::new(ExchangeSpec {
         name: name.into(),
-        kind: ExchangeType::from_name(kind).expect("a test checks that predeclared exchanges have types"),
+        kind: ExchangeType::from_name(kind)
+            .expect("a test checks that predeclared exchanges have types"),
         durable: true,
         auto_delete: false,
         internal: name == TRACE_EXCHANGE,

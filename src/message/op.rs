@@ -72,7 +72,13 @@ impl Op {
     pub fn encoded_bytes(&self) -> usize {
         match self {
             Self::Append(slice) => {
-                slice.records.len() + slice.bodies.iter().map(|(_, body)| body.bytes.len()).sum::<usize>() + 64
+                slice.records.len()
+                    + slice
+                        .bodies
+                        .iter()
+                        .map(|(_, body)| body.bytes.len())
+                        .sum::<usize>()
+                    + 64
             }
             Self::Settle(settle) => 64 + settle.ranges.len() * 16,
             Self::QueueDeleted { .. } => 32,

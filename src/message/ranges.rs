@@ -14,7 +14,10 @@ pub struct RangeSet {
 impl RangeSet {
     /// The empty set.
     pub const fn new() -> Self {
-        Self { ranges: BTreeMap::new(), count: 0 }
+        Self {
+            ranges: BTreeMap::new(),
+            count: 0,
+        }
     }
 
     /// Number of seqs.
@@ -44,7 +47,10 @@ impl RangeSet {
 
     /// Whether `seq` is in the set.
     pub fn contains(&self, seq: Seq) -> bool {
-        self.ranges.range(..=seq).next_back().is_some_and(|(_, end)| *end >= seq)
+        self.ranges
+            .range(..=seq)
+            .next_back()
+            .is_some_and(|(_, end)| *end >= seq)
     }
 
     /// Adds one seq; true if it was not there.
@@ -57,7 +63,11 @@ impl RangeSet {
         debug_assert!(first <= last);
         let (mut start, mut end) = (first, last);
         let mut covered = 0;
-        if let Some((before_start, before_end)) = self.ranges.range(..first).next_back().map(|(s, e)| (*s, *e))
+        if let Some((before_start, before_end)) = self
+            .ranges
+            .range(..first)
+            .next_back()
+            .map(|(s, e)| (*s, *e))
             && before_end.saturating_add(1) >= first
         {
             if before_end >= last {
@@ -67,7 +77,9 @@ impl RangeSet {
             covered += before_end - before_start + 1;
             self.ranges.remove(&before_start);
         }
-        while let Some((next_start, next_end)) = self.ranges.range(first..).next().map(|(s, e)| (*s, *e)) {
+        while let Some((next_start, next_end)) =
+            self.ranges.range(first..).next().map(|(s, e)| (*s, *e))
+        {
             if next_start > end.saturating_add(1) {
                 break;
             }
@@ -83,7 +95,8 @@ impl RangeSet {
 
     /// Removes one seq; true if it was there.
     pub fn remove(&mut self, seq: Seq) -> bool {
-        let Some((start, end)) = self.ranges.range(..=seq).next_back().map(|(s, e)| (*s, *e)) else {
+        let Some((start, end)) = self.ranges.range(..=seq).next_back().map(|(s, e)| (*s, *e))
+        else {
             return false;
         };
         if end < seq {
@@ -128,7 +141,10 @@ impl RangeSet {
     /// Forgets everything from `seq` on.
     pub fn remove_from(&mut self, seq: Seq) {
         let above = self.ranges.split_off(&seq);
-        self.count -= above.iter().map(|(start, end)| end - start + 1).sum::<u64>();
+        self.count -= above
+            .iter()
+            .map(|(start, end)| end - start + 1)
+            .sum::<u64>();
         if let Some(mut entry) = self.ranges.last_entry()
             && *entry.get() >= seq
         {

@@ -151,7 +151,11 @@ impl<'a> RecordRef<'a> {
         let length = u32::from_le_bytes(header[0..4].try_into().ok()?) as usize;
         let bytes = bytes.get(..length)?;
         let record = Self { bytes };
-        let inline = if record.has_external_body() { 0 } else { record.body_len() };
+        let inline = if record.has_external_body() {
+            0
+        } else {
+            record.body_len()
+        };
         let wanted = HEADER_BYTES
             .checked_add(record.exchange_len())?
             .checked_add(record.routing_key_len())?
@@ -258,7 +262,8 @@ impl<'a> RecordRef<'a> {
 
     /// The broker's own annotations.
     pub fn annotations(&self) -> &'a [u8] {
-        let start = HEADER_BYTES + self.exchange_len() + self.routing_key_len() + self.properties_len();
+        let start =
+            HEADER_BYTES + self.exchange_len() + self.routing_key_len() + self.properties_len();
         &self.bytes[start..start + self.annotations_len()]
     }
 
@@ -304,17 +309,37 @@ mod tests {
     fn a_record_reads_back_as_it_was_written() {
         let mut out = Vec::new();
         encode(&mut out, 7, 1_000, &message(Body::Inline(b"hello")));
-        let shared = SharedBody { id: 3, bytes: Bytes::from(vec![1; 20_000]) };
+        let shared = SharedBody {
+            id: 3,
+            bytes: Bytes::from(vec![1; 20_000]),
+        };
         encode(&mut out, 8, 1_001, &message(Body::Shared(shared)));
         let read: Vec<_> = records(&out).collect();
         assert_eq!(read.len(), 2);
         let first = read[0];
-        assert_eq!((first.seq(), first.arrival_ms(), first.expiry_ms(), first.priority()), (7, 1_000, 99, 4));
-        assert_eq!((first.exchange(), first.routing_key()), (&b"orders"[..], &b"created"[..]));
-        assert_eq!((first.properties(), first.annotations()), (&[0x10, 0, 2][..], &b"note"[..]));
+        assert_eq!(
+            (
+                first.seq(),
+                first.arrival_ms(),
+                first.expiry_ms(),
+                first.priority()
+            ),
+            (7, 1_000, 99, 4)
+        );
+        assert_eq!(
+            (first.exchange(), first.routing_key()),
+            (&b"orders"[..], &b"created"[..])
+        );
+        assert_eq!(
+            (first.properties(), first.annotations()),
+            (&[0x10, 0, 2][..], &b"note"[..])
+        );
         assert_eq!(first.inline_body(), b"hello");
         assert!(first.is_persistent() && !first.has_external_body());
-        assert_eq!((read[1].body_len(), read[1].inline_body().len()), (20_000, 0));
+        assert_eq!(
+            (read[1].body_len(), read[1].inline_body().len()),
+            (20_000, 0)
+        );
         assert!(read[1].has_external_body());
     }
 

@@ -48,17 +48,34 @@ impl Limits {
     async fn slot(&self, complaint: &mut Complaint) -> Slot {
         if self.connections.available_permits() == 0 {
             let limit = self.connections_max;
-            complaint.make(|| tracing::warn!(limit, "all connections that are allowed are open: new ones wait"));
+            complaint.make(|| {
+                tracing::warn!(
+                    limit,
+                    "all connections that are allowed are open: new ones wait"
+                )
+            });
         } else if self.handshakes.available_permits() == 0 {
             let limit = HANDSHAKES_MAX;
-            complaint.make(|| tracing::warn!(limit, "too many connections are in their handshake: new ones wait"));
+            complaint.make(|| {
+                tracing::warn!(
+                    limit,
+                    "too many connections are in their handshake: new ones wait"
+                )
+            });
         }
-        Slot { connection: permit(&self.connections).await, handshake: permit(&self.handshakes).await }
+        Slot {
+            connection: permit(&self.connections).await,
+            handshake: permit(&self.handshakes).await,
+        }
     }
 }
 
 async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    semaphore.clone().acquire_owned().await.expect("the semaphores are never closed")
+    semaphore
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphores are never closed")
 }
 
 /// Accepts connections and runs `serve` for each as a task, until `stopping` is true. Returns those that still run.
@@ -96,7 +113,8 @@ async fn accept(
             // That peer has gone again; the next one has nothing to do with it.
             Err(error) if is_about_the_peer(&error) => {}
             Err(error) => {
-                complaint.make(|| tracing::error!(%error, "cannot accept connections: new ones wait"));
+                complaint
+                    .make(|| tracing::error!(%error, "cannot accept connections: new ones wait"));
                 sleep(RETRY_PAUSE).await;
             }
         }
@@ -106,7 +124,8 @@ async fn accept(
 /// Errors of a connection that accept(2) passes on.
 fn is_about_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{
-        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable, TimedOut,
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable, TimedOut,
     };
     matches!(
         error.kind(),
@@ -128,7 +147,10 @@ struct Complaint {
 
 impl Complaint {
     fn make(&mut self, log: impl FnOnce()) {
-        if self.made.is_none_or(|made| made.elapsed() >= COMPLAINT_PAUSE) {
+        if self
+            .made
+            .is_none_or(|made| made.elapsed() >= COMPLAINT_PAUSE)
+        {
             self.made = Some(Instant::now());
             log();
         }
@@ -157,13 +179,21 @@ mod tests {
                 drop(slot.connection);
             }
         };
-        let accepting = tokio::spawn(accept_until(listener, Arc::new(Limits::new(2)), stopping, serve));
+        let accepting = tokio::spawn(accept_until(
+            listener,
+            Arc::new(Limits::new(2)),
+            stopping,
+            serve,
+        ));
 
         let mut connected = Vec::new();
         for _ in 0..3 {
             connected.push(TcpStream::connect(address).await.unwrap());
         }
-        let peers: Vec<_> = connected.iter().map(|stream| stream.local_addr().unwrap()).collect();
+        let peers: Vec<_> = connected
+            .iter()
+            .map(|stream| stream.local_addr().unwrap())
+            .collect();
         assert_eq!(order.recv().await, Some(peers[0]));
         assert_eq!(order.recv().await, Some(peers[1]));
         assert!(order.try_recv().is_err());

@@ -47,7 +47,10 @@ impl Monitor {
             memory: Level::default(),
             disk: Level::default(),
             memory_max_bytes: config.memory_high_watermark.bytes(total_bytes),
-            disk_free_min_bytes: config.disk_free_limit.bytes(total_bytes).max(DISK_FREE_BYTES_MIN),
+            disk_free_min_bytes: config
+                .disk_free_limit
+                .bytes(total_bytes)
+                .max(DISK_FREE_BYTES_MIN),
         }
     }
 
@@ -90,9 +93,17 @@ impl Monitor {
             return;
         }
         if raised {
-            tracing::warn!(used_bytes, limit_bytes, "memory resource limit alarm set: publishers are blocked");
+            tracing::warn!(
+                used_bytes,
+                limit_bytes,
+                "memory resource limit alarm set: publishers are blocked"
+            );
         } else {
-            tracing::warn!(used_bytes, limit_bytes, "memory resource limit alarm cleared");
+            tracing::warn!(
+                used_bytes,
+                limit_bytes,
+                "memory resource limit alarm cleared"
+            );
         }
     }
 
@@ -107,7 +118,11 @@ impl Monitor {
             return;
         }
         if raised {
-            tracing::warn!(free_bytes, limit_bytes, "disk resource limit alarm set: publishers are blocked");
+            tracing::warn!(
+                free_bytes,
+                limit_bytes,
+                "disk resource limit alarm set: publishers are blocked"
+            );
         } else {
             tracing::warn!(free_bytes, limit_bytes, "disk resource limit alarm cleared");
         }
@@ -119,7 +134,9 @@ impl Monitor {
             return;
         }
         if raised {
-            tracing::warn!("disk resource limit alarm set: the disk is full, publishers are blocked");
+            tracing::warn!(
+                "disk resource limit alarm set: the disk is full, publishers are blocked"
+            );
         } else {
             tracing::warn!("disk resource limit alarm cleared: the store can write again");
         }
@@ -135,7 +152,11 @@ struct Level {
 
 impl Level {
     fn look(&mut self, is_exceeded: bool) -> bool {
-        self.looks_below = if is_exceeded { 0 } else { self.looks_below.saturating_add(1) };
+        self.looks_below = if is_exceeded {
+            0
+        } else {
+            self.looks_below.saturating_add(1)
+        };
         self.is_raised = is_exceeded || (self.is_raised && self.looks_below < LOOKS_UNTIL_CLEAR);
         self.is_raised
     }
@@ -144,7 +165,10 @@ impl Level {
 /// The resident memory of this process, from the second number of `statm`, in pages.
 fn resident_bytes() -> io::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
     let pages = pages.ok_or(io::ErrorKind::InvalidData)?;
     Ok(pages * rustix::param::page_size() as u64)
 }
@@ -161,9 +185,13 @@ mod tests {
     #[test]
     fn an_alarm_comes_at_once_and_goes_after_a_while() {
         let mut level = Level::default();
-        let looks = [false, true, false, false, false, true, false, false, false, false, false];
+        let looks = [
+            false, true, false, false, false, true, false, false, false, false, false,
+        ];
         let raised = looks.map(|is_exceeded| level.look(is_exceeded));
-        let expected = [false, true, true, true, true, true, true, true, true, false, false];
+        let expected = [
+            false, true, true, true, true, true, true, true, true, false, false,
+        ];
         assert_eq!(raised, expected);
     }
 

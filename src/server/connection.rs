@@ -29,7 +29,12 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Arc<Config>, broker: Arc<Broker>) -> Self {
         let server_properties = server_properties(&config);
-        Self { config, broker, server_properties, connections: Connections::default() }
+        Self {
+            config,
+            broker,
+            server_properties,
+            connections: Connections::default(),
+        }
     }
 
     /// Serves a connection until it ends. A handshake that is not over when the broker stops is broken off.
@@ -92,7 +97,14 @@ impl Shared {
             capabilities: negotiated.capabilities,
         };
         let (limits, leftover) = (negotiated.limits, negotiated.leftover);
-        connection::serve(stream, Arc::new(session), limits, &leftover, &self.connections).await;
+        connection::serve(
+            stream,
+            Arc::new(session),
+            limits,
+            &leftover,
+            &self.connections,
+        )
+        .await;
     }
 }
 

@@ -12,7 +12,10 @@ const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
 /// Raises the limit of this process as far as it may, and answers how many connections fit.
 pub(super) fn connections_max() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {

@@ -20,10 +20,17 @@ impl Bound {
     /// Binds one of the configured addresses; `all` are needed to tell whether `[::]` has to serve IPv4 as well.
     pub(super) fn bind(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Self> {
         let is_for_both = address.ip().is_unspecified() && address.is_ipv6();
-        let socket = match Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)) {
+        let socket = match Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        ) {
             // A host without IPv6: all its interfaces are IPv4.
             Err(error) if is_for_both && is_unsupported(&error) => {
-                return Self::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), all);
+                return Self::bind(
+                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())),
+                    all,
+                );
             }
             socket => socket?,
         };
@@ -35,9 +42,10 @@ impl Bound {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         match socket.bind(&SockAddr::from(address)) {
-            Err(error) if is_for_both && is_unsupported(&error) => {
-                Self::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), all)
-            }
+            Err(error) if is_for_both && is_unsupported(&error) => Self::bind(
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())),
+                all,
+            ),
             bound => bound.map(|()| Self { socket }),
         }
     }
@@ -50,8 +58,14 @@ impl Bound {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    let codes = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EPROTONOSUPPORT];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+    let codes = [
+        libc::EAFNOSUPPORT,
+        libc::EADDRNOTAVAIL,
+        libc::EPROTONOSUPPORT,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 #[cfg(test)]
@@ -72,7 +86,10 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         let listener = bound.listen().unwrap();
         let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        assert_eq!(connected.unwrap().local_addr().unwrap(), accepted.unwrap().1);
+        assert_eq!(
+            connected.unwrap().local_addr().unwrap(),
+            accepted.unwrap().1
+        );
     }
 
     #[tokio::test]

@@ -13,17 +13,28 @@ use crate::config::Config;
 use crate::store::{Recovered, Store, StoreOptions};
 
 /// Opens the store and recovers the broker. When this returns, what the first start creates is on disk.
-pub(super) async fn open(config: Arc<Config>, options: StoreOptions) -> Result<Arc<Broker>, StartError> {
+pub(super) async fn open(
+    config: Arc<Config>,
+    options: StoreOptions,
+) -> Result<Arc<Broker>, StartError> {
     // RocksDB blocks.
     let opening = tokio::task::spawn_blocking(move || open_blocking(&config, options));
-    let (broker, ticket) = opening.await.expect("opening is not cancelled, and a panic ends the process")?;
+    let (broker, ticket) = opening
+        .await
+        .expect("opening is not cancelled, and a panic ends the process")?;
     broker.services.store.wait(ticket).await;
     Ok(broker)
 }
 
-fn open_blocking(config: &Config, options: StoreOptions) -> Result<(Arc<Broker>, crate::message::Ticket), StartError> {
+fn open_blocking(
+    config: &Config,
+    options: StoreOptions,
+) -> Result<(Arc<Broker>, crate::message::Ticket), StartError> {
     let path = &options.dir;
-    std::fs::create_dir_all(path).map_err(|error| StartError::DataDir { path: path.clone(), error })?;
+    std::fs::create_dir_all(path).map_err(|error| StartError::DataDir {
+        path: path.clone(),
+        error,
+    })?;
     let (store, recovered) = Store::open(options)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let services = Services {
@@ -47,8 +58,15 @@ fn open_blocking(config: &Config, options: StoreOptions) -> Result<(Arc<Broker>,
 
 /// Reads users and permissions, and creates the default user in an empty directory. The user comes before the vhost,
 /// with which the directory counts as set up: a crash in between is made good by the next start.
-fn recover_auth(config: &Config, services: &Services, recovered: &Recovered) -> Result<Arc<Auth>, StartError> {
-    let rows = recovered.state.iter().map(|(key, value)| (&key[..], &value[..]));
+fn recover_auth(
+    config: &Config,
+    services: &Services,
+    recovered: &Recovered,
+) -> Result<Arc<Auth>, StartError> {
+    let rows = recovered
+        .state
+        .iter()
+        .map(|(key, value)| (&key[..], &value[..]));
     let auth = Auth::recover(rows, config)?;
     if recovered.state.is_empty() {
         let visit = services.visit();

@@ -22,7 +22,10 @@ fn config(data_dir: &Path) -> Config {
 }
 
 fn options(config: &Config) -> StoreOptions {
-    StoreOptions { ballast_bytes: 0, ..StoreOptions::new(&config.data_dir) }
+    StoreOptions {
+        ballast_bytes: 0,
+        ..StoreOptions::new(&config.data_dir)
+    }
 }
 
 /// A running broker.
@@ -43,11 +46,17 @@ impl Running {
         let address = server.addresses()[0];
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(server.run_until(async { stopped.await.unwrap() }));
-        Self { address, stop, server }
+        Self {
+            address,
+            stop,
+            server,
+        }
     }
 
     async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap() }
+        Client {
+            stream: TcpStream::connect(self.address).await.unwrap(),
+        }
     }
 
     async fn stop(self) {
@@ -85,7 +94,10 @@ impl Client {
 
     /// Logs in and opens the default vhost.
     async fn open(mut self, user: &str, password: &str) -> Self {
-        self.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+        self.stream
+            .write_all(b"AMQP\x00\x00\x09\x01")
+            .await
+            .unwrap();
         assert!(matches!(self.receive().await, AMQPMethod::Start(_)));
         self.send(AMQPMethod::StartOk(StartOk {
             mechanism: "PLAIN".into(),
@@ -94,8 +106,16 @@ impl Client {
         }))
         .await;
         assert!(matches!(self.receive().await, AMQPMethod::Tune(_)));
-        self.send(AMQPMethod::TuneOk(TuneOk { channel_max: 10, frame_max: 4096, heartbeat: 0 })).await;
-        self.send(AMQPMethod::Open(Open { virtual_host: "/".into() })).await;
+        self.send(AMQPMethod::TuneOk(TuneOk {
+            channel_max: 10,
+            frame_max: 4096,
+            heartbeat: 0,
+        }))
+        .await;
+        self.send(AMQPMethod::Open(Open {
+            virtual_host: "/".into(),
+        }))
+        .await;
         assert!(matches!(self.receive().await, AMQPMethod::OpenOk(_)));
         self
     }
@@ -107,7 +127,14 @@ async fn a_connection_is_opened_and_closed() {
     let broker = Running::start(data.path()).await;
     let mut client = broker.connect().await.open("guest", "guest").await;
     let reply_text = "bye".into();
-    client.send(AMQPMethod::Close(Close { reply_code: 200, reply_text, class_id: 0, method_id: 0 })).await;
+    client
+        .send(AMQPMethod::Close(Close {
+            reply_code: 200,
+            reply_text,
+            class_id: 0,
+            method_id: 0,
+        }))
+        .await;
     assert!(matches!(client.receive().await, AMQPMethod::CloseOk(_)));
     assert!(client.is_at_end().await);
     broker.stop().await;
@@ -119,12 +146,18 @@ async fn a_stop_closes_connections_with_320() {
     let broker = Running::start(data.path()).await;
     let mut open = broker.connect().await.open("guest", "guest").await;
     let mut in_handshake = broker.connect().await;
-    in_handshake.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+    in_handshake
+        .stream
+        .write_all(b"AMQP\x00\x00\x09\x01")
+        .await
+        .unwrap();
     assert!(matches!(in_handshake.receive().await, AMQPMethod::Start(_)));
     let address = broker.address;
     let stopping = tokio::spawn(broker.stop());
 
-    let AMQPMethod::Close(close) = open.receive().await else { panic!("not connection.close") };
+    let AMQPMethod::Close(close) = open.receive().await else {
+        panic!("not connection.close")
+    };
     assert_eq!(close.reply_code, 320);
     let expected = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
     assert_eq!(close.reply_text.to_string(), expected);
@@ -163,10 +196,18 @@ async fn the_default_user_is_created_once() {
     let server = broker.server.is_finished();
     assert!(!server);
     let mut refused = broker.connect().await;
-    refused.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+    refused
+        .stream
+        .write_all(b"AMQP\x00\x00\x09\x01")
+        .await
+        .unwrap();
     refused.receive().await;
     let response = "\0guest\0guest".into();
-    let start_ok = StartOk { mechanism: "PLAIN".into(), response, ..StartOk::default() };
+    let start_ok = StartOk {
+        mechanism: "PLAIN".into(),
+        response,
+        ..StartOk::default()
+    };
     refused.send(AMQPMethod::StartOk(start_ok)).await;
     assert!(refused.is_at_end().await);
     broker.stop().await;
@@ -191,23 +232,39 @@ async fn a_start_that_cannot_succeed_says_why() {
     let data = tempfile::tempdir().unwrap();
     let broker = Running::start(data.path()).await;
     let other = tempfile::tempdir().unwrap();
-    let taken = Config { listeners: vec![broker.address], ..config(other.path()) };
+    let taken = Config {
+        listeners: vec![broker.address],
+        ..config(other.path())
+    };
     let shared = config(data.path());
     let file = other.path().join("file");
     std::fs::write(&file, b"").unwrap();
     let no_directory = config(&file.join("data"));
     let no_pattern = Config {
-        default_permissions: DefaultPermissions { read: "(".into(), ..DefaultPermissions::default() },
+        default_permissions: DefaultPermissions {
+            read: "(".into(),
+            ..DefaultPermissions::default()
+        },
         ..config(&other.path().join("new"))
     };
     for (config, expected) in [
         (taken, format!("cannot listen on {}: ", broker.address)),
-        (shared, format!("data directory {} is in use", data.path().display())),
+        (
+            shared,
+            format!("data directory {} is in use", data.path().display()),
+        ),
         (no_directory, "cannot create the data directory".into()),
-        (no_pattern, "cannot create the default user: invalid read pattern '('".into()),
+        (
+            no_pattern,
+            "cannot create the default user: invalid read pattern '('".into(),
+        ),
     ] {
         let options = options(&config);
-        let error = Server::start(config, options).await.err().unwrap().to_string();
+        let error = Server::start(config, options)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.starts_with(&expected), "{error}");
     }
     broker.stop().await;

@@ -68,7 +68,9 @@ impl<'a> Work<'a> {
                 Op::Append(_) => {}
                 Op::Settle(settle) => self.settle(index, &settle),
                 Op::QueueDeleted { queue } => self.delete_queue(index, queue),
-                Op::PutState { key, value } => self.batch.put(Mutable::State, &state::broker(&key), &value),
+                Op::PutState { key, value } => {
+                    self.batch.put(Mutable::State, &state::broker(&key), &value)
+                }
                 Op::DeleteState { key } => self.batch.delete(Mutable::State, &state::broker(&key)),
             }
         }
@@ -90,7 +92,13 @@ impl<'a> Work<'a> {
                 self.put_row(index, piece, Place::Chunks);
             }
         }
-        if index.queues.entry(queue).or_default().settled.reserve(last.saturating_add(1)) {
+        if index
+            .queues
+            .entry(queue)
+            .or_default()
+            .settled
+            .reserve(last.saturating_add(1))
+        {
             self.touched.entry(queue).or_default();
         }
     }
@@ -99,21 +107,37 @@ impl<'a> Work<'a> {
     pub(super) fn put_row(&mut self, index: &mut Index, content: Content, place: Place) {
         let encoded = EncodedRow::new(&content, self.epoch);
         let bytes = encoded.len();
-        let key = RowKey { queue: content.queue, first: content.first, epoch: self.epoch };
+        let key = RowKey {
+            queue: content.queue,
+            first: content.first,
+            epoch: self.epoch,
+        };
         match place {
             Place::Tail => self.batch.put_once(WriteOnce::Tail, &key, &encoded.parts()),
             Place::Chunks => {
-                self.batch.put_once(WriteOnce::Chunks, &key, &encoded.parts());
+                self.batch
+                    .put_once(WriteOnce::Chunks, &key, &encoded.parts());
                 let row = IndexRow::of(&content, bytes);
-                self.batch.put_once(WriteOnce::Index, &key, &[&row.encode(key.first)]);
+                self.batch
+                    .put_once(WriteOnce::Index, &key, &[&row.encode(key.first)]);
             }
             Place::Spill => return,
         }
         let count = content.count;
-        let row = Row { last: content.last, epoch: self.epoch, count, live: count, bytes: bytes as u32, place };
+        let row = Row {
+            last: content.last,
+            epoch: self.epoch,
+            count,
+            live: count,
+            bytes: bytes as u32,
+            place,
+        };
         index.count(&row, true);
         let queue = index.queues.entry(content.queue).or_default();
-        let kept = content.bodies.iter().filter_map(|(seq, body)| Some((*seq, body.kept()?)));
+        let kept = content
+            .bodies
+            .iter()
+            .filter_map(|(seq, body)| Some((*seq, body.kept()?)));
         queue.insert(content.first, row, kept);
         if queue.is_full() && !queue.seal_wanted {
             queue.seal_wanted = true;
@@ -127,7 +151,9 @@ impl<'a> Work<'a> {
     fn settle(&mut self, index: &mut Index, settle: &Settle) {
         let queue_id = settle.queue;
         // Nothing of the queue is on disk: then nothing on disk can settle what it will write.
-        let Some(queue) = index.queues.get_mut(&queue_id) else { return };
+        let Some(queue) = index.queues.get_mut(&queue_id) else {
+            return;
+        };
         let mut all = Settled::default();
         for range in &settle.ranges {
             all.add(queue.settle(queue_id, *range, self.epoch, |first, row| {
@@ -138,7 +164,10 @@ impl<'a> Work<'a> {
             queue.settled.delivered(settle.delivered_upto);
             let reserved = queue.settled.reserve(settle.next_seq);
             if reserved || !all.kept.is_empty() || queue.delivered_is_news() {
-                self.touched.entry(queue_id).or_default().append(&mut all.kept);
+                self.touched
+                    .entry(queue_id)
+                    .or_default()
+                    .append(&mut all.kept);
             }
         }
         index.tail_bytes = index.tail_bytes.saturating_sub(all.tail_bytes);
@@ -147,11 +176,16 @@ impl<'a> Work<'a> {
             self.delete_row(queue_id, &gone);
         }
         self.sparse.append(&mut all.sparse);
-        self.spill_gone.extend(all.spill_gone.iter().map(|gone| gone.key(queue_id)));
+        self.spill_gone
+            .extend(all.spill_gone.iter().map(|gone| gone.key(queue_id)));
         for id in all.bodies {
             self.release_body(index, id);
         }
-        if index.queues.get(&queue_id).is_some_and(QueueIndex::is_forgotten) {
+        if index
+            .queues
+            .get(&queue_id)
+            .is_some_and(QueueIndex::is_forgotten)
+        {
             index.queues.remove(&queue_id);
         }
     }
@@ -169,20 +203,44 @@ impl<'a> Work<'a> {
     }
 
     fn delete_queue(&mut self, index: &mut Index, id: QueueId) {
-        let Some(queue) = index.queues.remove(&id) else { return };
+        let Some(queue) = index.queues.remove(&id) else {
+            return;
+        };
         self.touched.remove(&id);
-        self.spill_gone.extend(queue.spilled().iter().map(|(first, row)| row.key(id, *first)));
+        self.spill_gone.extend(
+            queue
+                .spilled()
+                .iter()
+                .map(|(first, row)| row.key(id, *first)),
+        );
         if queue.rows().len() > SINGLE_DELETES_MAX {
             let (from, to) = queue_span(id);
-            for family in [WriteOnce::Tail, WriteOnce::Chunks, WriteOnce::Index, WriteOnce::Settled] {
+            for family in [
+                WriteOnce::Tail,
+                WriteOnce::Chunks,
+                WriteOnce::Index,
+                WriteOnce::Settled,
+            ] {
                 self.batch.delete_range(family, &from, &to);
             }
         } else {
             for (first, row) in queue.rows() {
-                self.delete_row(id, &Gone { first: *first, row: *row });
+                self.delete_row(
+                    id,
+                    &Gone {
+                        first: *first,
+                        row: *row,
+                    },
+                );
             }
             for epoch in &queue.settled.rows {
-                self.batch.single_delete(WriteOnce::Settled, &SettledKey { queue: id, epoch: *epoch });
+                self.batch.single_delete(
+                    WriteOnce::Settled,
+                    &SettledKey {
+                        queue: id,
+                        epoch: *epoch,
+                    },
+                );
             }
         }
         for row in queue.rows().values() {
@@ -196,27 +254,48 @@ impl<'a> Work<'a> {
     /// Writes the rows of `settled`. Comes after everything that removes or rewrites rows.
     pub(super) fn write_settled(&mut self, index: &mut Index) {
         for (id, kept) in std::mem::take(&mut self.touched) {
-            let Some(queue) = index.queues.get_mut(&id) else { continue };
+            let Some(queue) = index.queues.get_mut(&id) else {
+                continue;
+            };
             let snapshot = queue.settled.wants_snapshot();
             let ranges = if snapshot {
                 queue.snapshot()
             } else {
-                join(kept.into_iter().filter(|(first, _)| queue.rows().contains_key(first)).map(|(_, range)| range))
+                join(
+                    kept.into_iter()
+                        .filter(|(first, _)| queue.rows().contains_key(first))
+                        .map(|(_, range)| range),
+                )
             };
-            let delivered_only = !snapshot && ranges.is_empty() && !queue.settled.reserved_is_news();
+            let delivered_only =
+                !snapshot && ranges.is_empty() && !queue.settled.reserved_is_news();
             if delivered_only && !queue.delivered_is_news() {
                 continue;
             }
-            let (next_seq, delivered_upto) = (queue.settled.reserved(), queue.settled.delivered_upto());
-            let value = SettledRow { snapshot, next_seq, delivered_upto, ranges }.encode();
-            let key = SettledKey { queue: id, epoch: self.epoch };
+            let (next_seq, delivered_upto) =
+                (queue.settled.reserved(), queue.settled.delivered_upto());
+            let value = SettledRow {
+                snapshot,
+                next_seq,
+                delivered_upto,
+                ranges,
+            }
+            .encode();
+            let key = SettledKey {
+                queue: id,
+                epoch: self.epoch,
+            };
             if delivered_only {
                 self.batch.put_hint(WriteOnce::Settled, &key, &[&value]);
             } else {
                 self.batch.put_once(WriteOnce::Settled, &key, &[&value]);
             }
-            for epoch in queue.settled.wrote(self.epoch, snapshot, value.len() as u64) {
-                self.batch.single_delete(WriteOnce::Settled, &SettledKey { queue: id, epoch });
+            for epoch in queue
+                .settled
+                .wrote(self.epoch, snapshot, value.len() as u64)
+            {
+                self.batch
+                    .single_delete(WriteOnce::Settled, &SettledKey { queue: id, epoch });
             }
         }
     }

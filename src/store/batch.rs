@@ -36,7 +36,14 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(ids: FamilyIds) -> Self {
-        Self { ids, bytes: vec![0; HEADER_BYTES], count: 0, puts: 0, single_deletes: 0, needs_sync: false }
+        Self {
+            ids,
+            bytes: vec![0; HEADER_BYTES],
+            count: 0,
+            puts: 0,
+            single_deletes: 0,
+            needs_sync: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -69,20 +76,35 @@ impl Batch {
     /// Like `put_once`, for a row whose loss in a crash costs nothing but an answer's accuracy.
     pub(super) fn put_hint(&mut self, family: WriteOnce, key: &impl OnceKey, value: &[&[u8]]) {
         self.puts += 1;
-        self.operation(kind::PUT, self.ids.write_once(family), &key.encode(), Some(value));
+        self.operation(
+            kind::PUT,
+            self.ids.write_once(family),
+            &key.encode(),
+            Some(value),
+        );
     }
 
     /// Removes a row that was put once.
     pub(super) fn single_delete(&mut self, family: WriteOnce, key: &impl OnceKey) {
         self.needs_sync = true;
         self.single_deletes += 1;
-        self.operation(kind::SINGLE_DELETE, self.ids.write_once(family), &key.encode(), None);
+        self.operation(
+            kind::SINGLE_DELETE,
+            self.ids.write_once(family),
+            &key.encode(),
+            None,
+        );
     }
 
     /// Removes every row of a family with a key in `from..to`.
     pub(super) fn delete_range(&mut self, family: WriteOnce, from: &[u8], to: &[u8]) {
         self.needs_sync = true;
-        self.operation(kind::DELETE_RANGE, self.ids.write_once(family), from, Some(&[to]));
+        self.operation(
+            kind::DELETE_RANGE,
+            self.ids.write_once(family),
+            from,
+            Some(&[to]),
+        );
     }
 
     /// Writes or replaces a row.
@@ -122,7 +144,10 @@ impl Batch {
 
 fn length_prefixed(out: &mut Vec<u8>, parts: &[&[u8]]) {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
-    varint(out, u32::try_from(length).expect("rows are limited to chunks and body parts, far below 4 GiB"));
+    varint(
+        out,
+        u32::try_from(length).expect("rows are limited to chunks and body parts, far below 4 GiB"),
+    );
     for part in parts {
         out.extend_from_slice(part);
     }

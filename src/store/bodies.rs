@@ -39,8 +39,22 @@ impl Work<'_> {
                 Op::Append(slice) if deleted.contains(&slice.queue) || slice.count == 0 => {}
                 Op::Settle(settle) if deleted.contains(&settle.queue) => {}
                 Op::Append(slice) => {
-                    let Slice { queue, first, last, count, records, bodies } = slice;
-                    let mut content = Content { queue, first, last, count, records, bodies: Vec::new() };
+                    let Slice {
+                        queue,
+                        first,
+                        last,
+                        count,
+                        records,
+                        bodies,
+                    } = slice;
+                    let mut content = Content {
+                        queue,
+                        first,
+                        last,
+                        count,
+                        records,
+                        bodies: Vec::new(),
+                    };
                     for (seq, body) in bodies {
                         let body = self.body(index, ids, body, &mut new, &mut write_ahead);
                         content.bodies.push((seq, body));
@@ -74,22 +88,42 @@ impl Work<'_> {
         let len = bytes.len() as u32;
         if !new.contains_key(&id) && !index.read().bodies.contains_key(&id) {
             // Before the parts: a start then knows of every part that a crash may have left.
-            self.batch.put_once(WriteOnce::Index, &index_key(id, self.epoch), &[&len.to_le_bytes()]);
+            self.batch.put_once(
+                WriteOnce::Index,
+                &index_key(id, self.epoch),
+                &[&len.to_le_bytes()],
+            );
             for (part, bytes) in bytes.chunks(BODY_PART_BYTES).enumerate() {
-                let key = BodyKey { id, epoch: self.epoch, part: part as u32 };
+                let key = BodyKey {
+                    id,
+                    epoch: self.epoch,
+                    part: part as u32,
+                };
                 self.batch.put_once(WriteOnce::Bodies, &key, &[bytes]);
                 if self.batch.len() >= AHEAD_BYTES {
-                    write_ahead(std::mem::replace(&mut self.batch, Batch::new(self.database.ids())));
+                    write_ahead(std::mem::replace(
+                        &mut self.batch,
+                        Batch::new(self.database.ids()),
+                    ));
                 }
             }
-            new.insert(id, Body { epoch: self.epoch, len, references: 0 });
+            new.insert(
+                id,
+                Body {
+                    epoch: self.epoch,
+                    len,
+                    references: 0,
+                },
+            );
         }
         RowBody::Kept(KeptBody { id, len })
     }
 
     /// One record fewer refers to body `id`.
     pub(super) fn release_body(&mut self, index: &mut Index, id: u64) {
-        let Some(body) = index.bodies.get_mut(&id) else { return };
+        let Some(body) = index.bodies.get_mut(&id) else {
+            return;
+        };
         body.references = body.references.saturating_sub(1);
         if body.references > 0 {
             return;
@@ -117,7 +151,11 @@ pub(super) fn parts(len: u32) -> u32 {
 /// Where `index` lists a body, so that a start need not look into `bodies`: as if it were a row of queue 0, an id that
 /// no queue has.
 pub(super) fn index_key(id: u64, epoch: Epoch) -> RowKey {
-    RowKey { queue: BODIES_QUEUE, first: id, epoch }
+    RowKey {
+        queue: BODIES_QUEUE,
+        first: id,
+        epoch,
+    }
 }
 
 /// See [`index_key`].

@@ -98,7 +98,11 @@ enum Step {
 
 impl Cleaner {
     pub(super) fn new(shared: Arc<Shared>, durable: DurableFile) -> Self {
-        Self { shared, durable, step: Step::Compact }
+        Self {
+            shared,
+            durable,
+            step: Step::Compact,
+        }
     }
 
     /// Works until the store is closed.
@@ -115,7 +119,8 @@ impl Cleaner {
         if upkeep.active.load(Ordering::Acquire) {
             std::thread::park_timeout(TICK);
         } else {
-            while !upkeep.active.load(Ordering::Acquire) && !upkeep.stopped.load(Ordering::Acquire) {
+            while !upkeep.active.load(Ordering::Acquire) && !upkeep.stopped.load(Ordering::Acquire)
+            {
                 std::thread::park();
             }
         }
@@ -157,7 +162,9 @@ impl Cleaner {
             if error.raw_os_error() == Some(libc::ENOSPC) {
                 tracing::warn!(%error, "cannot write the last durable epoch");
             } else {
-                fatal(&format!("the last durable epoch cannot be written: {error}"));
+                fatal(&format!(
+                    "the last durable epoch cannot be written: {error}"
+                ));
             }
         }
     }
@@ -180,9 +187,15 @@ impl Cleaner {
         })
     }
 
-    fn clean_step(&mut self, database: &Database, busy: bool, size: u64) -> Result<bool, rocksdb::Error> {
+    fn clean_step(
+        &mut self,
+        database: &Database,
+        busy: bool,
+        size: u64,
+    ) -> Result<bool, rocksdb::Error> {
         let upkeep = &self.shared.upkeep;
-        if upkeep.clean_bytes.load(Ordering::Acquire) > 0 || upkeep.old_wait.load(Ordering::Acquire) {
+        if upkeep.clean_bytes.load(Ordering::Acquire) > 0 || upkeep.old_wait.load(Ordering::Acquire)
+        {
             return Ok(true);
         }
         if busy && self.step == Step::Stalled {
@@ -193,7 +206,11 @@ impl Cleaner {
                 compact(database, WriteOnce::Chunks)?;
                 compact(database, WriteOnce::Bodies)?;
                 let left = self.excess(database).unwrap_or(0);
-                self.step = if left < size { Step::Rewrite } else { Step::Stalled };
+                self.step = if left < size {
+                    Step::Rewrite
+                } else {
+                    Step::Stalled
+                };
             }
             Step::Rewrite => {
                 upkeep.clean_bytes.store(ROUND_BYTES, Ordering::Release);
@@ -210,7 +227,10 @@ impl Cleaner {
         if busy || deletes < IDLE_FLUSH_DELETES {
             return Ok(());
         }
-        self.shared.upkeep.deletes.fetch_sub(deletes, Ordering::Relaxed);
+        self.shared
+            .upkeep
+            .deletes
+            .fetch_sub(deletes, Ordering::Relaxed);
         flush(database)
     }
 
@@ -221,15 +241,20 @@ impl Cleaner {
             (index.chunk_live_bytes, index.body_live_bytes)
         };
         let slack = self.shared.options.blob_slack_bytes;
-        let (chunk_size, body_size) =
-            (blob_bytes(database, WriteOnce::Chunks), blob_bytes(database, WriteOnce::Bodies));
-        (chunk_size > 2 * chunks + slack || body_size > 2 * bodies + slack).then_some(chunk_size + body_size)
+        let (chunk_size, body_size) = (
+            blob_bytes(database, WriteOnce::Chunks),
+            blob_bytes(database, WriteOnce::Bodies),
+        );
+        (chunk_size > 2 * chunks + slack || body_size > 2 * bodies + slack)
+            .then_some(chunk_size + body_size)
     }
 }
 
 /// Bytes in the blob files of a family.
 pub(super) fn blob_bytes(database: &Database, family: WriteOnce) -> u64 {
-    let size = database.db().property_int_value_cf(database.family(family), "rocksdb.total-blob-file-size");
+    let size = database
+        .db()
+        .property_int_value_cf(database.family(family), "rocksdb.total-blob-file-size");
     size.ok().flatten().unwrap_or(0)
 }
 
@@ -238,8 +263,16 @@ pub(super) fn oldest_chunks(index: &Index, bytes: u64) -> Vec<RowKey> {
     let mut oldest: BinaryHeap<(Epoch, RowKey, u64)> = BinaryHeap::new();
     let mut sum = 0;
     for (id, queue) in &index.queues {
-        for (first, row) in queue.rows().iter().filter(|(_, row)| row.place == Place::Chunks) {
-            if sum >= bytes && oldest.peek().is_some_and(|(newest, ..)| *newest <= row.epoch) {
+        for (first, row) in queue
+            .rows()
+            .iter()
+            .filter(|(_, row)| row.place == Place::Chunks)
+        {
+            if sum >= bytes
+                && oldest
+                    .peek()
+                    .is_some_and(|(newest, ..)| *newest <= row.epoch)
+            {
                 continue;
             }
             sum += u64::from(row.bytes);
@@ -252,7 +285,11 @@ pub(super) fn oldest_chunks(index: &Index, bytes: u64) -> Vec<RowKey> {
             }
         }
     }
-    oldest.into_sorted_vec().into_iter().map(|(_, key, _)| key).collect()
+    oldest
+        .into_sorted_vec()
+        .into_iter()
+        .map(|(_, key, _)| key)
+        .collect()
 }
 
 pub(super) fn flush(database: &Database) -> Result<(), rocksdb::Error> {
@@ -265,6 +302,8 @@ pub(super) fn flush(database: &Database) -> Result<(), rocksdb::Error> {
 
 pub(super) fn compact(database: &Database, family: WriteOnce) -> Result<(), rocksdb::Error> {
     database.db().flush_cf(database.family(family))?;
-    database.db().compact_range_cf(database.family(family), None::<&[u8]>, None::<&[u8]>);
+    database
+        .db()
+        .compact_range_cf(database.family(family), None::<&[u8]>, None::<&[u8]>);
     Ok(())
 }

@@ -55,7 +55,11 @@ impl Committer {
         let mut rewrites = Rewrites::default();
         full.into_iter().for_each(|queue| rewrites.add_full(queue));
         sparse.into_iter().for_each(|key| rewrites.add_sparse(key));
-        Self { shared, rewrites, last_start: None }
+        Self {
+            shared,
+            rewrites,
+            last_start: None,
+        }
     }
 
     /// Commits until the store is closed, then what is left.
@@ -80,7 +84,10 @@ impl Committer {
         if let Some(last) = self.last_start.filter(|_| busy) {
             let due = last + PACE;
             while !gate.wants_early_commit() && !self.shared.is_closing() {
-                let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                let Some(left) = due
+                    .checked_duration_since(Instant::now())
+                    .filter(|left| !left.is_zero())
+                else {
                     break;
                 };
                 std::thread::park_timeout(left);
@@ -95,9 +102,11 @@ impl Committer {
         let start = Instant::now();
         let shared = Arc::clone(&self.shared);
         self.choose_old_chunks();
-        let force =
-            shared.watermark.is_awaited(shared.gate.epoch()) || (self.rewrites.has_work() && !shared.is_closing());
-        let Some(Cut { epoch, open, bytes }) = shared.gate.cut(force) else { return false };
+        let force = shared.watermark.is_awaited(shared.gate.epoch())
+            || (self.rewrites.has_work() && !shared.is_closing());
+        let Some(Cut { epoch, open, bytes }) = shared.gate.cut(force) else {
+            return false;
+        };
         self.last_start = Some(start);
         let mut ops = Vec::new();
         for source in open.dirty {
@@ -121,17 +130,27 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let (mut batch, spill_gone) = {
             let database = shared.database.read();
-            let Some(database) = database.as_ref() else { return false };
+            let Some(database) = database.as_ref() else {
+                return false;
+            };
             let mut work = Work::new(database, epoch);
             let (arrivals, changes) = work.prepare(&shared.index, &shared.ids, ops, |batch| {
                 self.write(database, epoch, &batch, false);
             });
             work.apply(&mut shared.index.write(), arrivals, changes);
             if !shared.is_closing() {
-                let rewritten = self.rewrites.run(&mut work, &shared.index, shared.options.tail_bytes_max);
+                let rewritten =
+                    self.rewrites
+                        .run(&mut work, &shared.index, shared.options.tail_bytes_max);
                 count(&shared.counters.bytes_rewritten, rewritten as u64);
-                shared.upkeep.rewrites_wait.store(!self.rewrites.is_empty(), Ordering::Release);
-                shared.upkeep.old_wait.store(self.rewrites.has_old(), Ordering::Release);
+                shared
+                    .upkeep
+                    .rewrites_wait
+                    .store(!self.rewrites.is_empty(), Ordering::Release);
+                shared
+                    .upkeep
+                    .old_wait
+                    .store(self.rewrites.has_old(), Ordering::Release);
             }
             work.write_settled(&mut shared.index.write());
             (work.batch, work.spill_gone)
@@ -154,7 +173,11 @@ impl Committer {
             *last_ids = ids;
         }
         drop(last_ids);
-        batch.put_quietly(Mutable::State, state::EPOCH, &epoch_row(epoch, shared.gate.clock_ms()));
+        batch.put_quietly(
+            Mutable::State,
+            state::EPOCH,
+            &epoch_row(epoch, shared.gate.clock_ms()),
+        );
         let sync = batch.needs_sync() && !shared.options.no_sync;
         if let Some(database) = shared.database.read().as_ref() {
             self.write(database, epoch, batch, sync);
@@ -175,7 +198,9 @@ impl Committer {
         while let Err(failure) = self.try_write(database, epoch, batch, &options) {
             let reason = match failure {
                 WriteFailure::NoSpace(reason) => reason,
-                WriteFailure::Other(reason) => fatal(&format!("epoch {epoch} cannot be written: {reason}")),
+                WriteFailure::Other(reason) => {
+                    fatal(&format!("epoch {epoch} cannot be written: {reason}"))
+                }
             };
             count(&shared.counters.retries, 1);
             let since = *full_since.get_or_insert_with(|| {
@@ -185,13 +210,21 @@ impl Committer {
                 Instant::now()
             });
             if shared.is_closing() && since.elapsed() > CLOSING_RETRIES_MAX {
-                tracing::error!(epoch, "closed with a full disk, unconfirmed changes are lost");
+                tracing::error!(
+                    epoch,
+                    "closed with a full disk, unconfirmed changes are lost"
+                );
                 return;
             }
-            let enough = space::free_bytes(&shared.options.dir).is_ok_and(|bytes| bytes > FREE_ENOUGH);
-            refused_since = refused_since.filter(|_| enough).or_else(|| enough.then(Instant::now));
+            let enough =
+                space::free_bytes(&shared.options.dir).is_ok_and(|bytes| bytes > FREE_ENOUGH);
+            refused_since = refused_since
+                .filter(|_| enough)
+                .or_else(|| enough.then(Instant::now));
             if refused_since.is_some_and(|since: Instant| since.elapsed() > RESUME_MAX) {
-                fatal(&format!("there is space again, but writes do not resume: {reason}"));
+                fatal(&format!(
+                    "there is space again, but writes do not resume: {reason}"
+                ));
             }
             std::thread::sleep(RETRY_PAUSE);
         }
@@ -204,7 +237,10 @@ impl Committer {
         count(&counters.rows_put, u64::from(batch.puts()));
         count(&counters.rows_deleted, u64::from(batch.single_deletes()));
         count(&counters.syncs, u64::from(sync));
-        shared.upkeep.deletes.fetch_add(u64::from(batch.single_deletes()), Ordering::Relaxed);
+        shared
+            .upkeep
+            .deletes
+            .fetch_add(u64::from(batch.single_deletes()), Ordering::Relaxed);
     }
 
     fn try_write(
@@ -222,17 +258,21 @@ impl Committer {
                 _ => WriteFailure::Other(error.to_string()),
             });
         }
-        database.db().write_opt(batch.to_write(), options).map_err(|error| match is_no_space(&error) {
-            true => WriteFailure::NoSpace(error.into_string()),
-            false => WriteFailure::Other(error.into_string()),
-        })
+        database
+            .db()
+            .write_opt(batch.to_write(), options)
+            .map_err(|error| match is_no_space(&error) {
+                true => WriteFailure::NoSpace(error.into_string()),
+                false => WriteFailure::Other(error.into_string()),
+            })
     }
 
     /// Takes up what the upkeep thread found: blob files hold too much that is dead.
     fn choose_old_chunks(&mut self) {
         let wanted = self.shared.upkeep.clean_bytes.swap(0, Ordering::AcqRel);
         if wanted > 0 && !self.rewrites.has_old() {
-            self.rewrites.add_old(oldest_chunks(&self.shared.index.read(), wanted));
+            self.rewrites
+                .add_old(oldest_chunks(&self.shared.index.read(), wanted));
         }
     }
 }

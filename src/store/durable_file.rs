@@ -24,7 +24,12 @@ pub(super) struct DurableFile {
 impl DurableFile {
     /// Opens the file and reads the epoch; 0 when nothing is known.
     pub(super) fn open(dir: &Path) -> io::Result<(Self, Epoch)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(NAME))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join(NAME))?;
         // The name has to survive too, or the first statement would be lost with it.
         File::open(dir)?.sync_all()?;
         let mut bytes = [0; BYTES];
@@ -37,7 +42,13 @@ impl DurableFile {
             tracing::warn!(file = %dir.join(NAME).display(), "the last durable epoch cannot be read, the check for lost epochs is skipped");
         }
         let epoch = known.unwrap_or(0);
-        Ok((Self { file, written: epoch }, epoch))
+        Ok((
+            Self {
+                file,
+                written: epoch,
+            },
+            epoch,
+        ))
     }
 
     /// States that everything up to `epoch` is on disk.
@@ -69,7 +80,13 @@ fn decode(bytes: &[u8; BYTES]) -> Option<Epoch> {
 /// CRC-32 (IEEE 802.3), bit by bit: it runs over twelve bytes once a second.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                (crc >> 1) ^ 0xEDB8_8320
+            } else {
+                crc >> 1
+            }
+        })
     })
 }
 

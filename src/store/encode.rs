@@ -49,11 +49,18 @@ impl<'a> EncodedRow<'a> {
     }
 
     pub(super) fn parts(&self) -> Vec<&[u8]> {
-        let inline = self.content.bodies.iter().filter_map(|(_, body)| match body {
-            RowBody::Inline(bytes) => Some(&bytes[..]),
-            RowBody::Kept(_) => None,
-        });
-        [&self.fixed[..], &self.content.records[..]].into_iter().chain(inline).collect()
+        let inline = self
+            .content
+            .bodies
+            .iter()
+            .filter_map(|(_, body)| match body {
+                RowBody::Inline(bytes) => Some(&bytes[..]),
+                RowBody::Kept(_) => None,
+            });
+        [&self.fixed[..], &self.content.records[..]]
+            .into_iter()
+            .chain(inline)
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -133,7 +140,8 @@ impl RowView {
         let mut reader = Reader(value);
         reader.version()?;
         let count = reader.u32()?;
-        let (queue, first, last, epoch) = (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
+        let (queue, first, last, epoch) =
+            (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
         let records_len = reader.u32()? as usize;
         let body_count = reader.u32()? as usize;
         let mut table = Reader(reader.take(body_count.checked_mul(BODY_BYTES)?)?);
@@ -148,7 +156,15 @@ impl RowView {
             };
             bodies.push((seq, body));
         }
-        reader.0.is_empty().then_some(Self { queue, first, last, epoch, count, records, bodies })
+        reader.0.is_empty().then_some(Self {
+            queue,
+            first,
+            last,
+            epoch,
+            count,
+            records,
+            bodies,
+        })
     }
 
     /// Which seqs the row has.
@@ -188,14 +204,22 @@ impl IndexRow {
             bytes: bytes as u32,
             body_bytes: 0,
             expiry_ms: (0, 0),
-            kept: content.bodies.iter().filter_map(|(seq, body)| Some((*seq, body.kept()?))).collect(),
+            kept: content
+                .bodies
+                .iter()
+                .filter_map(|(seq, body)| Some((*seq, body.kept()?)))
+                .collect(),
             runs: content.runs(),
         };
         for record in record::records(&content.records) {
             row.body_bytes += record.body_len() as u64;
             if record.expiry_ms() != 0 {
                 let (earliest, latest) = row.expiry_ms;
-                let earliest = if earliest == 0 { record.expiry_ms() } else { earliest.min(record.expiry_ms()) };
+                let earliest = if earliest == 0 {
+                    record.expiry_ms()
+                } else {
+                    earliest.min(record.expiry_ms())
+                };
                 row.expiry_ms = (earliest, latest.max(record.expiry_ms()));
             }
         }
@@ -208,7 +232,12 @@ impl IndexRow {
         for word in [self.count, self.bytes, self.kept.len() as u32] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        for word in [self.last, self.body_bytes, self.expiry_ms.0, self.expiry_ms.1] {
+        for word in [
+            self.last,
+            self.body_bytes,
+            self.expiry_ms.0,
+            self.expiry_ms.1,
+        ] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         for (seq, kept) in &self.kept {
@@ -347,7 +376,12 @@ impl SettledRow {
             end = first.checked_add(reader.varint()?)?;
             ranges.push((first, end));
         }
-        reader.0.is_empty().then_some(Self { snapshot, next_seq, delivered_upto, ranges })
+        reader.0.is_empty().then_some(Self {
+            snapshot,
+            next_seq,
+            delivered_upto,
+            ranges,
+        })
     }
 }
 
@@ -360,7 +394,10 @@ mod tests {
         let mut records = Vec::new();
         for seq in seqs {
             let body = match bodies.iter().find(|(of, _)| of == seq) {
-                Some((_, body)) => Body::Shared(SharedBody { id: 0, bytes: Bytes::from(vec![7; body.len()]) }),
+                Some((_, body)) => Body::Shared(SharedBody {
+                    id: 0,
+                    bytes: Bytes::from(vec![7; body.len()]),
+                }),
                 None => Body::Inline(b"body"),
             };
             let message = NewMessage {
@@ -376,7 +413,14 @@ mod tests {
             record::encode(&mut records, *seq, 1, &message);
         }
         let (first, last) = (seqs[0], seqs[seqs.len() - 1]);
-        Content { queue: 3, first, last, count: seqs.len() as u32, records: records.into(), bodies }
+        Content {
+            queue: 3,
+            first,
+            last,
+            count: seqs.len() as u32,
+            records: records.into(),
+            bodies,
+        }
     }
 
     #[test]
@@ -388,11 +432,20 @@ mod tests {
         let value = Bytes::from(encoded.parts().concat());
         assert_eq!(value.len(), encoded.len());
         let row = RowView::decode(&value).unwrap();
-        assert_eq!((row.queue, row.first, row.last, row.epoch, row.count), (3, 5, 9, 44, 3));
-        assert_eq!((&row.records, &row.bodies), (&content.records, &content.bodies));
+        assert_eq!(
+            (row.queue, row.first, row.last, row.epoch, row.count),
+            (3, 5, 9, 44, 3)
+        );
+        assert_eq!(
+            (&row.records, &row.bodies),
+            (&content.records, &content.bodies)
+        );
         assert_eq!(row.runs().iter().collect::<Vec<_>>(), [(5, 2), (9, 1)]);
         for length in 0..value.len() {
-            assert!(RowView::decode(&value.slice(..length)).is_none(), "{length} bytes");
+            assert!(
+                RowView::decode(&value.slice(..length)).is_none(),
+                "{length} bytes"
+            );
         }
     }
 
@@ -406,7 +459,11 @@ mod tests {
             let encoded = row.encode(5);
             assert_eq!(IndexRow::decode(5, &encoded).as_ref(), Some(&row));
             for length in 0..encoded.len() {
-                assert_eq!(IndexRow::decode(5, &encoded[..length]), None, "{length} bytes");
+                assert_eq!(
+                    IndexRow::decode(5, &encoded[..length]),
+                    None,
+                    "{length} bytes"
+                );
             }
         }
     }
@@ -414,11 +471,20 @@ mod tests {
     #[test]
     fn a_settled_row_reads_back() {
         let ranges = vec![(1, 1), (3, 90), (1 << 40, (1 << 40) + 5)];
-        let row = SettledRow { snapshot: true, next_seq: 1 << 41, delivered_upto: 7, ranges };
+        let row = SettledRow {
+            snapshot: true,
+            next_seq: 1 << 41,
+            delivered_upto: 7,
+            ranges,
+        };
         let encoded = row.encode();
         assert_eq!(SettledRow::decode(&encoded).as_ref(), Some(&row));
         for length in 0..encoded.len() {
-            assert_eq!(SettledRow::decode(&encoded[..length]), None, "{length} bytes");
+            assert_eq!(
+                SettledRow::decode(&encoded[..length]),
+                None,
+                "{length} bytes"
+            );
         }
     }
 }

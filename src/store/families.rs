@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    IteratorMode, LogLevel, Options, ReadOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, IteratorMode, LogLevel, Options, ReadOptions,
 };
 
 use super::keys::OnceKey;
@@ -44,7 +44,9 @@ pub(super) enum Mutable {
 }
 
 /// All families; missing ones are created in this order.
-const NAMES: [&str; 9] = ["default", "tail", "chunks", "index", "settled", "bodies", "due", "state", "spill"];
+const NAMES: [&str; 9] = [
+    "default", "tail", "chunks", "index", "settled", "bodies", "due", "state", "spill",
+];
 
 impl WriteOnce {
     pub(super) const fn name(self) -> &'static str {
@@ -109,15 +111,29 @@ impl Database {
 
     fn open_with(dir: &Path, options: &Options) -> Result<Self, rocksdb::Error> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = NAMES.iter().map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache)));
+        let families = NAMES
+            .iter()
+            .map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache)));
         let mut db = DB::open_cf_descriptors(options, dir, families)?;
         let spill = WriteOnce::Spill.name();
         db.drop_cf(spill)?;
         db.create_cf(spill, &family_options(spill, &cache))?;
         let id = |name| family_id(&db, name);
         use WriteOnce as W;
-        let write_once = [W::Tail, W::Chunks, W::Index, W::Settled, W::Bodies, W::Due, W::Spill].map(|f| id(f.name()));
-        let ids = FamilyIds { write_once, state: id(Mutable::State.name()) };
+        let write_once = [
+            W::Tail,
+            W::Chunks,
+            W::Index,
+            W::Settled,
+            W::Bodies,
+            W::Due,
+            W::Spill,
+        ]
+        .map(|f| id(f.name()));
+        let ids = FamilyIds {
+            write_once,
+            state: id(Mutable::State.name()),
+        };
         Ok(Self { db, ids })
     }
 
@@ -138,18 +154,24 @@ impl Database {
     }
 
     /// The value of a row, `None` when it is not there.
-    pub(super) fn get(&self, family: WriteOnce, key: &impl OnceKey) -> Result<Option<Vec<u8>>, rocksdb::Error> {
+    pub(super) fn get(
+        &self,
+        family: WriteOnce,
+        key: &impl OnceKey,
+    ) -> Result<Option<Vec<u8>>, rocksdb::Error> {
         self.db.get_cf(self.family(family), key.encode())
     }
 
     /// Every row of a family, in order of its keys.
     pub(super) fn scan(&self, family: WriteOnce) -> DBIterator<'_> {
-        self.db.iterator_cf_opt(self.family(family), scan_options(), IteratorMode::Start)
+        self.db
+            .iterator_cf_opt(self.family(family), scan_options(), IteratorMode::Start)
     }
 
     /// Every row of the `state` family.
     pub(super) fn scan_state(&self) -> DBIterator<'_> {
-        self.db.iterator_cf_opt(self.state(), scan_options(), IteratorMode::Start)
+        self.db
+            .iterator_cf_opt(self.state(), scan_options(), IteratorMode::Start)
     }
 }
 
@@ -164,7 +186,8 @@ fn scan_options() -> ReadOptions {
 }
 
 fn handle<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
-    db.cf_handle(name).expect("every family was opened or created by `open`")
+    db.cf_handle(name)
+        .expect("every family was opened or created by `open`")
 }
 
 /// The crate does not tell a family's number, but a batch of one Put shows it.

@@ -83,7 +83,10 @@ impl Signal {
 impl Gate {
     pub(super) fn new(first_epoch: Epoch, clock_ms: u64) -> Self {
         Self {
-            inside: RwLock::new(Inside { epoch: first_epoch, open: Mutex::default() }),
+            inside: RwLock::new(Inside {
+                epoch: first_epoch,
+                open: Mutex::default(),
+            }),
             epoch: AtomicU64::new(first_epoch),
             open_bytes: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),

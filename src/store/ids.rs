@@ -15,7 +15,11 @@ pub(super) struct Ids {
 impl Ids {
     /// Counters that give out `queue` and `body` next.
     pub(super) fn new(queue: QueueId, body: u64) -> Self {
-        Self { queue: AtomicU64::new(queue.max(1)), body: AtomicU64::new(body.max(1)), spill: AtomicU64::new(1) }
+        Self {
+            queue: AtomicU64::new(queue.max(1)),
+            body: AtomicU64::new(body.max(1)),
+            spill: AtomicU64::new(1),
+        }
     }
 
     pub(super) fn next_queue(&self) -> QueueId {

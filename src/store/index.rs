@@ -41,7 +41,11 @@ impl Index {
             Place::Chunks => (&mut self.chunk_live_bytes, row.live_bytes()),
             Place::Spill => return,
         };
-        *sum = if add { *sum + bytes } else { sum.saturating_sub(bytes) };
+        *sum = if add {
+            *sum + bytes
+        } else {
+            sum.saturating_sub(bytes)
+        };
     }
 
     /// `epoch` is written: its rows can be read, what it removed cannot.

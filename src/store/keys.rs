@@ -57,7 +57,11 @@ impl RowKey {
     /// `None` when `key` is not a row key.
     pub(super) fn decode(key: &[u8]) -> Option<Self> {
         let [queue, first, epoch] = parse(key)?;
-        Some(Self { queue, first, epoch })
+        Some(Self {
+            queue,
+            first,
+            epoch,
+        })
     }
 }
 
@@ -81,7 +85,10 @@ impl BodyKey {
 
 /// All rows of `queue` in a family: `from..to`.
 pub(super) fn queue_span(queue: QueueId) -> (Vec<u8>, Vec<u8>) {
-    (queue.to_be_bytes().to_vec(), (queue + 1).to_be_bytes().to_vec())
+    (
+        queue.to_be_bytes().to_vec(),
+        (queue + 1).to_be_bytes().to_vec(),
+    )
 }
 
 fn words<const N: usize>(words: [u64; N]) -> Vec<u8> {
@@ -133,8 +140,16 @@ mod tests {
 
     #[test]
     fn keys_read_back_and_sort_by_queue_then_seq() {
-        let low = RowKey { queue: 1, first: 255, epoch: 9 };
-        let high = RowKey { queue: 1, first: 256, epoch: 1 };
+        let low = RowKey {
+            queue: 1,
+            first: 255,
+            epoch: 9,
+        };
+        let high = RowKey {
+            queue: 1,
+            first: 256,
+            epoch: 1,
+        };
         assert_eq!(RowKey::decode(&low.encode()), Some(low));
         assert!(low.encode() < high.encode());
         let (from, to) = queue_span(1);
@@ -142,10 +157,17 @@ mod tests {
         let settled = SettledKey { queue: 7, epoch: 8 };
         assert_eq!(SettledKey::decode(&settled.encode()), Some(settled));
         assert_eq!(SettledKey::decode(&low.encode()), None);
-        let body = BodyKey { id: 3, epoch: 4, part: 5 };
+        let body = BodyKey {
+            id: 3,
+            epoch: 4,
+            part: 5,
+        };
         assert_eq!(BodyKey::decode(&body.encode()), Some(body));
         assert_eq!(BodyKey::decode(&settled.encode()), None);
-        assert_eq!(state::broker_key(&state::broker(b"vhost")), Some(&b"vhost"[..]));
+        assert_eq!(
+            state::broker_key(&state::broker(b"vhost")),
+            Some(&b"vhost"[..])
+        );
         assert_eq!(state::broker_key(state::EPOCH), None);
     }
 }

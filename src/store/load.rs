@@ -69,26 +69,41 @@ impl Shared {
                 Err(Miss::Vanished(row)) => missing = row,
             }
         }
-        Err(LoadError::Damaged { queue, reason: format!("{missing} is listed and cannot be found") })
+        Err(LoadError::Damaged {
+            queue,
+            reason: format!("{missing} is listed and cannot be found"),
+        })
     }
 
-    fn read(&self, database: &Database, queue: QueueId, from: Seq, plan: &Plan) -> Result<Loaded, Miss> {
+    fn read(
+        &self,
+        database: &Database,
+        queue: QueueId,
+        from: Seq,
+        plan: &Plan,
+    ) -> Result<Loaded, Miss> {
         let mut views = Vec::with_capacity(plan.rows.len());
         for (first, row, _) in &plan.rows {
             let value = get_row(database, queue, *first, row)?;
             let size = value.len();
             let view = RowView::decode(&value)
                 .filter(|view| (view.queue, view.first, view.epoch) == (queue, *first, row.epoch));
-            let damaged =
-                || LoadError::Damaged { queue, reason: format!("row {:?} is malformed", row.key(queue, *first)) };
+            let damaged = || LoadError::Damaged {
+                queue,
+                reason: format!("row {:?} is malformed", row.key(queue, *first)),
+            };
             views.push((view.ok_or_else(|| Miss::Error(damaged()))?, size));
         }
         let mut found = Vec::new();
         for ((view, _), (_, _, partial)) in views.iter().zip(&plan.rows) {
             let mut bodies = view.bodies.iter().peekable();
             for (position, record) in (0..).zip(records(&view.records)) {
-                let body = bodies.next_if(|(seq, _)| *seq == record.seq()).map(|(_, body)| body);
-                let settled = partial.as_ref().is_some_and(|partial| partial.is_settled(position));
+                let body = bodies
+                    .next_if(|(seq, _)| *seq == record.seq())
+                    .map(|(_, body)| body);
+                let settled = partial
+                    .as_ref()
+                    .is_some_and(|partial| partial.is_settled(position));
                 if !settled && (from..=plan.covered_upto).contains(&record.seq()) {
                     found.push((record.seq(), record.bytes(), body));
                 }
@@ -98,7 +113,9 @@ impl Shared {
         found.sort_by_key(|(seq, ..)| *seq);
         let covered_upto = bound(&mut found, plan.covered_upto);
         let records = match (&views[..], &found[..]) {
-            ([(view, size)], _) if found.len() == view.count as usize && view.records.len() * 2 >= *size => {
+            ([(view, size)], _)
+                if found.len() == view.count as usize && view.records.len() * 2 >= *size =>
+            {
                 view.records.clone()
             }
             _ => concatenate(found.iter().map(|(_, bytes, _)| *bytes)),
@@ -109,31 +126,54 @@ impl Shared {
                 bodies.push((*seq, self.body(database, queue, body)?));
             }
         }
-        Ok(Loaded { records, bodies, covered_upto })
+        Ok(Loaded {
+            records,
+            bodies,
+            covered_upto,
+        })
     }
 
-    fn body(&self, database: &Database, queue: QueueId, body: &RowBody) -> Result<SharedBody, Miss> {
+    fn body(
+        &self,
+        database: &Database,
+        queue: QueueId,
+        body: &RowBody,
+    ) -> Result<SharedBody, Miss> {
         match body {
             // A copy: the row would otherwise stay in memory for as long as one of its bodies.
-            RowBody::Inline(bytes) => Ok(SharedBody { id: 0, bytes: Bytes::copy_from_slice(bytes) }),
+            RowBody::Inline(bytes) => Ok(SharedBody {
+                id: 0,
+                bytes: Bytes::copy_from_slice(bytes),
+            }),
             RowBody::Kept(KeptBody { id, len }) => {
                 let Some(epoch) = self.index.read().bodies.get(id).map(|body| body.epoch) else {
                     return Err(Miss::Vanished(format!("body {id}")));
                 };
                 let mut bytes = BytesMut::with_capacity(*len as usize);
                 for part in 0..parts(*len) {
-                    let key = BodyKey { id: *id, epoch, part };
+                    let key = BodyKey {
+                        id: *id,
+                        epoch,
+                        part,
+                    };
                     match database.get(WriteOnce::Bodies, &key) {
                         Ok(Some(value)) => bytes.extend_from_slice(&value),
-                        Ok(None) => return Err(Miss::Vanished(format!("part {part} of body {id}"))),
-                        Err(error) => return Err(Miss::Error(LoadError::Failed(error.into_string()))),
+                        Ok(None) => {
+                            return Err(Miss::Vanished(format!("part {part} of body {id}")));
+                        }
+                        Err(error) => {
+                            return Err(Miss::Error(LoadError::Failed(error.into_string())));
+                        }
                     }
                 }
                 if bytes.len() != *len as usize {
                     let reason = format!("body {id} has {} bytes instead of {len}", bytes.len());
                     return Err(Miss::Error(LoadError::Damaged { queue, reason }));
                 }
-                Ok(SharedBody { id: *id, bytes: bytes.freeze() })
+                Ok(SharedBody {
+                    id: *id,
+                    bytes: bytes.freeze(),
+                })
             }
         }
     }
@@ -176,7 +216,10 @@ fn get_row(database: &Database, queue: QueueId, first: Seq, row: &Row) -> Result
 /// Chooses rows from the one that holds `from` on, about a chunk's worth.
 fn plan(index: &Index, id: QueueId, from: Seq, upto: Seq) -> Result<Plan, LoadError> {
     let Some(queue) = index.queues.get(&id) else {
-        return Ok(Plan { rows: Vec::new(), covered_upto: upto });
+        return Ok(Plan {
+            rows: Vec::new(),
+            covered_upto: upto,
+        });
     };
     let mut rows = Vec::new();
     let mut bytes = 0;
@@ -196,15 +239,27 @@ fn plan(index: &Index, id: QueueId, from: Seq, upto: Seq) -> Result<Plan, LoadEr
 }
 
 /// Rows with something in `from..=upto` that can be read now, by first seq: enough of them for one load.
-fn candidates(queue: &QueueIndex, written: Epoch, from: Seq, upto: Seq) -> Vec<(Seq, Row, Option<&Partial>)> {
+fn candidates(
+    queue: &QueueIndex,
+    written: Epoch,
+    from: Seq,
+    upto: Seq,
+) -> Vec<(Seq, Row, Option<&Partial>)> {
     let touches = |first: Seq, row: &Row| row.last >= from && first <= upto;
-    let retired = queue.retired().iter().filter(|(first, row, _)| touches(*first, row));
+    let retired = queue
+        .retired()
+        .iter()
+        .filter(|(first, row, _)| touches(*first, row));
     let retired = retired.map(|(first, row, partial)| (*first, *row, partial.as_ref()));
     let rows = some_rows(queue.rows(), from, upto, |row| row.epoch <= written);
     let rows = rows.map(|(first, row)| (first, row, queue.partial(first)));
     let spilled = some_rows(queue.spilled(), from, upto, |_| true);
     let spilled = spilled.map(|(first, row)| (first, row, queue.spilled_partial(first)));
-    let mut all: Vec<_> = retired.chain(rows).chain(spilled).filter(|(first, row, _)| touches(*first, row)).collect();
+    let mut all: Vec<_> = retired
+        .chain(rows)
+        .chain(spilled)
+        .filter(|(first, row, _)| touches(*first, row))
+        .collect();
     all.sort_by_key(|(first, row, _)| (*first, row.epoch));
     all
 }
@@ -217,16 +272,30 @@ fn some_rows(
     readable: impl Fn(&Row) -> bool + Copy,
 ) -> impl Iterator<Item = (Seq, Row)> {
     let before = rows.range(..from).rev().find(move |(_, row)| readable(row));
-    let after = rows.range(from..=upto.max(from)).filter(move |(_, row)| readable(row));
+    let after = rows
+        .range(from..=upto.max(from))
+        .filter(move |(_, row)| readable(row));
     let mut bytes = 0;
-    before.into_iter().chain(after).map_while(move |(first, row)| {
-        let enough = bytes > CHUNK_BYTES as u64;
-        if bytes == u64::MAX {
-            return None;
-        }
-        bytes = if enough { u64::MAX } else { bytes + if row.last >= from { row.live_bytes() } else { 0 } };
-        Some((*first, *row))
-    })
+    before
+        .into_iter()
+        .chain(after)
+        .map_while(move |(first, row)| {
+            let enough = bytes > CHUNK_BYTES as u64;
+            if bytes == u64::MAX {
+                return None;
+            }
+            bytes = if enough {
+                u64::MAX
+            } else {
+                bytes
+                    + if row.last >= from {
+                        row.live_bytes()
+                    } else {
+                        0
+                    }
+            };
+            Some((*first, *row))
+        })
 }
 
 /// The last seq before appended rows that are not written yet. Rows that replace others do not count: those can be read.
@@ -252,7 +321,9 @@ pub(super) fn stored_runs(database: &Database, key: RowKey, row: &Row) -> Result
         Place::Chunks => WriteOnce::Index,
         Place::Spill => WriteOnce::Spill,
     };
-    let value = database.get(family, &key).map_err(|error| error.into_string())?;
+    let value = database
+        .get(family, &key)
+        .map_err(|error| error.into_string())?;
     let runs = match (value, family) {
         (Some(value), WriteOnce::Index) => IndexRow::decode(key.first, &value).map(|row| row.runs),
         (Some(value), _) => RowView::decode(&Bytes::from(value)).map(|row| row.runs()),

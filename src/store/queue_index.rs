@@ -136,12 +136,20 @@ impl QueueIndex {
     /// The first seq that is not settled, in durable rows.
     pub(super) fn first_live(&self) -> Option<Seq> {
         let (first, _) = self.rows.first_key_value()?;
-        Some(self.partials.get(first).and_then(Partial::first_live).unwrap_or(*first))
+        Some(
+            self.partials
+                .get(first)
+                .and_then(Partial::first_live)
+                .unwrap_or(*first),
+        )
     }
 
     /// Nothing of the queue is on disk.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.rows.is_empty() && self.retired.is_empty() && self.spilled.is_empty() && self.settled.rows.is_empty()
+        self.rows.is_empty()
+            && self.retired.is_empty()
+            && self.spilled.is_empty()
+            && self.settled.rows.is_empty()
     }
 
     /// Ids of all bodies that the queue's records refer to, one entry per record.
@@ -150,9 +158,17 @@ impl QueueIndex {
     }
 
     /// Adds a row, of which nothing is settled.
-    pub(super) fn insert(&mut self, first: Seq, row: Row, kept: impl Iterator<Item = (Seq, KeptBody)>) {
+    pub(super) fn insert(
+        &mut self,
+        first: Seq,
+        row: Row,
+        kept: impl Iterator<Item = (Seq, KeptBody)>,
+    ) {
         debug_assert!(
-            self.rows.range(..=row.last).next_back().is_none_or(|(_, before)| before.last < first),
+            self.rows
+                .range(..=row.last)
+                .next_back()
+                .is_none_or(|(_, before)| before.last < first),
             "rows of a queue do not overlap"
         );
         if row.place == Place::Tail {
@@ -192,7 +208,14 @@ impl QueueIndex {
     pub(super) fn pretend_rows(&mut self, count: u64) {
         let start = self.last_seq().unwrap_or(0) + 1;
         for first in start..start + count {
-            let row = Row { last: first, epoch: 0, count: 1, live: 1, bytes: 0, place: Place::Chunks };
+            let row = Row {
+                last: first,
+                epoch: 0,
+                count: 1,
+                live: 1,
+                bytes: 0,
+                place: Place::Chunks,
+            };
             self.rows.insert(first, row);
         }
     }
@@ -208,7 +231,9 @@ impl QueueIndex {
     ) -> Settled {
         let mut settled = Settled::default();
         for first in overlapping(&self.rows, from, to) {
-            let Some(row) = self.rows.get_mut(&first).filter(|row| row.epoch <= epoch) else { continue };
+            let Some(row) = self.rows.get_mut(&first).filter(|row| row.epoch <= epoch) else {
+                continue;
+            };
             let before = *row;
             if settle_row(&mut self.partials, first, row, (from, to), &mut runs_of) == 0 {
                 continue;
@@ -218,7 +243,9 @@ impl QueueIndex {
                 settled.chunk_live_bytes += before.live_bytes() - after.live_bytes();
             }
             if after.live > 0 {
-                settled.kept.push((first, (from.max(first), to.min(after.last))));
+                settled
+                    .kept
+                    .push((first, (from.max(first), to.min(after.last))));
                 if after.is_sparse() && !before.is_sparse() {
                     settled.sparse.push(after.key(queue, first));
                 }
@@ -232,7 +259,9 @@ impl QueueIndex {
         }
         self.settle_spilled(from, to, &mut settled, runs_of);
         let bodies: Vec<Seq> = self.bodies.range(from..=to).map(|(seq, _)| *seq).collect();
-        settled.bodies.extend(bodies.iter().filter_map(|seq| self.bodies.remove(seq)));
+        settled
+            .bodies
+            .extend(bodies.iter().filter_map(|seq| self.bodies.remove(seq)));
         settled
     }
 
@@ -244,8 +273,16 @@ impl QueueIndex {
         mut runs_of: impl FnMut(Seq, &Row) -> Runs,
     ) {
         for first in overlapping(&self.spilled, from, to) {
-            let Some(row) = self.spilled.get_mut(&first) else { continue };
-            settle_row(&mut self.spilled_partials, first, row, (from, to), &mut runs_of);
+            let Some(row) = self.spilled.get_mut(&first) else {
+                continue;
+            };
+            settle_row(
+                &mut self.spilled_partials,
+                first,
+                row,
+                (from, to),
+                &mut runs_of,
+            );
             if row.live == 0 {
                 settled.spill_gone.push(Gone { first, row: *row });
                 self.spilled.remove(&first);
@@ -315,7 +352,14 @@ impl SettledState {
     }
 
     /// Takes over what a row on disk says, at recovery.
-    pub(super) fn recover(&mut self, epoch: Epoch, next_seq: Seq, delivered_upto: Seq, snapshot: bool, bytes: u64) {
+    pub(super) fn recover(
+        &mut self,
+        epoch: Epoch,
+        next_seq: Seq,
+        delivered_upto: Seq,
+        snapshot: bool,
+        bytes: u64,
+    ) {
         self.rows.push(epoch);
         self.reserved = self.reserved.max(next_seq);
         self.reserved_written = self.reserved;
@@ -350,8 +394,15 @@ impl SettledState {
 
 /// First seqs of the rows that touch `from..=to`.
 fn overlapping(rows: &BTreeMap<Seq, Row>, from: Seq, to: Seq) -> Vec<Seq> {
-    let before = rows.range(..from).next_back().filter(|(_, row)| row.last >= from).map(|(first, _)| *first);
-    before.into_iter().chain(rows.range(from..=to).map(|(first, _)| *first)).collect()
+    let before = rows
+        .range(..from)
+        .next_back()
+        .filter(|(_, row)| row.last >= from)
+        .map(|(first, _)| *first);
+    before
+        .into_iter()
+        .chain(rows.range(from..=to).map(|(first, _)| *first))
+        .collect()
 }
 
 /// Settles a range of a row and lowers its live count; returns by how much.
@@ -365,7 +416,10 @@ fn settle_row(
     let settled = if from <= first && to >= row.last {
         row.live
     } else {
-        partials.entry(first).or_insert_with(|| Partial::new(runs_of(first, row))).settle(from, to)
+        partials
+            .entry(first)
+            .or_insert_with(|| Partial::new(runs_of(first, row)))
+            .settle(from, to)
     };
     row.live = row.live.saturating_sub(settled);
     settled

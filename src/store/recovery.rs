@@ -90,11 +90,15 @@ pub(super) struct Opened {
 
 /// Opens the directory and reads everything that is kept in memory.
 pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, OpenError> {
-    let failed = |reason: String| OpenError::Failed { dir: options.dir.clone(), reason };
+    let failed = |reason: String| OpenError::Failed {
+        dir: options.dir.clone(),
+        reason,
+    };
     fs::create_dir_all(&options.dir).map_err(|error| failed(error.to_string()))?;
     let owner = own(&options.dir)?;
     let database = open_database(options, ballast)?;
-    let (durable_file, durable) = DurableFile::open(&options.dir).map_err(|error| failed(error.to_string()))?;
+    let (durable_file, durable) =
+        DurableFile::open(&options.dir).map_err(|error| failed(error.to_string()))?;
     let mut recovery = Recovery {
         options,
         database: &database,
@@ -107,7 +111,11 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
     };
     let own_state = recovery.own_state()?;
     if own_state.epoch < durable {
-        let lost = OpenError::LostEpochs { dir: options.dir.clone(), found: own_state.epoch, durable };
+        let lost = OpenError::LostEpochs {
+            dir: options.dir.clone(),
+            found: own_state.epoch,
+            durable,
+        };
         if !options.accept_loss {
             return Err(lost);
         }
@@ -121,7 +129,9 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
     recovery.check_bodies();
     recovery.remove_garbage()?;
     let queues = recovery.queues()?;
-    let Recovery { mut index, sparse, .. } = recovery;
+    let Recovery {
+        mut index, sparse, ..
+    } = recovery;
     let epoch = own_state.epoch.max(durable);
     index.written = epoch;
     let mut full = Vec::new();
@@ -140,28 +150,48 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         durable_file,
         ids: Ids::new(own_state.next_queue, own_state.next_body),
         clock_ms: own_state.clock_ms,
-        recovered: Recovered { state, queues, identity: Some(own_state.identity), clock_ms: own_state.clock_ms },
+        recovered: Recovered {
+            state,
+            queues,
+            identity: Some(own_state.identity),
+            clock_ms: own_state.clock_ms,
+        },
         database,
     })
 }
 
 /// Makes this process the only one that works in `dir`. The lock goes with the file, at the latest with the process.
 fn own(dir: &Path) -> Result<File, OpenError> {
-    let failed = |error: std::io::Error| OpenError::Failed { dir: dir.to_path_buf(), reason: error.to_string() };
+    let failed = |error: std::io::Error| OpenError::Failed {
+        dir: dir.to_path_buf(),
+        reason: error.to_string(),
+    };
     let path = dir.join(LOCK);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = String::new();
             // The owner may be just about to write its id: then the message does without.
             let _ = file.read_to_string(&mut text);
-            return Err(OpenError::InUse { dir: dir.to_path_buf(), owner: text.trim().parse().ok() });
+            return Err(OpenError::InUse {
+                dir: dir.to_path_buf(),
+                owner: text.trim().parse().ok(),
+            });
         }
         Err(error) => return Err(failed(error.into())),
     }
     // On a full disk the id is left out: it only makes another process's message better.
-    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()));
     Ok(file)
 }
 
@@ -183,17 +213,29 @@ fn open_database(options: &StoreOptions, ballast: &Ballast) -> Result<Database, 
         tracing::warn!("the disk is full, the ballast was given up to start");
         return Database::open(&dir).map_err(|error| open_error(options, error));
     }
-    Err(OpenError::NoSpace { dir: options.dir.clone(), reason: error.into_string() })
+    Err(OpenError::NoSpace {
+        dir: options.dir.clone(),
+        reason: error.into_string(),
+    })
 }
 
 fn open_error(options: &StoreOptions, error: rocksdb::Error) -> OpenError {
     let dir = options.dir.clone();
     if is_no_space(&error) {
-        return OpenError::NoSpace { dir, reason: error.into_string() };
+        return OpenError::NoSpace {
+            dir,
+            reason: error.into_string(),
+        };
     }
     match error.kind() {
-        rocksdb::ErrorKind::Corruption => OpenError::Damaged { dir, reason: error.into_string() },
-        _ => OpenError::Failed { dir, reason: error.into_string() },
+        rocksdb::ErrorKind::Corruption => OpenError::Damaged {
+            dir,
+            reason: error.into_string(),
+        },
+        _ => OpenError::Failed {
+            dir,
+            reason: error.into_string(),
+        },
     }
 }
 
@@ -222,7 +264,10 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     fn damaged(&self, reason: String) -> OpenError {
-        OpenError::Damaged { dir: self.options.dir.clone(), reason }
+        OpenError::Damaged {
+            dir: self.options.dir.clone(),
+            reason,
+        }
     }
 
     fn failed(&self, error: rocksdb::Error) -> OpenError {
@@ -230,25 +275,48 @@ impl Recovery<'_> {
     }
 
     fn state_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        self.database.db().get_cf(self.database.state(), key).map_err(|error| self.failed(error))
+        self.database
+            .db()
+            .get_cf(self.database.state(), key)
+            .map_err(|error| self.failed(error))
     }
 
     fn own_state(&self) -> Result<OwnState, OpenError> {
-        let Some(format) = self.state_row(state::FORMAT)? else { return self.new_directory() };
+        let Some(format) = self.state_row(state::FORMAT)? else {
+            return self.new_directory();
+        };
         let (found, reader) = match format.as_chunks::<4>() {
             ([found, reader, ..], _) => (u32::from_le_bytes(*found), u32::from_le_bytes(*reader)),
             _ => return Err(self.damaged("the format version is malformed".into())),
         };
         if reader > FORMAT {
-            return Err(OpenError::NewerFormat { dir: self.options.dir.clone(), found, reader, supported: FORMAT });
+            return Err(OpenError::NewerFormat {
+                dir: self.options.dir.clone(),
+                found,
+                reader,
+                supported: FORMAT,
+            });
         }
-        let identity = match self.state_row(state::IDENTITY)?.as_deref().map(<[u8]>::as_chunks::<16>) {
-            Some(([cluster, node], _)) => Identity { cluster: *cluster, node: *node },
+        let identity = match self
+            .state_row(state::IDENTITY)?
+            .as_deref()
+            .map(<[u8]>::as_chunks::<16>)
+        {
+            Some(([cluster, node], _)) => Identity {
+                cluster: *cluster,
+                node: *node,
+            },
             _ => return Err(self.damaged("the identity is missing or malformed".into())),
         };
         let (epoch, clock_ms) = self.pair(state::EPOCH)?.unwrap_or((0, 0));
         let (next_queue, next_body) = self.pair(state::IDS)?.unwrap_or((1, 1));
-        Ok(OwnState { epoch, clock_ms, next_queue, next_body, identity })
+        Ok(OwnState {
+            epoch,
+            clock_ms,
+            next_queue,
+            next_body,
+            identity,
+        })
     }
 
     fn pair(&self, key: &[u8]) -> Result<Option<(u64, u64)>, OpenError> {
@@ -262,20 +330,40 @@ impl Recovery<'_> {
     fn new_directory(&self) -> Result<OwnState, OpenError> {
         let identity = match self.options.identity {
             Some(identity) => identity,
-            None => random_identity().map_err(|reason| OpenError::Failed { dir: self.options.dir.clone(), reason })?,
+            None => random_identity().map_err(|reason| OpenError::Failed {
+                dir: self.options.dir.clone(),
+                reason,
+            })?,
         };
         let mut batch = Batch::new(self.database.ids());
-        batch.put(Mutable::State, state::FORMAT, &[FORMAT.to_le_bytes(), READER.to_le_bytes()].concat());
-        batch.put(Mutable::State, state::IDENTITY, &[identity.cluster, identity.node].concat());
+        batch.put(
+            Mutable::State,
+            state::FORMAT,
+            &[FORMAT.to_le_bytes(), READER.to_le_bytes()].concat(),
+        );
+        batch.put(
+            Mutable::State,
+            state::IDENTITY,
+            &[identity.cluster, identity.node].concat(),
+        );
         batch.put(Mutable::State, state::EPOCH, &epoch_row(0, 0));
         self.write(&batch)?;
-        Ok(OwnState { epoch: 0, clock_ms: 0, next_queue: 1, next_body: 1, identity })
+        Ok(OwnState {
+            epoch: 0,
+            clock_ms: 0,
+            next_queue: 1,
+            next_body: 1,
+            identity,
+        })
     }
 
     fn write(&self, batch: &Batch) -> Result<(), OpenError> {
         let mut options = WriteOptions::default();
         options.set_sync(!self.options.no_sync);
-        self.database.db().write_opt(batch.to_write(), &options).map_err(|error| self.failed(error))
+        self.database
+            .db()
+            .write_opt(batch.to_write(), &options)
+            .map_err(|error| self.failed(error))
     }
 
     /// What is lost is known now: the next start does not complain about it again.
@@ -299,11 +387,22 @@ impl Recovery<'_> {
     fn read_index(&mut self) -> Result<(), OpenError> {
         for row in self.database.scan(WriteOnce::Index) {
             let (key, value) = row.map_err(|error| self.failed(error))?;
-            let malformed = || self.damaged(format!("index row {} is malformed", key.escape_ascii()));
+            let malformed =
+                || self.damaged(format!("index row {} is malformed", key.escape_ascii()));
             let key = RowKey::decode(&key).ok_or_else(malformed)?;
             if key.queue == BODIES_QUEUE {
-                let len = value[..].try_into().map(u32::from_le_bytes).map_err(|_| malformed())?;
-                self.index.bodies.insert(key.first, Body { epoch: key.epoch, len, references: 0 });
+                let len = value[..]
+                    .try_into()
+                    .map(u32::from_le_bytes)
+                    .map_err(|_| malformed())?;
+                self.index.bodies.insert(
+                    key.first,
+                    Body {
+                        epoch: key.epoch,
+                        len,
+                        references: 0,
+                    },
+                );
                 continue;
             }
             if self.options.accept_loss && !self.has_chunk(&key)? {
@@ -311,11 +410,24 @@ impl Recovery<'_> {
                 self.garbage.single_delete(WriteOnce::Index, &key);
                 continue;
             }
-            let IndexRow { last, count, bytes, body_bytes, kept, .. } =
-                IndexRow::decode(key.first, &value).ok_or_else(malformed)?;
+            let IndexRow {
+                last,
+                count,
+                bytes,
+                body_bytes,
+                kept,
+                ..
+            } = IndexRow::decode(key.first, &value).ok_or_else(malformed)?;
             self.add(
                 key,
-                Row { last, epoch: key.epoch, count, live: count, bytes, place: Place::Chunks },
+                Row {
+                    last,
+                    epoch: key.epoch,
+                    count,
+                    live: count,
+                    bytes,
+                    place: Place::Chunks,
+                },
                 body_bytes,
                 kept,
             );
@@ -326,7 +438,9 @@ impl Recovery<'_> {
     /// Whether the chunk of an index row is there. Only after a loss it may not be: both are written together.
     fn has_chunk(&self, key: &RowKey) -> Result<bool, OpenError> {
         match self.database.get(WriteOnce::Chunks, key) {
-            Ok(value) => Ok(value.is_some_and(|value| RowView::decode(&Bytes::from(value)).is_some())),
+            Ok(value) => {
+                Ok(value.is_some_and(|value| RowView::decode(&Bytes::from(value)).is_some()))
+            }
             Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => Ok(false),
             Err(error) => Err(self.failed(error)),
         }
@@ -339,8 +453,14 @@ impl Recovery<'_> {
             let key = RowKey::decode(&key).ok_or_else(malformed)?;
             let bytes = value.len() as u32;
             let view = RowView::decode(&Bytes::from(value.into_vec())).ok_or_else(malformed)?;
-            let body_bytes = records(&view.records).map(|record| record.body_len() as u64).sum();
-            let kept = view.bodies.iter().filter_map(|(seq, body)| Some((*seq, body.kept()?))).collect();
+            let body_bytes = records(&view.records)
+                .map(|record| record.body_len() as u64)
+                .sum();
+            let kept = view
+                .bodies
+                .iter()
+                .filter_map(|(seq, body)| Some((*seq, body.kept()?)))
+                .collect();
             let row = Row {
                 last: view.last,
                 epoch: key.epoch,
@@ -361,7 +481,11 @@ impl Recovery<'_> {
             }
         }
         self.index.count(&row, true);
-        self.index.queues.entry(key.queue).or_default().insert(key.first, row, kept.into_iter());
+        self.index
+            .queues
+            .entry(key.queue)
+            .or_default()
+            .insert(key.first, row, kept.into_iter());
         *self.sums.entry(key.queue).or_default() += body_bytes;
         self.body_bytes.insert(key, body_bytes);
     }
@@ -370,7 +494,8 @@ impl Recovery<'_> {
         let database = self.database;
         for row in database.scan(WriteOnce::Settled) {
             let (key, value) = row.map_err(|error| self.failed(error))?;
-            let malformed = || self.damaged(format!("settled row {} is malformed", key.escape_ascii()));
+            let malformed =
+                || self.damaged(format!("settled row {} is malformed", key.escape_ascii()));
             let SettledKey { queue: id, epoch } = SettledKey::decode(&key).ok_or_else(malformed)?;
             let settled = SettledRow::decode(&value).ok_or_else(malformed)?;
             let queue = self.index.queues.entry(id).or_default();
@@ -389,7 +514,9 @@ impl Recovery<'_> {
     }
 
     fn settle(&mut self, id: QueueId, range: (Seq, Seq), epoch: Epoch) -> Result<(), OpenError> {
-        let Some(queue) = self.index.queues.get_mut(&id) else { return Ok(()) };
+        let Some(queue) = self.index.queues.get_mut(&id) else {
+            return Ok(());
+        };
         let mut failure = None;
         let settled = queue.settle(id, range, epoch, |first, row| {
             stored_runs(self.database, row.key(id, first), row).unwrap_or_else(|error| {
@@ -401,7 +528,10 @@ impl Recovery<'_> {
             return Err(self.damaged(reason));
         }
         self.index.tail_bytes = self.index.tail_bytes.saturating_sub(settled.tail_bytes);
-        self.index.chunk_live_bytes = self.index.chunk_live_bytes.saturating_sub(settled.chunk_live_bytes);
+        self.index.chunk_live_bytes = self
+            .index
+            .chunk_live_bytes
+            .saturating_sub(settled.chunk_live_bytes);
         for id in &settled.bodies {
             if let Some(body) = self.index.bodies.get_mut(id) {
                 body.references = body.references.saturating_sub(1);
@@ -438,7 +568,12 @@ impl Recovery<'_> {
             }
             body.references > 0
         });
-        self.index.body_live_bytes = self.index.bodies.values().map(|body| u64::from(body.len)).sum();
+        self.index.body_live_bytes = self
+            .index
+            .bodies
+            .values()
+            .map(|body| u64::from(body.len))
+            .sum();
     }
 
     fn remove_garbage(&mut self) -> Result<(), OpenError> {
@@ -453,7 +588,10 @@ impl Recovery<'_> {
         let index = std::mem::take(&mut self.index);
         let mut queues = HashMap::with_capacity(index.queues.len());
         for (id, queue) in &index.queues {
-            let next_seq = queue.last_seq().map_or(1, |last| last.saturating_add(1)).max(queue.settled.reserved());
+            let next_seq = queue
+                .last_seq()
+                .map_or(1, |last| last.saturating_add(1))
+                .max(queue.settled.reserved());
             queues.insert(
                 *id,
                 RecoveredQueue {
@@ -461,7 +599,8 @@ impl Recovery<'_> {
                     next_seq,
                     delivered_upto: queue.settled.delivered_upto(),
                     live_count: queue.live_count(),
-                    live_bytes: self.sums.get(id).copied().unwrap_or(0) - self.settled_bytes(*id, queue)?,
+                    live_bytes: self.sums.get(id).copied().unwrap_or(0)
+                        - self.settled_bytes(*id, queue)?,
                 },
             );
         }
@@ -473,7 +612,9 @@ impl Recovery<'_> {
     fn settled_bytes(&mut self, id: QueueId, queue: &QueueIndex) -> Result<u64, OpenError> {
         let mut sum = 0;
         for (first, partial) in queue.partials() {
-            let Some(row) = queue.rows().get(first) else { continue };
+            let Some(row) = queue.rows().get(first) else {
+                continue;
+            };
             let key = row.key(id, *first);
             if u64::from(row.bytes) <= self.exact_left {
                 self.exact_left -= u64::from(row.bytes);
@@ -486,19 +627,40 @@ impl Recovery<'_> {
         Ok(sum)
     }
 
-    fn read_settled_bytes(&self, key: RowKey, row: &Row, partial: &Partial) -> Result<u64, OpenError> {
-        let family = if row.place == Place::Tail { WriteOnce::Tail } else { WriteOnce::Chunks };
-        let value = self.database.get(family, &key).map_err(|error| self.failed(error))?;
+    fn read_settled_bytes(
+        &self,
+        key: RowKey,
+        row: &Row,
+        partial: &Partial,
+    ) -> Result<u64, OpenError> {
+        let family = if row.place == Place::Tail {
+            WriteOnce::Tail
+        } else {
+            WriteOnce::Chunks
+        };
+        let value = self
+            .database
+            .get(family, &key)
+            .map_err(|error| self.failed(error))?;
         let view = value.and_then(|value| RowView::decode(&Bytes::from(value)));
-        let view =
-            view.ok_or_else(|| self.damaged(format!("row {key:?} of {} is missing or malformed", family.name())))?;
-        let settled = (0..).zip(records(&view.records)).filter(|(position, _)| partial.is_settled(*position));
+        let view = view.ok_or_else(|| {
+            self.damaged(format!(
+                "row {key:?} of {} is missing or malformed",
+                family.name()
+            ))
+        })?;
+        let settled = (0..)
+            .zip(records(&view.records))
+            .filter(|(position, _)| partial.is_settled(*position));
         Ok(settled.map(|(_, record)| record.body_len() as u64).sum())
     }
 }
 
 fn random_identity() -> Result<Identity, String> {
-    let mut identity = Identity { cluster: [0; 16], node: [0; 16] };
+    let mut identity = Identity {
+        cluster: [0; 16],
+        node: [0; 16],
+    };
     getrandom::fill(&mut identity.cluster).map_err(|error| error.to_string())?;
     getrandom::fill(&mut identity.node).map_err(|error| error.to_string())?;
     Ok(identity)

@@ -46,7 +46,10 @@ impl Rewrites {
     pub(super) fn has_work(&self) -> bool {
         !self.full.is_empty()
             || !self.old.is_empty()
-            || self.sparse.front().is_some_and(|(since, _)| since.elapsed() >= SPARSE_AGE_MIN)
+            || self
+                .sparse
+                .front()
+                .is_some_and(|(since, _)| since.elapsed() >= SPARSE_AGE_MIN)
     }
 
     /// Something can be rewritten now or in a while.
@@ -74,7 +77,12 @@ impl Rewrites {
     }
 
     /// Rewrites what is due, within the budget of one epoch. Returns the bytes that were read for it.
-    pub(super) fn run(&mut self, work: &mut Work<'_>, index: &RwLock<Index>, tail_bytes_max: u64) -> usize {
+    pub(super) fn run(
+        &mut self,
+        work: &mut Work<'_>,
+        index: &RwLock<Index>,
+        tail_bytes_max: u64,
+    ) -> usize {
         self.limit_tail(index, tail_bytes_max);
         let budget = REWRITTEN_BYTES_PER_EPOCH.max(2 * work.batch.len());
         let mut done = 0;
@@ -97,7 +105,8 @@ impl Rewrites {
         }
         // Only in the next epoch: the rows that made a queue full cannot be read before they are written.
         self.full.extend(work.full.drain(..));
-        self.sparse.extend(work.sparse.drain(..).map(|key| (Instant::now(), key)));
+        self.sparse
+            .extend(work.sparse.drain(..).map(|key| (Instant::now(), key)));
         done
     }
 
@@ -107,8 +116,11 @@ impl Rewrites {
             return;
         }
         let mut index = index.write();
-        let mut largest: Vec<(u64, QueueId)> =
-            index.queues.iter().map(|(id, queue)| (queue.tail_bytes(), *id)).collect();
+        let mut largest: Vec<(u64, QueueId)> = index
+            .queues
+            .iter()
+            .map(|(id, queue)| (queue.tail_bytes(), *id))
+            .collect();
         largest.sort_unstable_by(|one, other| other.cmp(one));
         let mut enough = index.tail_bytes / 4;
         for (bytes, id) in largest {
@@ -129,11 +141,15 @@ fn seal(work: &mut Work<'_>, index: &RwLock<Index>, id: QueueId) -> usize {
     let runs = {
         let mut index = index.write();
         let written = index.written;
-        let Some(queue) = index.queues.get_mut(&id) else { return 0 };
+        let Some(queue) = index.queues.get_mut(&id) else {
+            return 0;
+        };
         queue.seal_wanted = false;
         slices(queue, written)
     };
-    runs.into_iter().map(|run| rewrite(work, index, id, run)).sum()
+    runs.into_iter()
+        .map(|run| rewrite(work, index, id, run))
+        .sum()
 }
 
 /// The runs of slices that no chunk interrupts, from the newest on, each with small chunks before it.
@@ -164,7 +180,8 @@ fn slices(queue: &QueueIndex, written: Epoch) -> Vec<Run> {
 fn absorb(queue: &QueueIndex, written: Epoch, run: &mut Run, left: bool) {
     let mut bytes: u64 = run.iter().map(|(_, row, _)| row.live_bytes()).sum();
     loop {
-        let Some((end, end_row)) = (if left { run.first() } else { run.last() }).map(|(first, row, _)| (*first, *row))
+        let Some((end, end_row)) =
+            (if left { run.first() } else { run.last() }).map(|(first, row, _)| (*first, *row))
         else {
             return;
         };
@@ -173,7 +190,9 @@ fn absorb(queue: &QueueIndex, written: Epoch, run: &mut Run, left: bool) {
         } else {
             queue.rows().range(end_row.last.saturating_add(1)..).next()
         };
-        let Some((first, row)) = neighbour else { return };
+        let Some((first, row)) = neighbour else {
+            return;
+        };
         let joins = row.place == Place::Chunks
             && row.epoch <= written
             && row.live_bytes() <= ABSORBED_FACTOR * bytes
@@ -183,15 +202,26 @@ fn absorb(queue: &QueueIndex, written: Epoch, run: &mut Run, left: bool) {
         }
         bytes += row.live_bytes();
         let member = (*first, *row, queue.partial(*first).cloned());
-        if left { run.insert(0, member) } else { run.push(member) }
+        if left {
+            run.insert(0, member)
+        } else {
+            run.push(member)
+        }
     }
 }
 
 /// Rewrites one chunk, with its small neighbours, if it is still there and `wanted`.
-fn rewrite_chunk(work: &mut Work<'_>, index: &RwLock<Index>, key: RowKey, wanted: impl Fn(&Row) -> bool) -> usize {
+fn rewrite_chunk(
+    work: &mut Work<'_>,
+    index: &RwLock<Index>,
+    key: RowKey,
+    wanted: impl Fn(&Row) -> bool,
+) -> usize {
     let run = {
         let index = index.read();
-        let Some(queue) = index.queues.get(&key.queue) else { return 0 };
+        let Some(queue) = index.queues.get(&key.queue) else {
+            return 0;
+        };
         let row = queue
             .rows()
             .get(&key.first)
@@ -217,8 +247,13 @@ fn rewrite(work: &mut Work<'_>, index: &RwLock<Index>, id: QueueId, run: Run) ->
         };
         let mut bodies = view.bodies.into_iter().peekable();
         for (position, record) in (0..).zip(crate::message::record::records(&view.records)) {
-            let body = bodies.next_if(|(seq, _)| *seq == record.seq()).map(|(_, body)| body);
-            if !partial.as_ref().is_some_and(|partial| partial.is_settled(position)) {
+            let body = bodies
+                .next_if(|(seq, _)| *seq == record.seq())
+                .map(|(_, body)| body);
+            if !partial
+                .as_ref()
+                .is_some_and(|partial| partial.is_settled(position))
+            {
                 gather.add(&record, body);
             }
         }
@@ -226,24 +261,41 @@ fn rewrite(work: &mut Work<'_>, index: &RwLock<Index>, id: QueueId, run: Run) ->
     let mut index = index.write();
     for (first, row, _) in &run {
         index.count(row, false);
-        work.delete_row(id, &Gone { first: *first, row: *row });
+        work.delete_row(
+            id,
+            &Gone {
+                first: *first,
+                row: *row,
+            },
+        );
         if let Some(queue) = index.queues.get_mut(&id) {
             queue.retire(*first);
         }
     }
     index.in_flight.push(id);
-    for piece in gather.finish(id).map(|content| content.split()).unwrap_or_default() {
+    for piece in gather
+        .finish(id)
+        .map(|content| content.split())
+        .unwrap_or_default()
+    {
         work.put_row(&mut index, piece, Place::Chunks);
     }
     read
 }
 
 fn read_row(work: &Work<'_>, queue: QueueId, first: Seq, row: &Row) -> Bytes {
-    let family = if row.place == Place::Chunks { WriteOnce::Chunks } else { WriteOnce::Tail };
+    let family = if row.place == Place::Chunks {
+        WriteOnce::Chunks
+    } else {
+        WriteOnce::Tail
+    };
     let key = row.key(queue, first);
     match work.database.get(family, &key) {
         Ok(Some(value)) => Bytes::from(value),
         Ok(None) => fatal(&format!("row {key:?} of {} is missing", family.name())),
-        Err(error) => fatal(&format!("row {key:?} of {} cannot be read: {error}", family.name())),
+        Err(error) => fatal(&format!(
+            "row {key:?} of {} cannot be read: {error}",
+            family.name()
+        )),
     }
 }

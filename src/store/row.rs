@@ -52,7 +52,11 @@ impl Row {
 
     /// The row's key, given its first seq.
     pub(super) fn key(&self, queue: QueueId, first: Seq) -> RowKey {
-        RowKey { queue, first, epoch: self.epoch }
+        RowKey {
+            queue,
+            first,
+            epoch: self.epoch,
+        }
     }
 }
 
@@ -77,12 +81,18 @@ impl Runs {
             count += 1;
             next = seq.checked_add(1);
         }
-        Self { starts: starts.into(), count }
+        Self {
+            starts: starts.into(),
+            count,
+        }
     }
 
     /// All seqs from `first` on, without a gap.
     pub(super) fn dense(first: Seq, count: u32) -> Self {
-        Self { starts: Box::new([(first, 0)]), count }
+        Self {
+            starts: Box::new([(first, 0)]),
+            count,
+        }
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -91,14 +101,25 @@ impl Runs {
 
     /// The runs as (first seq, length).
     pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, u32)> {
-        let ends = self.starts.iter().skip(1).map(|(_, position)| *position).chain([self.count]);
-        self.starts.iter().zip(ends).map(|((start, position), end)| (*start, end - position))
+        let ends = self
+            .starts
+            .iter()
+            .skip(1)
+            .map(|(_, position)| *position)
+            .chain([self.count]);
+        self.starts
+            .iter()
+            .zip(ends)
+            .map(|((start, position), end)| (*start, end - position))
     }
 
     /// Position of the first record with a seq of at least `seq`.
     pub(super) fn position(&self, seq: Seq) -> u32 {
         let after = self.starts.partition_point(|(start, _)| *start <= seq);
-        let end = self.starts.get(after).map_or(self.count, |(_, position)| *position);
+        let end = self
+            .starts
+            .get(after)
+            .map_or(self.count, |(_, position)| *position);
         match after.checked_sub(1).and_then(|run| self.starts.get(run)) {
             Some((start, position)) => {
                 let into = u32::try_from(seq - start).unwrap_or(u32::MAX);
@@ -110,8 +131,13 @@ impl Runs {
 
     /// The seq of the record at `position`.
     pub(super) fn seq(&self, position: u32) -> Seq {
-        let run = self.starts.partition_point(|(_, start)| *start <= position).saturating_sub(1);
-        self.starts.get(run).map_or(0, |(seq, start)| seq + u64::from(position - start))
+        let run = self
+            .starts
+            .partition_point(|(_, start)| *start <= position)
+            .saturating_sub(1);
+        self.starts
+            .get(run)
+            .map_or(0, |(seq, start)| seq + u64::from(position - start))
     }
 }
 
@@ -127,13 +153,18 @@ impl Partial {
     /// A row of which nothing is settled yet.
     pub(super) fn new(runs: Runs) -> Self {
         let words = (runs.count() as usize).div_ceil(64);
-        Self { runs, settled: vec![0; words].into() }
+        Self {
+            runs,
+            settled: vec![0; words].into(),
+        }
     }
 
     /// Settles the records with seqs in `first..=last`; returns how many of them were not settled before.
     pub(super) fn settle(&mut self, first: Seq, last: Seq) -> u32 {
         let from = self.runs.position(first);
-        let to = last.checked_add(1).map_or_else(|| self.runs.count(), |after| self.runs.position(after));
+        let to = last
+            .checked_add(1)
+            .map_or_else(|| self.runs.count(), |after| self.runs.position(after));
         let mut settled = 0;
         for (word, mask) in masks(from, to) {
             if let Some(bits) = self.settled.get_mut(word) {
@@ -146,12 +177,16 @@ impl Partial {
 
     /// Whether the record at `position` is settled.
     pub(super) fn is_settled(&self, position: u32) -> bool {
-        self.settled.get(position as usize / 64).is_some_and(|bits| bits & (1 << (position % 64)) != 0)
+        self.settled
+            .get(position as usize / 64)
+            .is_some_and(|bits| bits & (1 << (position % 64)) != 0)
     }
 
     /// The first seq that is not settled.
     pub(super) fn first_live(&self) -> Option<Seq> {
-        (0..self.runs.count()).find(|position| !self.is_settled(*position)).map(|position| self.runs.seq(position))
+        (0..self.runs.count())
+            .find(|position| !self.is_settled(*position))
+            .map(|position| self.runs.seq(position))
     }
 
     /// The settled seqs as inclusive ranges. A range may run over seqs that the row does not have.
@@ -179,8 +214,19 @@ fn masks(from: u32, to: u32) -> impl Iterator<Item = (usize, u64)> {
         let base = word * 64;
         let low = from.saturating_sub(base);
         let high = (to - base).min(64);
-        let below_high = if high == 64 { u64::MAX } else { (1 << high) - 1 };
-        (word as usize, if low >= 64 { 0 } else { below_high & (u64::MAX << low) })
+        let below_high = if high == 64 {
+            u64::MAX
+        } else {
+            (1 << high) - 1
+        };
+        (
+            word as usize,
+            if low >= 64 {
+                0
+            } else {
+                below_high & (u64::MAX << low)
+            },
+        )
     })
 }
 
@@ -215,7 +261,12 @@ pub(super) struct Content {
 impl Content {
     /// Bytes of records and of the bodies that stand beside them.
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.bodies.iter().map(|(_, body)| body.inline_len()).sum::<usize>()
+        self.records.len()
+            + self
+                .bodies
+                .iter()
+                .map(|(_, body)| body.inline_len())
+                .sum::<usize>()
     }
 
     pub(super) fn is_dense(&self) -> bool {
@@ -245,7 +296,9 @@ impl Content {
         };
         let mut bodies = self.bodies.into_iter().peekable();
         for record in record::records(&self.records) {
-            let body = bodies.next_if(|(seq, _)| *seq == record.seq()).map(|(_, body)| body);
+            let body = bodies
+                .next_if(|(seq, _)| *seq == record.seq())
+                .map(|(_, body)| body);
             let bytes = record.encoded_len() + body.as_ref().map_or(0, RowBody::inline_len);
             if splitter.piece.count > 0 && splitter.piece.bytes + bytes / 2 > share {
                 splitter.cut();
@@ -283,15 +336,30 @@ impl Splitter<'_> {
         self.piece.last = record.seq();
         self.piece.count += 1;
         self.piece.bytes += bytes;
-        self.piece.bodies.extend(body.map(|body| (record.seq(), body)));
+        self.piece
+            .bodies
+            .extend(body.map(|body| (record.seq(), body)));
         self.end += record.encoded_len();
     }
 
     fn cut(&mut self) {
-        let Piece { first, last, count, bodies, .. } = std::mem::take(&mut self.piece);
+        let Piece {
+            first,
+            last,
+            count,
+            bodies,
+            ..
+        } = std::mem::take(&mut self.piece);
         if count > 0 {
             let records = self.all.slice(self.start..self.end);
-            self.pieces.push(Content { queue: self.queue, first, last, count, records, bodies });
+            self.pieces.push(Content {
+                queue: self.queue,
+                first,
+                last,
+                count,
+                records,
+                bodies,
+            });
         }
         self.start = self.end;
     }
@@ -319,8 +387,21 @@ impl Gather {
 
     /// Everything that was added, `None` when that is nothing.
     pub(super) fn finish(self, queue: QueueId) -> Option<Content> {
-        let Self { records, bodies, first, last, count } = self;
-        Some(Content { queue, first: first?, last, count, records: records.freeze(), bodies })
+        let Self {
+            records,
+            bodies,
+            first,
+            last,
+            count,
+        } = self;
+        Some(Content {
+            queue,
+            first: first?,
+            last,
+            count,
+            records: records.freeze(),
+            bodies,
+        })
     }
 }
 
@@ -362,14 +443,22 @@ mod tests {
 
     #[test]
     fn a_row_takes_little_memory() {
-        assert_eq!(size_of::<Row>(), 32, "10 million messages of 1 KiB are 40,000 of these");
+        assert_eq!(
+            size_of::<Row>(),
+            32,
+            "10 million messages of 1 KiB are 40,000 of these"
+        );
     }
 
     #[test]
     fn large_contents_are_split_evenly() {
-        for (count, body, pieces) in
-            [(300, 1000, 1), (400, 1000, 2), (2560, 1000, 10), (3, 900_000, 3), (1, 3_000_000, 1)]
-        {
+        for (count, body, pieces) in [
+            (300, 1000, 1),
+            (400, 1000, 2),
+            (2560, 1000, 10),
+            (3, 900_000, 3),
+            (1, 3_000_000, 1),
+        ] {
             let mut records = Vec::new();
             for seq in 1..=count {
                 let body = vec![0; body];
@@ -396,10 +485,27 @@ mod tests {
             };
             let split = content.split();
             assert_eq!(split.len(), pieces, "{count} of {body}");
-            assert_eq!(split.iter().map(|piece| &piece.records[..]).collect::<Vec<_>>().concat(), all);
-            assert!(split.windows(2).all(|pair| pair[0].last + 1 == pair[1].first));
-            let (least, most) = (split.iter().map(Content::len).min(), split.iter().map(Content::len).max());
-            assert!(least.unwrap() * 10 >= most.unwrap() * 9, "{least:?} {most:?}");
+            assert_eq!(
+                split
+                    .iter()
+                    .map(|piece| &piece.records[..])
+                    .collect::<Vec<_>>()
+                    .concat(),
+                all
+            );
+            assert!(
+                split
+                    .windows(2)
+                    .all(|pair| pair[0].last + 1 == pair[1].first)
+            );
+            let (least, most) = (
+                split.iter().map(Content::len).min(),
+                split.iter().map(Content::len).max(),
+            );
+            assert!(
+                least.unwrap() * 10 >= most.unwrap() * 9,
+                "{least:?} {most:?}"
+            );
         }
     }
 

@@ -34,7 +34,11 @@ pub(super) struct Ballast {
 
 impl Ballast {
     pub(super) fn new(dir: &Path, bytes: u64) -> Self {
-        Self { path: dir.join(NAME), dir: dir.to_path_buf(), bytes }
+        Self {
+            path: dir.join(NAME),
+            dir: dir.to_path_buf(),
+            bytes,
+        }
     }
 
     /// Makes the file, unless it exists or the disk has not plenty of room. Returns whether it exists.
@@ -80,7 +84,9 @@ pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
 /// failed sync, must not be repeated: the pages that it concerned may be gone.
 pub(super) fn is_no_space(error: &rocksdb::Error) -> bool {
     error.kind() == ErrorKind::IOError
-        && [libc::ENOSPC, libc::EDQUOT].iter().any(|code| error.as_ref().contains(&message_of(*code)))
+        && [libc::ENOSPC, libc::EDQUOT]
+            .iter()
+            .any(|code| error.as_ref().contains(&message_of(*code)))
 }
 
 /// What the operating system calls an error.
@@ -101,12 +107,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ballast = Ballast::new(dir.path(), 1 << 20);
         assert!(ballast.make().unwrap());
-        assert_eq!(std::fs::metadata(dir.path().join(NAME)).unwrap().len(), 1 << 20);
+        assert_eq!(
+            std::fs::metadata(dir.path().join(NAME)).unwrap().len(),
+            1 << 20
+        );
         assert!(ballast.make().unwrap(), "it is made once");
         assert!(ballast.release());
         assert!(!ballast.release());
         assert!(!Ballast::new(dir.path(), 0).make().unwrap());
-        assert!(!Ballast::new(dir.path(), u64::MAX / 8).make().unwrap(), "no disk has plenty of room for that");
+        assert!(
+            !Ballast::new(dir.path(), u64::MAX / 8).make().unwrap(),
+            "no disk has plenty of room for that"
+        );
     }
 
     #[test]

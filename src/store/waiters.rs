@@ -38,7 +38,11 @@ pub(super) struct Watermark {
 
 impl Watermark {
     pub(super) fn new(durable: Epoch) -> Self {
-        Self { durable: AtomicU64::new(durable), waiting: Mutex::default(), crowd: Mutex::default() }
+        Self {
+            durable: AtomicU64::new(durable),
+            waiting: Mutex::default(),
+            crowd: Mutex::default(),
+        }
     }
 
     pub(super) fn durable(&self) -> Epoch {

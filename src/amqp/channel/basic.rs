@@ -26,16 +26,27 @@ impl Channel {
             basic::AMQPMethod::Consume(consume) => self.consume(session, consume),
             basic::AMQPMethod::Cancel(cancel) => self.cancel(session, &cancel),
             basic::AMQPMethod::Get(get) => self.get(session, get),
-            basic::AMQPMethod::Ack(ack) => self.settle_tag(session, ack.delivery_tag, ack.multiple, Settlement::Ack),
-            basic::AMQPMethod::Nack(nack) => {
-                self.settle_tag(session, nack.delivery_tag, nack.multiple, requeued_if(nack.requeue))
+            basic::AMQPMethod::Ack(ack) => {
+                self.settle_tag(session, ack.delivery_tag, ack.multiple, Settlement::Ack)
             }
-            basic::AMQPMethod::Reject(reject) => {
-                self.settle_tag(session, reject.delivery_tag, false, requeued_if(reject.requeue))
-            }
+            basic::AMQPMethod::Nack(nack) => self.settle_tag(
+                session,
+                nack.delivery_tag,
+                nack.multiple,
+                requeued_if(nack.requeue),
+            ),
+            basic::AMQPMethod::Reject(reject) => self.settle_tag(
+                session,
+                reject.delivery_tag,
+                false,
+                requeued_if(reject.requeue),
+            ),
             basic::AMQPMethod::Recover(recover) => {
                 self.recover(session, recover.requeue)?;
-                self.reply(session, AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})))
+                self.reply(
+                    session,
+                    AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})),
+                )
             }
             basic::AMQPMethod::RecoverAsync(recover) => self.recover(session, recover.requeue),
             other => Err(AmqpError::unexpected_method(&AMQPClass::Basic(other))),
@@ -57,7 +68,10 @@ impl Channel {
             None => Vec::new(),
         };
         session.resume(waiting);
-        self.reply(session, AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})))
+        self.reply(
+            session,
+            AMQPClass::Basic(basic::AMQPMethod::QosOk(basic::QosOk {})),
+        )
     }
 
     fn consume(&mut self, session: &Session, consume: basic::Consume) -> Outcome {
@@ -99,10 +113,22 @@ impl Channel {
         if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
             deliveries.set_consumer(source, id);
         }
-        self.consumers.insert(consumer_tag.clone(), ConsumerEntry { queue: queue.clone(), id, source });
+        self.consumers.insert(
+            consumer_tag.clone(),
+            ConsumerEntry {
+                queue: queue.clone(),
+                id,
+                source,
+            },
+        );
         if !consume.nowait {
-            let ok = basic::ConsumeOk { consumer_tag: short_string(&consumer_tag) };
-            session.outbox.send(self.number, &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)));
+            let ok = basic::ConsumeOk {
+                consumer_tag: short_string(&consumer_tag),
+            };
+            session.outbox.send(
+                self.number,
+                &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)),
+            );
         }
         let services = &session.broker.services;
         let mut more = queue.activate(&services.visit(), id);
@@ -112,14 +138,28 @@ impl Channel {
         Ok(None)
     }
 
-    fn sink(&self, session: &Session, queue: &Arc<Queue>, tag: &Arc<str>, no_ack: bool) -> Arc<ChannelConsumer> {
+    fn sink(
+        &self,
+        session: &Session,
+        queue: &Arc<Queue>,
+        tag: &Arc<str>,
+        no_ack: bool,
+    ) -> Arc<ChannelConsumer> {
         let source = match session.outbox.lock().split(self.number) {
-            Some((_, deliveries)) => {
-                deliveries.add_source(Source { queue: queue.clone(), consumer: ConsumerId::NONE })
-            }
+            Some((_, deliveries)) => deliveries.add_source(Source {
+                queue: queue.clone(),
+                consumer: ConsumerId::NONE,
+            }),
             None => 0,
         };
-        ChannelConsumer::new(&session.outbox, self.number, tag.clone(), no_ack, source, queue)
+        ChannelConsumer::new(
+            &session.outbox,
+            self.number,
+            tag.clone(),
+            no_ack,
+            source,
+            queue,
+        )
     }
 
     /// An unknown tag is no error; outstanding deliveries stay acknowledgeable (semantics row 20).
@@ -133,7 +173,9 @@ impl Channel {
         if cancel.nowait {
             return Ok(None);
         }
-        let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() };
+        let ok = basic::CancelOk {
+            consumer_tag: cancel.consumer_tag.clone(),
+        };
         self.reply(session, AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)))
     }
 
@@ -141,18 +183,30 @@ impl Channel {
         let name = self.queue_name(session, &get.queue)?;
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
-        let got = queue.get(&session.broker.services.visit(), get.no_ack, |delivery, remaining| {
-            self.put_get_ok(&mut session.outbox.lock(), session, &queue, get.no_ack, &delivery, remaining);
-        });
+        let got = queue.get(
+            &session.broker.services.visit(),
+            get.no_ack,
+            |delivery, remaining| {
+                self.put_get_ok(
+                    &mut session.outbox.lock(),
+                    session,
+                    &queue,
+                    get.no_ack,
+                    &delivery,
+                    remaining,
+                );
+            },
+        );
         match got {
             GetOutcome::Message(()) => Ok(None),
             GetOutcome::Loading => {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
                 Ok(Some(Wait::Loading { queue, method }))
             }
-            GetOutcome::Empty => {
-                self.reply(session, AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})))
-            }
+            GetOutcome::Empty => self.reply(
+                session,
+                AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})),
+            ),
             GetOutcome::Deleted => Err(AmqpError::queue_not_found(&name, &session.vhost.name)),
         }
     }
@@ -166,7 +220,9 @@ impl Channel {
         delivery: &Delivery<'_>,
         remaining: u64,
     ) {
-        let Some((buffer, deliveries)) = outbox.split(self.number) else { return };
+        let Some((buffer, deliveries)) = outbox.split(self.number) else {
+            return;
+        };
         let delivery_tag = if no_ack {
             deliveries.next_tag_no_ack()
         } else {
@@ -183,7 +239,12 @@ impl Channel {
         };
         let bytes = buffer.bytes_mut();
         frame::put_get_ok(bytes, &head, u32::try_from(remaining).unwrap_or(u32::MAX));
-        frame::put_content_header(bytes, self.number, delivery.record.body_len() as u64, delivery.record.properties());
+        frame::put_content_header(
+            bytes,
+            self.number,
+            delivery.record.body_len() as u64,
+            delivery.record.properties(),
+        );
         let payload_max = session.outbox.payload_max();
         match delivery.body {
             Some(body) => buffer.put_shared_body(self.number, &body.bytes, payload_max),
@@ -206,12 +267,18 @@ impl Channel {
 }
 
 const fn requeued_if(requeue: bool) -> Settlement {
-    if requeue { Settlement::Requeue } else { Settlement::Discard }
+    if requeue {
+        Settlement::Requeue
+    } else {
+        Settlement::Discard
+    }
 }
 
 /// `x-priority` of a consumer: any integer.
 fn consumer_priority(arguments: &FieldTable, queue: &Queue) -> Result<i32, AmqpError> {
-    let Some(value) = arguments.inner().get("x-priority") else { return Ok(0) };
+    let Some(value) = arguments.inner().get("x-priority") else {
+        return Ok(0);
+    };
     let priority = match value {
         AMQPValue::ShortShortInt(value) => i64::from(*value),
         AMQPValue::ShortShortUInt(value) => i64::from(*value),
@@ -230,7 +297,11 @@ fn consumer_priority(arguments: &FieldTable, queue: &Queue) -> Result<i32, AmqpE
 
 fn consume_refused(session: &Session, queue: &Queue, refused: ConsumeRefused) -> AmqpError {
     match refused {
-        ConsumeRefused::ExclusiveInUse => AmqpError::exclusive_use(&queue.spec.name, &session.vhost.name),
-        ConsumeRefused::Deleted => AmqpError::queue_not_found(&queue.spec.name, &session.vhost.name),
+        ConsumeRefused::ExclusiveInUse => {
+            AmqpError::exclusive_use(&queue.spec.name, &session.vhost.name)
+        }
+        ConsumeRefused::Deleted => {
+            AmqpError::queue_not_found(&queue.spec.name, &session.vhost.name)
+        }
     }
 }

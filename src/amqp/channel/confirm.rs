@@ -9,24 +9,37 @@ use crate::amqp::frame;
 use crate::amqp::session::Session;
 
 impl Channel {
-    pub(super) fn confirm_method(&mut self, session: &Session, method: confirm::AMQPMethod) -> Outcome {
+    pub(super) fn confirm_method(
+        &mut self,
+        session: &Session,
+        method: confirm::AMQPMethod,
+    ) -> Outcome {
         let confirm::AMQPMethod::Select(select) = method else {
             return Err(AmqpError::unexpected_method(&AMQPClass::Confirm(method)));
         };
         match self.mode {
-            Mode::Tx(_) => return Err(AmqpError::precondition_failed("cannot switch from tx to confirm mode")),
+            Mode::Tx(_) => {
+                return Err(AmqpError::precondition_failed(
+                    "cannot switch from tx to confirm mode",
+                ));
+            }
             Mode::Confirm(_) => {}
             Mode::Plain => self.mode = Mode::Confirm(Confirms::default()),
         }
         if select.nowait {
             return Ok(None);
         }
-        self.reply(session, AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})))
+        self.reply(
+            session,
+            AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})),
+        )
     }
 
     /// Sends the confirms whose messages are safe now.
     pub fn release_confirms(&mut self, session: &Session) {
-        let Mode::Confirm(confirms) = &mut self.mode else { return };
+        let Mode::Confirm(confirms) = &mut self.mode else {
+            return;
+        };
         if confirms.is_empty() {
             return;
         }
@@ -38,7 +51,13 @@ impl Channel {
                 let outbox = outbox.get_or_insert_with(|| session.outbox.lock());
                 let ack = confirm.verdict == Verdict::Ack;
                 let bytes = outbox.buffer.bytes_mut();
-                frame::put_confirm(bytes, self.number, ack, confirm.delivery_tag, confirm.multiple);
+                frame::put_confirm(
+                    bytes,
+                    self.number,
+                    ack,
+                    confirm.delivery_tag,
+                    confirm.multiple,
+                );
             },
         );
     }

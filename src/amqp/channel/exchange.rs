@@ -10,7 +10,11 @@ use crate::auth::{Permission, Resource};
 use crate::broker::vhost::{ExchangeBind, ExchangeDeclare};
 
 impl Channel {
-    pub(super) fn exchange_method(&mut self, session: &Session, method: exchange::AMQPMethod) -> Outcome {
+    pub(super) fn exchange_method(
+        &mut self,
+        session: &Session,
+        method: exchange::AMQPMethod,
+    ) -> Outcome {
         match method {
             exchange::AMQPMethod::Declare(declare) => self.exchange_declare(session, declare),
             exchange::AMQPMethod::Delete(delete) => self.exchange_delete(session, &delete),
@@ -22,7 +26,9 @@ impl Channel {
                     arguments: bind.arguments,
                 };
                 check_binding(session, &binding)?;
-                let ticket = session.vhost.bind_exchange(&session.broker.services.visit(), binding)?;
+                let ticket = session
+                    .vhost
+                    .bind_exchange(&session.broker.services.visit(), binding)?;
                 let ok = AMQPClass::Exchange(exchange::AMQPMethod::BindOk(exchange::BindOk {}));
                 self.reply_when_durable(session, ticket, (!bind.nowait).then_some(ok))
             }
@@ -34,7 +40,9 @@ impl Channel {
                     arguments: unbind.arguments,
                 };
                 check_binding(session, &binding)?;
-                let ticket = session.vhost.unbind_exchange(&session.broker.services.visit(), &binding)?;
+                let ticket = session
+                    .vhost
+                    .unbind_exchange(&session.broker.services.visit(), &binding)?;
                 let ok = AMQPClass::Exchange(exchange::AMQPMethod::UnbindOk(exchange::UnbindOk {}));
                 self.reply_when_durable(session, ticket, (!unbind.nowait).then_some(ok))
             }
@@ -64,7 +72,9 @@ impl Channel {
             session.check(Permission::Read, Resource::Exchange(&request.name))?;
             session.check(Permission::Write, Resource::Exchange(&alternate))?;
         }
-        let ticket = session.vhost.declare_exchange(&session.broker.services.visit(), request)?;
+        let ticket = session
+            .vhost
+            .declare_exchange(&session.broker.services.visit(), request)?;
         self.reply_when_durable(session, ticket, reply)
     }
 
@@ -72,7 +82,11 @@ impl Channel {
         let name = stripped(delete.exchange.as_str());
         session.vhost.check_not_default(&name)?;
         session.check(Permission::Configure, Resource::Exchange(&name))?;
-        let ticket = session.vhost.delete_exchange(&session.broker.services.visit(), &name, delete.if_unused)?;
+        let ticket = session.vhost.delete_exchange(
+            &session.broker.services.visit(),
+            &name,
+            delete.if_unused,
+        )?;
         let ok = AMQPClass::Exchange(exchange::AMQPMethod::DeleteOk(exchange::DeleteOk {}));
         self.reply_when_durable(session, ticket, (!delete.nowait).then_some(ok))
     }

@@ -41,7 +41,9 @@ impl<'a> PublishBatch<'a> {
     /// Whether it must be handled before a message of `channel` is added.
     pub fn is_full_for(&self, channel: u16) -> bool {
         !self.messages.is_empty()
-            && (self.channel != channel || self.messages.len() >= VISIT_MESSAGES_MAX || self.bytes >= VISIT_BYTES_MAX)
+            && (self.channel != channel
+                || self.messages.len() >= VISIT_MESSAGES_MAX
+                || self.bytes >= VISIT_BYTES_MAX)
     }
 
     /// Adds a message.
@@ -87,28 +89,50 @@ struct Gathered<'a> {
 
 impl<'a> Gathered<'a> {
     fn with_capacity(count: usize) -> Self {
-        Self { routes: Vec::new(), without_bcc: Vec::new(), routed: Vec::with_capacity(count) }
+        Self {
+            routes: Vec::new(),
+            without_bcc: Vec::new(),
+            routed: Vec::with_capacity(count),
+        }
     }
 
     /// Adds a message if it differs from the one before in its body only: whatever the checks found out about that one
     /// holds for this one too. This is what a busy publisher sends.
     fn add_repetition(&mut self, message: &Incoming<'a>) -> bool {
-        let Body::Inline(body) = message.body else { return false };
-        let Some(before) = self.routed.last() else { return false };
+        let Body::Inline(body) = message.body else {
+            return false;
+        };
+        let Some(before) = self.routed.last() else {
+            return false;
+        };
         let repeats = !message.head.raw.is_empty()
             && before.head.raw == message.head.raw
             && before.message.properties == message.properties
             && self.routes[before.route].cacheable;
         if repeats {
-            let message = NewMessage { body: Body::Inline(body), ..before.message.clone() };
-            self.routed.push(Routed { head: before.head, message, route: before.route });
+            let message = NewMessage {
+                body: Body::Inline(body),
+                ..before.message.clone()
+            };
+            self.routed.push(Routed {
+                head: before.head,
+                message,
+                route: before.route,
+            });
         }
         repeats
     }
 
     fn add(&mut self, session: &Session, message: &Incoming<'a>, checked: Checked, now_ms: u64) {
-        let Checked { route, persistent, priority, ttl_ms, without_bcc } = checked;
-        self.without_bcc.extend(without_bcc.map(|properties| (self.routed.len(), properties)));
+        let Checked {
+            route,
+            persistent,
+            priority,
+            ttl_ms,
+            without_bcc,
+        } = checked;
+        self.without_bcc
+            .extend(without_bcc.map(|properties| (self.routed.len(), properties)));
         let head = message.head;
         let message = NewMessage {
             exchange: head.exchange,
@@ -120,10 +144,18 @@ impl<'a> Gathered<'a> {
             priority,
             expiry_ms: ttl_ms.map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms)),
         };
-        if !self.routes.last().is_some_and(|before| Arc::ptr_eq(before, &route)) {
+        if !self
+            .routes
+            .last()
+            .is_some_and(|before| Arc::ptr_eq(before, &route))
+        {
             self.routes.push(route);
         }
-        self.routed.push(Routed { head, message, route: self.routes.len() - 1 });
+        self.routed.push(Routed {
+            head,
+            message,
+            route: self.routes.len() - 1,
+        });
     }
 }
 
@@ -138,7 +170,11 @@ impl Channel {
     ///
     /// # Errors
     /// The first message that fails a check ends the channel or the connection; those before it are published.
-    pub fn publish(&mut self, session: &Session, messages: &[Incoming<'_>]) -> Result<(), AmqpError> {
+    pub fn publish(
+        &mut self,
+        session: &Session,
+        messages: &[Incoming<'_>],
+    ) -> Result<(), AmqpError> {
         if self.phase == Phase::Closing {
             return Ok(());
         }
@@ -182,7 +218,11 @@ impl Channel {
     }
 
     /// Publishes messages that passed their checks before. Answers when all of it is safe.
-    pub(super) fn publish_checked(&mut self, session: &Session, messages: Vec<(Owned, Checked)>) -> Ticket {
+    pub(super) fn publish_checked(
+        &mut self,
+        session: &Session,
+        messages: Vec<(Owned, Checked)>,
+    ) -> Ticket {
         let visit = session.broker.services.visit();
         let (messages, checked): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         let mut gathered = Gathered::with_capacity(messages.len());
@@ -194,7 +234,11 @@ impl Channel {
 
     /// Puts messages into their queues and answers when all of it is safe.
     fn deliver(&mut self, session: &Session, visit: Visit<'_>, gathered: Gathered<'_>) -> Ticket {
-        let Gathered { routes, without_bcc, mut routed } = gathered;
+        let Gathered {
+            routes,
+            without_bcc,
+            mut routed,
+        } = gathered;
         for (index, properties) in &without_bcc {
             routed[*index].message.properties = properties;
         }
@@ -217,17 +261,24 @@ impl Channel {
     }
 
     /// The checks that a publish passes, and where it goes.
-    fn check(&mut self, session: &Session, user: &User, message: &Incoming<'_>) -> Result<Checked, AmqpError> {
+    fn check(
+        &mut self,
+        session: &Session,
+        user: &User,
+        message: &Incoming<'_>,
+    ) -> Result<Checked, AmqpError> {
         check_head(message)?;
         let head = message.head;
         let undecodable = |_| AmqpError::undecodable_properties(message.properties);
         let properties = Properties::read(message.properties).map_err(undecodable)?;
         let mut without_bcc = None;
-        let copies = properties.headers.is_some_and(|headers| properties::has_any_key(headers, &[b"CC", b"BCC"]));
+        let copies = properties
+            .headers
+            .is_some_and(|headers| properties::has_any_key(headers, &[b"CC", b"BCC"]));
         let route = if copies {
-            without_bcc = properties
-                .headers
-                .and_then(|headers| properties::without_header(message.properties, headers, b"BCC"));
+            without_bcc = properties.headers.and_then(|headers| {
+                properties::without_header(message.properties, headers, b"BCC")
+            });
             self.route_copies(session, &head, &properties)?
         } else {
             self.route(session, &head, &properties)?
@@ -237,8 +288,18 @@ impl Channel {
             None => None,
         };
         check_user_id(&properties, user)?;
-        let Properties { persistent, priority, .. } = properties;
-        Ok(Checked { route, persistent, priority, ttl_ms, without_bcc })
+        let Properties {
+            persistent,
+            priority,
+            ..
+        } = properties;
+        Ok(Checked {
+            route,
+            persistent,
+            priority,
+            ttl_ms,
+            without_bcc,
+        })
     }
 
     fn route(
@@ -248,7 +309,10 @@ impl Channel {
         properties: &Properties<'_>,
     ) -> Result<Arc<Route>, AmqpError> {
         let permissions = session.broker.auth.version();
-        if let Some(route) = self.routes.get(head.exchange, head.routing_key, permissions) {
+        if let Some(route) = self
+            .routes
+            .get(head.exchange, head.routing_key, permissions)
+        {
             return Ok(route.clone());
         }
         let (exchange, routing_key) = (text(head.exchange)?, text(head.routing_key)?);
@@ -257,7 +321,8 @@ impl Channel {
         let headers = || properties.decode_headers().ok().flatten();
         let route = Arc::new(session.vhost.route(&exchange, routing_key, headers));
         if route.cacheable {
-            self.routes.insert(head.exchange, head.routing_key, permissions, route.clone());
+            self.routes
+                .insert(head.exchange, head.routing_key, permissions, route.clone());
         }
         Ok(route)
     }
@@ -270,13 +335,20 @@ impl Channel {
         properties: &Properties<'_>,
     ) -> Result<Arc<Route>, AmqpError> {
         let exchange = publish_target(session, text(head.exchange)?)?;
-        let headers = properties.decode_headers().map_err(|_| AmqpError::malformed_frame())?.unwrap_or_default();
+        let headers = properties
+            .decode_headers()
+            .map_err(|_| AmqpError::malformed_frame())?
+            .unwrap_or_default();
         let mut keys = vec![text(head.routing_key)?.to_owned()];
         for name in ["CC", "BCC"] {
             keys.extend(copy_keys(&headers, name)?);
         }
         let keys = keys.iter().map(String::as_str);
-        Ok(Arc::new(session.vhost.route_all(&exchange, keys, || Some(headers.clone()))))
+        Ok(Arc::new(
+            session
+                .vhost
+                .route_all(&exchange, keys, || Some(headers.clone())),
+        ))
     }
 
     /// Returns what reached no queue and books the confirms. Answers when everything is safe.
@@ -287,14 +359,25 @@ impl Channel {
         routed: &[Routed<'_>],
         durable: Ticket,
     ) -> Ticket {
-        let to_disk: Vec<bool> =
-            routes.iter().map(|route| route.queues.iter().any(|queue| queue.spec.durable)).collect();
+        let to_disk: Vec<bool> = routes
+            .iter()
+            .map(|route| route.queues.iter().any(|queue| queue.spec.durable))
+            .collect();
         let mut latest = Ticket::IMMEDIATE;
-        for Routed { head, message, route } in routed {
+        for Routed {
+            head,
+            message,
+            route,
+        } in routed
+        {
             if head.mandatory && routes[*route].queues.is_empty() {
                 self.put_return(session, message);
             }
-            let ticket = if message.persistent && to_disk[*route] { durable } else { Ticket::IMMEDIATE };
+            let ticket = if message.persistent && to_disk[*route] {
+                durable
+            } else {
+                Ticket::IMMEDIATE
+            };
             latest = latest.max(ticket);
             if let Mode::Confirm(confirms) = &mut self.mode {
                 confirms.published(Verdict::Ack, ticket);
@@ -306,12 +389,28 @@ impl Channel {
     fn put_return(&self, session: &Session, message: &NewMessage<'_>) {
         let mut outbox = session.outbox.lock();
         let bytes = outbox.buffer.bytes_mut();
-        frame::put_return(bytes, self.number, 312, "NO_ROUTE", message.exchange, message.routing_key);
-        frame::put_content_header(bytes, self.number, message.body.len() as u64, message.properties);
+        frame::put_return(
+            bytes,
+            self.number,
+            312,
+            "NO_ROUTE",
+            message.exchange,
+            message.routing_key,
+        );
+        frame::put_content_header(
+            bytes,
+            self.number,
+            message.body.len() as u64,
+            message.properties,
+        );
         let payload_max = session.outbox.payload_max();
         match &message.body {
             Body::Inline(body) => outbox.buffer.put_body(self.number, body, payload_max),
-            Body::Shared(body) => outbox.buffer.put_shared_body(self.number, &body.bytes, payload_max),
+            Body::Shared(body) => {
+                outbox
+                    .buffer
+                    .put_shared_body(self.number, &body.bytes, payload_max)
+            }
         }
     }
 }
@@ -324,10 +423,16 @@ fn shares(routes: &[Arc<Route>], routed: &[Routed<'_>]) -> Vec<Share> {
         let indexes = start..start + run.len() as u32;
         start = indexes.end;
         for queue in &routes[run[0].route].queues {
-            let at = match shares.iter().position(|share| Arc::ptr_eq(&share.queue, queue)) {
+            let at = match shares
+                .iter()
+                .position(|share| Arc::ptr_eq(&share.queue, queue))
+            {
                 Some(at) => at,
                 None => {
-                    shares.push(Share { queue: queue.clone(), members: Vec::new() });
+                    shares.push(Share {
+                        queue: queue.clone(),
+                        members: Vec::new(),
+                    });
                     shares.len() - 1
                 }
             };
@@ -342,7 +447,12 @@ fn identified<'a>(session: &Session, body: &Body<'a>, route: &Route, persistent:
     let mut body = body.clone();
     if let Body::Shared(shared) = &mut body
         && persistent
-        && route.queues.iter().filter(|queue| queue.spec.durable).nth(1).is_some()
+        && route
+            .queues
+            .iter()
+            .filter(|queue| queue.spec.durable)
+            .nth(1)
+            .is_some()
     {
         shared.id = session.broker.services.store.next_body_id();
     }
@@ -350,7 +460,11 @@ fn identified<'a>(session: &Session, body: &Body<'a>, route: &Route, persistent:
 }
 
 fn check_head(message: &Incoming<'_>) -> Result<(), AmqpError> {
-    if message.head.immediate { Err(AmqpError::not_implemented("immediate=true")) } else { Ok(()) }
+    if message.head.immediate {
+        Err(AmqpError::not_implemented("immediate=true"))
+    } else {
+        Ok(())
+    }
 }
 
 fn publish_target(
@@ -368,9 +482,9 @@ fn publish_target(
 
 fn check_user_id(properties: &Properties<'_>, user: &User) -> Result<(), AmqpError> {
     match properties.user_id {
-        Some(claimed) if claimed != user.name().as_bytes() && !user.has_tag("impersonator") => {
-            Err(AmqpError::user_id_mismatch(&String::from_utf8_lossy(claimed), user.name()))
-        }
+        Some(claimed) if claimed != user.name().as_bytes() && !user.has_tag("impersonator") => Err(
+            AmqpError::user_id_mismatch(&String::from_utf8_lossy(claimed), user.name()),
+        ),
         _ => Ok(()),
     }
 }

@@ -19,16 +19,31 @@ impl Channel {
         match method {
             queue::AMQPMethod::Declare(declare) => self.queue_declare(session, declare),
             queue::AMQPMethod::Bind(bind) => {
-                let binding = self.binding(session, &bind.queue, &bind.exchange, &bind.routing_key, bind.arguments)?;
-                let ticket = session.vhost.bind_queue(&session.broker.services.visit(), binding)?;
+                let binding = self.binding(
+                    session,
+                    &bind.queue,
+                    &bind.exchange,
+                    &bind.routing_key,
+                    bind.arguments,
+                )?;
+                let ticket = session
+                    .vhost
+                    .bind_queue(&session.broker.services.visit(), binding)?;
                 let ok = AMQPClass::Queue(queue::AMQPMethod::BindOk(queue::BindOk {}));
                 self.reply_when_durable(session, ticket, (!bind.nowait).then_some(ok))
             }
             queue::AMQPMethod::Unbind(unbind) => {
                 let arguments = unbind.arguments;
-                let binding =
-                    self.binding(session, &unbind.queue, &unbind.exchange, &unbind.routing_key, arguments)?;
-                let ticket = session.vhost.unbind_queue(&session.broker.services.visit(), &binding)?;
+                let binding = self.binding(
+                    session,
+                    &unbind.queue,
+                    &unbind.exchange,
+                    &unbind.routing_key,
+                    arguments,
+                )?;
+                let ticket = session
+                    .vhost
+                    .unbind_queue(&session.broker.services.visit(), &binding)?;
                 let ok = AMQPClass::Queue(queue::AMQPMethod::UnbindOk(queue::UnbindOk {}));
                 self.reply_when_durable(session, ticket, Some(ok))
             }
@@ -37,18 +52,30 @@ impl Channel {
                 session.check(Permission::Read, Resource::Queue(&name))?;
                 let queue = session.vhost.queue_for(&name, session.id)?;
                 let message_count = count(queue.purge(&session.broker.services.visit()));
-                let ok = AMQPClass::Queue(queue::AMQPMethod::PurgeOk(queue::PurgeOk { message_count }));
+                let ok =
+                    AMQPClass::Queue(queue::AMQPMethod::PurgeOk(queue::PurgeOk { message_count }));
                 self.reply_when_durable(session, Ticket::IMMEDIATE, (!purge.nowait).then_some(ok))
             }
             queue::AMQPMethod::Delete(delete) => {
                 let name = self.queue_name(session, &delete.queue)?;
                 session.check(Permission::Configure, Resource::Queue(&name))?;
-                let condition = DeleteCondition { if_unused: delete.if_unused, if_empty: delete.if_empty };
+                let condition = DeleteCondition {
+                    if_unused: delete.if_unused,
+                    if_empty: delete.if_empty,
+                };
                 let visit = session.broker.services.visit();
-                let (ready, ticket) = session.vhost.delete_queue(&visit, &name, condition, session.id)?;
+                let (ready, ticket) = session
+                    .vhost
+                    .delete_queue(&visit, &name, condition, session.id)?;
                 drop(visit);
-                let ok = queue::AMQPMethod::DeleteOk(queue::DeleteOk { message_count: count(ready) });
-                self.reply_when_durable(session, ticket, (!delete.nowait).then_some(AMQPClass::Queue(ok)))
+                let ok = queue::AMQPMethod::DeleteOk(queue::DeleteOk {
+                    message_count: count(ready),
+                });
+                self.reply_when_durable(
+                    session,
+                    ticket,
+                    (!delete.nowait).then_some(AMQPClass::Queue(ok)),
+                )
             }
             other => Err(AmqpError::unexpected_method(&AMQPClass::Queue(other))),
         }
@@ -64,10 +91,18 @@ impl Channel {
             let counts = queue.counts();
             self.last_queue = Some(name.clone());
             let ok = declare_ok(&name, counts.ready, counts.consumers);
-            return self.reply_when_durable(session, Ticket::IMMEDIATE, (!declare.nowait).then_some(ok));
+            return self.reply_when_durable(
+                session,
+                Ticket::IMMEDIATE,
+                (!declare.nowait).then_some(ok),
+            );
         }
         let server_named = named.is_empty();
-        let name = if server_named { generated("amq.gen-") } else { named };
+        let name = if server_named {
+            generated("amq.gen-")
+        } else {
+            named
+        };
         session.check(Permission::Configure, Resource::Queue(&name))?;
         let request = QueueDeclare {
             name: name.clone(),
@@ -83,7 +118,9 @@ impl Channel {
             session.check(Permission::Read, Resource::Queue(&name))?;
             session.check(Permission::Write, Resource::Exchange(&dead_letter_exchange))?;
         }
-        let declared = session.vhost.declare_queue(&session.broker.services.visit(), request)?;
+        let declared = session
+            .vhost
+            .declare_queue(&session.broker.services.visit(), request)?;
         self.last_queue = Some(name.clone());
         let counts = declared.queue.counts();
         let ok = declare_ok(&name, counts.ready, counts.consumers);
@@ -91,13 +128,19 @@ impl Channel {
     }
 
     /// A queue name as given, or the queue declared last on this channel for an empty one (semantics row 8).
-    pub(super) fn queue_name(&self, session: &Session, name: &ShortString) -> Result<Arc<str>, AmqpError> {
+    pub(super) fn queue_name(
+        &self,
+        session: &Session,
+        name: &ShortString,
+    ) -> Result<Arc<str>, AmqpError> {
         let name = stripped(name.as_str());
         if !name.is_empty() {
             return Ok(name);
         }
         let _ = session;
-        self.last_queue.clone().ok_or_else(|| AmqpError::not_found("no previously declared queue"))
+        self.last_queue
+            .clone()
+            .ok_or_else(|| AmqpError::not_found("no previously declared queue"))
     }
 
     fn binding(
@@ -110,7 +153,8 @@ impl Channel {
     ) -> Result<QueueBind, AmqpError> {
         let name = self.queue_name(session, queue)?;
         // Empty queue and empty key: the key, too, is the name of the queue declared last (semantics row 9).
-        let routing_key: Arc<str> = if queue.as_str().is_empty() && routing_key.as_str().is_empty() {
+        let routing_key: Arc<str> = if queue.as_str().is_empty() && routing_key.as_str().is_empty()
+        {
             name.clone()
         } else {
             routing_key.as_str().into()
@@ -119,7 +163,13 @@ impl Channel {
         session.vhost.check_not_default(&exchange)?;
         session.check(Permission::Write, Resource::Queue(&name))?;
         session.check(Permission::Read, Resource::Exchange(&exchange))?;
-        Ok(QueueBind { queue: name, exchange, routing_key, arguments, connection: session.id })
+        Ok(QueueBind {
+            queue: name,
+            exchange,
+            routing_key,
+            arguments,
+            connection: session.id,
+        })
     }
 }
 

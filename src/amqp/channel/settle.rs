@@ -20,8 +20,14 @@ impl Channel {
     ///
     /// # Errors
     /// The tag is not outstanding: 406.
-    pub fn ack(&mut self, session: &Session, delivery_tag: u64, multiple: bool) -> Result<(), AmqpError> {
-        self.settle_tag(session, delivery_tag, multiple, Settlement::Ack).map(|_| ())
+    pub fn ack(
+        &mut self,
+        session: &Session,
+        delivery_tag: u64,
+        multiple: bool,
+    ) -> Result<(), AmqpError> {
+        self.settle_tag(session, delivery_tag, multiple, Settlement::Ack)
+            .map(|_| ())
     }
 
     /// Settles a tag, or all up to it.

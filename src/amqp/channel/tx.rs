@@ -63,12 +63,17 @@ impl Channel {
             tx::AMQPMethod::Select(_) => {
                 match self.mode {
                     Mode::Confirm(_) => {
-                        return Err(AmqpError::precondition_failed("cannot switch from confirm to tx mode"));
+                        return Err(AmqpError::precondition_failed(
+                            "cannot switch from confirm to tx mode",
+                        ));
                     }
                     Mode::Tx(_) => {}
                     Mode::Plain => self.mode = Mode::Tx(Box::default()),
                 }
-                self.reply(session, AMQPClass::Tx(tx::AMQPMethod::SelectOk(tx::SelectOk {})))
+                self.reply(
+                    session,
+                    AMQPClass::Tx(tx::AMQPMethod::SelectOk(tx::SelectOk {})),
+                )
             }
             tx::AMQPMethod::Commit(_) => {
                 let ticket = self.commit(session)?;
@@ -82,7 +87,10 @@ impl Channel {
                         deliveries.release_held(held);
                     }
                 }
-                self.reply(session, AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})))
+                self.reply(
+                    session,
+                    AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})),
+                )
             }
             other => Err(AmqpError::unexpected_method(&AMQPClass::Tx(other))),
         }
@@ -92,7 +100,9 @@ impl Channel {
     fn transaction(&mut self) -> Result<Transaction, AmqpError> {
         match &mut self.mode {
             Mode::Tx(transaction) => Ok(std::mem::take(&mut **transaction)),
-            _ => Err(AmqpError::precondition_failed("channel is not transactional")),
+            _ => Err(AmqpError::precondition_failed(
+                "channel is not transactional",
+            )),
         }
     }
 

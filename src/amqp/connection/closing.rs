@@ -18,7 +18,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             text = error.text(), "channel error"
         );
         let ids = error.ids(ids);
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
         channel.release_confirms(&self.session);
         channel.end(&self.session);
         channel.phase = ChannelPhase::Closing;
@@ -28,7 +30,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             class_id: ids.0,
             method_id: ids.1,
         };
-        self.session.outbox.send(number, &AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+        self.session.outbox.send(
+            number,
+            &AMQPClass::Channel(channel::AMQPMethod::Close(close)),
+        );
     }
 
     /// The client closed a channel.
@@ -67,8 +72,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             class_id: ids.0,
             method_id: ids.1,
         };
-        self.session.outbox.send(0, &AMQPClass::Connection(connection::AMQPMethod::Close(close)));
-        self.phase = Phase::Closing { deadline: Instant::now() + CLOSE_OK_TIMEOUT };
+        self.session.outbox.send(
+            0,
+            &AMQPClass::Connection(connection::AMQPMethod::Close(close)),
+        );
+        self.phase = Phase::Closing {
+            deadline: Instant::now() + CLOSE_OK_TIMEOUT,
+        };
     }
 
     /// The client closes: its channels end and its exclusive queues go before it hears close-ok (semantics row 73).
@@ -85,7 +95,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         }
         match parse_class(frame.payload) {
-            Ok((_, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)))) => self.flush_and_end(),
+            Ok((_, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)))) => {
+                self.flush_and_end()
+            }
             Ok((_, AMQPClass::Connection(connection::AMQPMethod::Close(_)))) => {
                 self.session.outbox.send(0, &close_ok());
             }
@@ -94,7 +106,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn flush_and_end(&mut self) {
-        self.phase = Phase::Flushing { deadline: Instant::now() + CLOSE_OK_TIMEOUT };
+        self.phase = Phase::Flushing {
+            deadline: Instant::now() + CLOSE_OK_TIMEOUT,
+        };
     }
 
     fn end_channels(&mut self) {
@@ -106,7 +120,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn delete_exclusive_queues(&self) {
         let services = &self.session.broker.services;
-        while self.session.vhost.delete_exclusive_queues(&services.visit(), self.session.id) {}
+        while self
+            .session
+            .vhost
+            .delete_exclusive_queues(&services.visit(), self.session.id)
+        {}
     }
 
     /// Whatever way it ended: nothing of the connection stays in the broker.

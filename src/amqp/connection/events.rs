@@ -42,7 +42,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 },
                 _ => std::future::poll_fn(|context| self.poll_event(context)).await,
             },
-            Phase::Closing { deadline } | Phase::Flushing { deadline } => self.event_until(deadline).await,
+            Phase::Closing { deadline } | Phase::Flushing { deadline } => {
+                self.event_until(deadline).await
+            }
         }
     }
 
@@ -60,7 +62,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let woken = self.session.outbox.take_wake();
         match self.poll_write(context) {
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
-            Poll::Ready(Ok(())) if matches!(self.phase, Phase::Flushing { .. }) => return Poll::Ready(Event::Flushed),
+            Poll::Ready(Ok(())) if matches!(self.phase, Phase::Flushing { .. }) => {
+                return Poll::Ready(Event::Flushed);
+            }
             _ => {}
         }
         if woken {

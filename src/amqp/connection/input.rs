@@ -1,6 +1,5 @@
 //! Frames in: publishes are gathered into batches, everything else goes to its channel one by one.
 
-
 use amq_protocol::protocol::{AMQPClass, channel, connection, parse_class};
 use hashbrown::hash_map::Entry;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,14 +50,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             };
             let next = at + frame.wire_len();
-            if frame.kind == frame::METHOD && frame.payload.starts_with(&BASIC_PUBLISH) && self.phase == Phase::Open {
+            if frame.kind == frame::METHOD
+                && frame.payload.starts_with(&BASIC_PUBLISH)
+                && self.phase == Phase::Open
+            {
                 if batch.is_full_for(frame.channel) {
                     self.publish(&mut batch);
                     if self.pause.is_some() {
                         break;
                     }
                 }
-                if let Some(length) = self.whole_publish(&frame, &bytes[next..], payload_max, &mut batch) {
+                if let Some(length) =
+                    self.whole_publish(&frame, &bytes[next..], payload_max, &mut batch)
+                {
                     at = next + length;
                     continue;
                 }
@@ -91,7 +95,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return None;
         }
         let head = content::parse_publish(&method.payload[4..])?;
-        batch.push(method.channel, Incoming { head, properties, body: Body::Inline(body) });
+        batch.push(
+            method.channel,
+            Incoming {
+                head,
+                properties,
+                body: Body::Inline(body),
+            },
+        );
         Some(length)
     }
 
@@ -105,7 +116,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn publish_messages(&mut self, number: u16, messages: &[Incoming<'_>]) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
         if let Err(error) = channel.publish(&self.session, messages) {
             self.fail(number, &error, (60, 40));
         }
@@ -158,7 +171,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         match parse_class(frame.payload) {
             Ok((rest, class)) if rest.is_empty() => Ok(class),
-            _ if short_strings::has_malformed_utf8(frame.payload) => Err(AmqpError::malformed_utf8()),
+            _ if short_strings::has_malformed_utf8(frame.payload) => {
+                Err(AmqpError::malformed_utf8())
+            }
             _ => Err(AmqpError::unparsable_method(frame.payload)),
         }
     }
@@ -170,7 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update))) => {
                 self.update_secret(update.new_secret.as_bytes());
             }
-            Ok(other) => self.close_with(0, &AmqpError::unexpected_method_in_state(&other, "running"), ids),
+            Ok(other) => self.close_with(
+                0,
+                &AmqpError::unexpected_method_in_state(&other, "running"),
+                ids,
+            ),
             Err(error) => self.close_with(0, &error, (0, 0)),
         }
     }
@@ -190,7 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         entry.remove();
                     }
                     Ok(AMQPClass::Channel(channel::AMQPMethod::Close(_))) => {
-                        let ok = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
+                        let ok =
+                            AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
                         self.session.outbox.send(number, &ok);
                     }
                     Ok(AMQPClass::Channel(channel::AMQPMethod::Open(_))) => {
@@ -205,7 +225,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if matches!(channel.assembly, Assembly::Idle) && frame.kind == frame::METHOD {
             return self.channel_method(frame);
         }
-        match channel.assembly.frame(frame, self.session.config.max_message_size_bytes) {
+        match channel
+            .assembly
+            .frame(frame, self.session.config.max_message_size_bytes)
+        {
             Ok(None) => {}
             Ok(Some(message)) => self.publish_messages(number, &[message.borrow()]),
             Err(error) => self.fail(number, &error, (60, 40)),
@@ -216,13 +239,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let number = frame.channel;
         let (count, channel_max) = (self.channels.len() as u16, self.limits.channel_max);
         if channel_max != 0 && (number > channel_max || count >= channel_max) {
-            return self.close_with(number, &AmqpError::too_many_channels(count, channel_max), (0, 0));
+            return self.close_with(
+                number,
+                &AmqpError::too_many_channels(count, channel_max),
+                (0, 0),
+            );
         }
         if !opens {
-            let ids = if frame.kind == frame::METHOD { method_ids(frame.payload) } else { (0, 0) };
+            let ids = if frame.kind == frame::METHOD {
+                method_ids(frame.payload)
+            } else {
+                (0, 0)
+            };
             return self.close_with(number, &AmqpError::channel_not_open(), ids);
         }
-        self.channels.insert(number, Channel::open(&self.session, number));
+        self.channels
+            .insert(number, Channel::open(&self.session, number));
         let ok = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
         self.session.outbox.send(number, &ok);
     }
@@ -237,11 +269,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         channel.assembly = Assembly::Header(OwnedHead::new(&head));
                     }
                 }
-                None => self.close_with(number, &AmqpError::unparsable_method(frame.payload), (0, 0)),
+                None => {
+                    self.close_with(number, &AmqpError::unparsable_method(frame.payload), (0, 0))
+                }
             };
         }
         if let Some((delivery_tag, multiple)) = content::parse_ack(frame.payload) {
-            let Some(channel) = self.channels.get_mut(&number) else { return };
+            let Some(channel) = self.channels.get_mut(&number) else {
+                return;
+            };
             if let Err(error) = channel.ack(&self.session, delivery_tag, multiple) {
                 self.fail(number, &error, ids);
             }
@@ -270,7 +306,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Carries out a channel's method.
     pub(super) fn method(&mut self, number: u16, method: AMQPClass, ids: (u16, u16)) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return;
+        };
         match channel.method(&self.session, method) {
             Ok(None) => {}
             Ok(Some(wait)) => self.wait(number, wait),
@@ -294,7 +332,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 /// Class and method id that a method frame begins with.
 fn method_ids(payload: &[u8]) -> (u16, u16) {
     match payload.first_chunk::<4>() {
-        Some(ids) => (u16::from_be_bytes([ids[0], ids[1]]), u16::from_be_bytes([ids[2], ids[3]])),
+        Some(ids) => (
+            u16::from_be_bytes([ids[0], ids[1]]),
+            u16::from_be_bytes([ids[2], ids[3]]),
+        ),
         None => (0, 0),
     }
 }

@@ -16,8 +16,8 @@ use amq_protocol::protocol::connection::{AMQPMethod, OpenOk, StartOk, Tune, Tune
 use amq_protocol::protocol::{AMQPClass, parse_class};
 use amq_protocol::types::{AMQPValue, FieldTable};
 
-use super::violation::{Offender, ReplyCode, Violation};
 use super::HandshakeContext;
+use super::violation::{Offender, ReplyCode, Violation};
 use crate::amqp::connection::Limits;
 use crate::amqp::frame::{self, Frame, OVERHEAD_BYTES};
 use crate::amqp::nesting;

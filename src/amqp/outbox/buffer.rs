@@ -78,7 +78,10 @@ impl WriteBuffer {
 
     /// Copied octets up to the next splice.
     fn copied_run(&self) -> &[u8] {
-        let end = self.spliced.front().map_or(self.copied.len(), |(at, _)| *at);
+        let end = self
+            .spliced
+            .front()
+            .map_or(self.copied.len(), |(at, _)| *at);
         &self.copied[self.copied_at..end]
     }
 }
@@ -172,7 +175,10 @@ mod tests {
         while buffer.has_remaining() {
             let mut slices = [IoSlice::new(&[]); 4];
             let count = buffer.chunks_vectored(&mut slices);
-            let offered: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            let offered: Vec<u8> = slices[..count]
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .collect();
             assert!(offered.starts_with(&buffer.chunk()[..1]));
             let taken = offered.len().min(*steps.next().unwrap());
             out.extend_from_slice(&offered[..taken]);

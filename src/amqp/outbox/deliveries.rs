@@ -73,7 +73,11 @@ impl Deliveries {
 
     /// Registers a source and answers its number.
     pub fn add_source(&mut self, source: Source) -> u32 {
-        let entry = Some(SourceEntry { source, outstanding: 0, ended: false });
+        let entry = Some(SourceEntry {
+            source,
+            outstanding: 0,
+            ended: false,
+        });
         match self.sources.iter().position(Option::is_none) {
             Some(free) => {
                 self.sources[free] = entry;
@@ -96,7 +100,10 @@ impl Deliveries {
         if let Some(known) = known {
             return known as u32;
         }
-        let number = self.add_source(Source { queue: queue.clone(), consumer: ConsumerId::NONE });
+        let number = self.add_source(Source {
+            queue: queue.clone(),
+            consumer: ConsumerId::NONE,
+        });
         if let Some(Some(entry)) = self.sources.get_mut(number as usize) {
             entry.ended = true;
         }
@@ -143,7 +150,11 @@ impl Deliveries {
 
     /// Consumers that may go on because the shared window has opened.
     pub fn take_waiting(&mut self) -> Vec<Stalled> {
-        if self.waiting.is_empty() || self.window_left() == 0 { Vec::new() } else { std::mem::take(&mut self.waiting) }
+        if self.waiting.is_empty() || self.window_left() == 0 {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.waiting)
+        }
     }
 
     /// The tag of the next delivery, which needs no acknowledgement.
@@ -152,7 +163,10 @@ impl Deliveries {
             self.base += 1;
             return self.base;
         }
-        self.unacked.push_back(Unacked { seq: 0, source: SETTLED });
+        self.unacked.push_back(Unacked {
+            seq: 0,
+            source: SETTLED,
+        });
         self.base + self.unacked.len() as u64
     }
 
@@ -186,7 +200,13 @@ impl Deliveries {
             }
             self.base += index as u64 + 1;
         } else {
-            let entry = std::mem::replace(&mut self.unacked[index], Unacked { seq: 0, source: SETTLED });
+            let entry = std::mem::replace(
+                &mut self.unacked[index],
+                Unacked {
+                    seq: 0,
+                    source: SETTLED,
+                },
+            );
             share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
         }
         self.trim();
@@ -204,11 +224,14 @@ impl Deliveries {
             _ => tag,
         };
         let first = if multiple { self.base + 1 } else { last };
-        let is_outstanding = |this: &Self, tag: u64| this.at(tag).is_some_and(|entry| entry.source & HELD == 0);
+        let is_outstanding =
+            |this: &Self, tag: u64| this.at(tag).is_some_and(|entry| entry.source & HELD == 0);
         if !(tag == 0 && multiple) && !is_outstanding(self, tag) {
             return Err(UnknownTag);
         }
-        let tags: Vec<u64> = (first..=last).filter(|tag| is_outstanding(self, *tag)).collect();
+        let tags: Vec<u64> = (first..=last)
+            .filter(|tag| is_outstanding(self, *tag))
+            .collect();
         for tag in &tags {
             self.unacked[(tag - self.base - 1) as usize].source |= HELD;
         }
@@ -231,7 +254,13 @@ impl Deliveries {
         for tag in tags {
             if self.at(*tag).is_some_and(|entry| entry.source != SETTLED) {
                 let index = (tag - self.base - 1) as usize;
-                let entry = std::mem::replace(&mut self.unacked[index], Unacked { seq: 0, source: SETTLED });
+                let entry = std::mem::replace(
+                    &mut self.unacked[index],
+                    Unacked {
+                        seq: 0,
+                        source: SETTLED,
+                    },
+                );
                 share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
             }
         }
@@ -240,7 +269,8 @@ impl Deliveries {
     }
 
     fn at(&self, tag: u64) -> Option<&Unacked> {
-        self.unacked.get(usize::try_from(tag.checked_sub(self.base + 1)?).ok()?)
+        self.unacked
+            .get(usize::try_from(tag.checked_sub(self.base + 1)?).ok()?)
     }
 
     /// Takes everything that is unacknowledged: the channel closes, or the client recovers.
@@ -257,7 +287,11 @@ impl Deliveries {
     }
 
     fn trim(&mut self) {
-        while self.unacked.front().is_some_and(|entry| entry.source == SETTLED) {
+        while self
+            .unacked
+            .front()
+            .is_some_and(|entry| entry.source == SETTLED)
+        {
             self.unacked.pop_front();
             self.base += 1;
         }
@@ -269,9 +303,14 @@ impl Deliveries {
     fn finish(&mut self, shares: Vec<(u32, Vec<Seq>)>) -> Vec<Share> {
         let mut finished = Vec::with_capacity(shares.len());
         for (number, seqs) in shares {
-            let Some(slot) = self.sources.get_mut(number as usize) else { continue };
+            let Some(slot) = self.sources.get_mut(number as usize) else {
+                continue;
+            };
             let Some(entry) = slot else { continue };
-            finished.push(Share { source: entry.source.clone(), seqs });
+            finished.push(Share {
+                source: entry.source.clone(),
+                seqs,
+            });
             if entry.ended && entry.outstanding == 0 {
                 *slot = None;
             }
@@ -293,7 +332,11 @@ fn share(
     if let Some(Some(source)) = sources.get_mut(entry.source as usize) {
         source.outstanding -= 1;
     }
-    match shares.iter_mut().rev().find(|(number, _)| *number == entry.source) {
+    match shares
+        .iter_mut()
+        .rev()
+        .find(|(number, _)| *number == entry.source)
+    {
         Some((_, seqs)) => seqs.push(entry.seq),
         None => shares.push((entry.source, vec![entry.seq])),
     }

@@ -39,7 +39,10 @@ pub fn check_arguments(
     current: &FieldTable,
 ) -> Result<(), Error> {
     for argument in known {
-        let (new, old) = (received.inner().get(*argument), current.inner().get(*argument));
+        let (new, old) = (
+            received.inner().get(*argument),
+            current.inner().get(*argument),
+        );
         if !are_equivalent(argument, new, old) {
             return Err(Error::Inequivalent {
                 argument,
@@ -52,13 +55,18 @@ pub fn check_arguments(
     Ok(())
 }
 
-fn are_equivalent(argument: &str, received: Option<&AMQPValue>, current: Option<&AMQPValue>) -> bool {
+fn are_equivalent(
+    argument: &str,
+    received: Option<&AMQPValue>,
+    current: Option<&AMQPValue>,
+) -> bool {
     match (received, current) {
         (None, None) => true,
         (Some(received), Some(current)) => are_equal(received, current),
         // A queue of the default type may or may not have been declared with it.
         (Some(only), None) | (None, Some(only)) => {
-            argument == "x-queue-type" && matches!(only, AMQPValue::LongString(name) if name.as_bytes() == b"classic")
+            argument == "x-queue-type"
+                && matches!(only, AMQPValue::LongString(name) if name.as_bytes() == b"classic")
         }
     }
 }
@@ -85,7 +93,11 @@ fn float(value: &AMQPValue) -> Option<f64> {
 fn word(value: Option<&AMQPValue>) -> String {
     match value {
         None => "none".into(),
-        Some(value) => format!("the value '{}' of type '{}'", Plain(value), term::type_name(value)),
+        Some(value) => format!(
+            "the value '{}' of type '{}'",
+            Plain(value),
+            term::type_name(value)
+        ),
     }
 }
 
@@ -97,7 +109,11 @@ mod tests {
     use super::*;
 
     fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
-        entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect::<BTreeMap<_, _>>().into()
+        entries
+            .iter()
+            .map(|(key, value)| ((*key).into(), value.clone()))
+            .collect::<BTreeMap<_, _>>()
+            .into()
     }
 
     fn check(received: &[(&str, AMQPValue)], current: &[(&str, AMQPValue)], expected: &str) {
@@ -113,8 +129,16 @@ mod tests {
     #[test]
     fn differences_are_worded_with_value_and_type() {
         let ttl = |number| ("x-message-ttl", AMQPValue::LongInt(number));
-        check(&[ttl(2)], &[], "the value '2' of type 'signedint' but current is none");
-        check(&[], &[ttl(1000)], "none but current is the value '1000' of type 'signedint'");
+        check(
+            &[ttl(2)],
+            &[],
+            "the value '2' of type 'signedint' but current is none",
+        );
+        check(
+            &[],
+            &[ttl(1000)],
+            "none but current is the value '1000' of type 'signedint'",
+        );
         check(
             &[ttl(2)],
             &[ttl(1000)],
@@ -130,7 +154,11 @@ mod tests {
     #[test]
     fn width_and_unknown_arguments_make_no_difference() {
         let ttl = ("x-message-ttl", AMQPValue::LongInt(1000));
-        check(&[("x-message-ttl", AMQPValue::LongLongInt(1000))], std::slice::from_ref(&ttl), "ok");
+        check(
+            &[("x-message-ttl", AMQPValue::LongLongInt(1000))],
+            std::slice::from_ref(&ttl),
+            "ok",
+        );
         check(&[ttl.clone(), ("x-other", AMQPValue::Void)], &[ttl], "ok");
     }
 
@@ -150,7 +178,8 @@ mod tests {
     #[test]
     fn properties_are_worded_in_quotes() {
         let vhost: Arc<str> = "/".into();
-        let error = check_property(&Resource::queue(&vhost, "q"), "durable", true, false).unwrap_err();
+        let error =
+            check_property(&Resource::queue(&vhost, "q"), "durable", true, false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"

@@ -8,7 +8,10 @@ use crate::broker::error::Error;
 /// # Errors
 /// It is no number, has something behind the number, or is out of range (`rabbit_basic:parse_expiration`).
 pub fn parse(value: &str) -> Result<u64, Error> {
-    parse_number(value).map_err(|reason| Error::InvalidExpiration { value: value.to_owned(), reason })
+    parse_number(value).map_err(|reason| Error::InvalidExpiration {
+        value: value.to_owned(),
+        reason,
+    })
 }
 
 fn parse_number(value: &str) -> Result<u64, String> {
@@ -29,7 +32,10 @@ fn parse_number(value: &str) -> Result<u64, String> {
         Ok(number) => check_expiry(number),
         // More digits than fit: only its sign matters. The property has at most 255 bytes.
         Err(_) if number.starts_with('-') => Err(format!("{{value_negative,{number}}}")),
-        Err(_) => Err(format!("{{value_too_large,{}}}", unsigned.trim_start_matches('0'))),
+        Err(_) => Err(format!(
+            "{{value_too_large,{}}}",
+            unsigned.trim_start_matches('0')
+        )),
     }
 }
 
@@ -65,7 +71,10 @@ mod tests {
             ("1.5", "{leftover_string,\".5\"}"),
             ("-1", "{value_negative,-1}"),
             ("315360000001", "{value_too_large,315360000001}"),
-            (&"9".repeat(50), &format!("{{value_too_large,{}}}", "9".repeat(50))),
+            (
+                &"9".repeat(50),
+                &format!("{{value_too_large,{}}}", "9".repeat(50)),
+            ),
         ] {
             let text = parse(value).unwrap_err().to_string();
             assert_eq!(text, format!("invalid expiration '{value}': {reason}"));

@@ -21,9 +21,12 @@ impl Arguments {
         if table.inner().is_empty() {
             return Self::default();
         }
-        let encoded = gen_field_table(table)(Vec::new().into())
-            .expect("writing to a vector fails only for tables of 4 GiB, and frames are far smaller");
-        Self { encoded: Some(encoded.write.into_boxed_slice()) }
+        let encoded = gen_field_table(table)(Vec::new().into()).expect(
+            "writing to a vector fails only for tables of 4 GiB, and frames are far smaller",
+        );
+        Self {
+            encoded: Some(encoded.write.into_boxed_slice()),
+        }
     }
 
     /// The table that `encoded` holds, if it is one; empty bytes stand for the empty table.
@@ -70,7 +73,10 @@ mod tests {
     fn a_table_is_kept_with_its_types() {
         let mut table = FieldTable::default();
         table.insert("x-b".into(), AMQPValue::ShortShortInt(-1));
-        table.insert("x-a".into(), AMQPValue::FieldArray(vec![AMQPValue::Void, AMQPValue::Double(0.5)].into()));
+        table.insert(
+            "x-a".into(),
+            AMQPValue::FieldArray(vec![AMQPValue::Void, AMQPValue::Double(0.5)].into()),
+        );
         let arguments = Arguments::new(&table);
         assert_eq!(arguments.table(), table);
         assert_eq!(Arguments::from_bytes(arguments.as_bytes()), Some(arguments));

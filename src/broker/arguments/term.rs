@@ -63,7 +63,9 @@ impl fmt::Display for Term<'_> {
             AMQPValue::Boolean(value) => write!(formatter, "{value}"),
             AMQPValue::Float(number) => write!(formatter, "{:?}", f64::from(*number)),
             AMQPValue::Double(number) => write!(formatter, "{number:?}"),
-            AMQPValue::DecimalValue(decimal) => write!(formatter, "{{{},{}}}", decimal.scale, decimal.value),
+            AMQPValue::DecimalValue(decimal) => {
+                write!(formatter, "{{{},{}}}", decimal.scale, decimal.value)
+            }
             AMQPValue::Timestamp(seconds) => write!(formatter, "{seconds}"),
             AMQPValue::FieldArray(array) => list(formatter, array),
             AMQPValue::FieldTable(table) => entries(formatter, table),
@@ -157,12 +159,17 @@ mod tests {
     use super::*;
 
     fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
-        entries.into_iter().map(|(key, value)| (key.into(), value)).collect::<std::collections::BTreeMap<_, _>>().into()
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.into(), value))
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into()
     }
 
     #[test]
     fn values_are_printed_as_erlang_prints_them() {
-        let array: FieldArray = vec![AMQPValue::LongInt(1), AMQPValue::LongString("a".into())].into();
+        let array: FieldArray =
+            vec![AMQPValue::LongInt(1), AMQPValue::LongString("a".into())].into();
         let cases: &[(AMQPValue, &str)] = &[
             (AMQPValue::LongInt(-5), "-5"),
             (AMQPValue::LongLongInt(i64::MAX), "9223372036854775807"),
@@ -171,15 +178,30 @@ mod tests {
             (AMQPValue::Double(1.0), "1.0"),
             (AMQPValue::Void, "undefined"),
             (AMQPValue::Timestamp(7), "7"),
-            (AMQPValue::DecimalValue(DecimalValue { scale: 2, value: 314 }), "{2,314}"),
+            (
+                AMQPValue::DecimalValue(DecimalValue {
+                    scale: 2,
+                    value: 314,
+                }),
+                "{2,314}",
+            ),
             (AMQPValue::LongString("bad".into()), "<<\"bad\">>"),
             (AMQPValue::LongString("b\"d\\".into()), "<<\"b\\\"d\\\\\">>"),
             (AMQPValue::LongString("é".into()), "<<\"é\"/utf8>>"),
             (AMQPValue::LongString("".into()), "<<>>"),
-            (AMQPValue::LongString("bad\u{1}\n".into()), "<<98,97,100,1,10>>"),
+            (
+                AMQPValue::LongString("bad\u{1}\n".into()),
+                "<<98,97,100,1,10>>",
+            ),
             (AMQPValue::ByteArray(vec![0xff, 1].into()), "<<255,1>>"),
-            (AMQPValue::FieldArray(array), "[{signedint,1},{longstr,<<\"a\">>}]"),
-            (AMQPValue::FieldTable(table([("a", AMQPValue::LongInt(1))])), "[{<<\"a\">>,signedint,1}]"),
+            (
+                AMQPValue::FieldArray(array),
+                "[{signedint,1},{longstr,<<\"a\">>}]",
+            ),
+            (
+                AMQPValue::FieldTable(table([("a", AMQPValue::LongInt(1))])),
+                "[{<<\"a\">>,signedint,1}]",
+            ),
             (AMQPValue::FieldTable(FieldTable::default()), "[]"),
         ];
         for (value, text) in cases {
@@ -189,8 +211,14 @@ mod tests {
 
     #[test]
     fn strings_are_plain_in_inequivalences() {
-        assert_eq!(Plain(&AMQPValue::LongString("nope".into())).to_string(), "nope");
-        assert_eq!(Plain(&AMQPValue::ByteArray(b"bin".to_vec().into())).to_string(), "bin");
+        assert_eq!(
+            Plain(&AMQPValue::LongString("nope".into())).to_string(),
+            "nope"
+        );
+        assert_eq!(
+            Plain(&AMQPValue::ByteArray(b"bin".to_vec().into())).to_string(),
+            "bin"
+        );
         assert_eq!(Plain(&AMQPValue::LongInt(2)).to_string(), "2");
     }
 }

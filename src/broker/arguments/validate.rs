@@ -82,19 +82,37 @@ const CHECKS: &[(&str, Check)] = &[
         number => expiry(number),
     }),
     ("x-message-ttl", |value, _| expiry(int(value)?)),
-    ("x-dead-letter-exchange", |value, _| longstr(value).map(drop)),
+    ("x-dead-letter-exchange", |value, _| {
+        longstr(value).map(drop)
+    }),
     ("x-dead-letter-routing-key", dead_letter_routing_key),
-    ("x-dead-letter-strategy", |value, _| one_of(value, &[b"at-most-once", b"at-least-once"], "invalid_dlx_strategy")),
+    ("x-dead-letter-strategy", |value, _| {
+        one_of(
+            value,
+            &[b"at-most-once", b"at-least-once"],
+            "invalid_dlx_strategy",
+        )
+    }),
     ("x-max-length", |value, _| not_negative(value).map(drop)),
-    ("x-max-length-bytes", |value, _| not_negative(value).map(drop)),
-    ("x-max-in-memory-length", |value, _| not_negative(value).map(drop)),
-    ("x-max-in-memory-bytes", |value, _| not_negative(value).map(drop)),
+    ("x-max-length-bytes", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-max-in-memory-length", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-max-in-memory-bytes", |value, _| {
+        not_negative(value).map(drop)
+    }),
     ("x-max-priority", |value, _| match not_negative(value)? {
         number if number > 255 => Err(format!("{{max_value_exceeded,{number}}}")),
         _ => Ok(()),
     }),
     ("x-overflow", |value, _| {
-        one_of(value, &[b"drop-head", b"reject-publish", b"reject-publish-dlx"], "invalid_overflow")
+        one_of(
+            value,
+            &[b"drop-head", b"reject-publish", b"reject-publish-dlx"],
+            "invalid_overflow",
+        )
     }),
     ("x-queue-mode", queue_mode),
     ("x-queue-version", |value, _| match not_negative(value)? {
@@ -107,17 +125,33 @@ const CHECKS: &[(&str, Check)] = &[
     }),
     ("x-quorum-initial-group-size", group_size),
     ("x-max-age", |value, _| max_age(longstr(value)?)),
-    ("x-stream-max-segment-size-bytes", |value, _| not_negative(value).map(drop)),
-    ("x-stream-filter-size-bytes", |value, _| not_negative(value).map(drop)),
+    ("x-stream-max-segment-size-bytes", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-stream-filter-size-bytes", |value, _| {
+        not_negative(value).map(drop)
+    }),
     ("x-initial-cluster-size", group_size),
     ("x-queue-leader-locator", |value, _| {
-        one_of(value, &[b"client-local", b"balanced", b"random", b"least-leaders"], "invalid_queue_locator_arg")
+        one_of(
+            value,
+            &[b"client-local", b"balanced", b"random", b"least-leaders"],
+            "invalid_queue_locator_arg",
+        )
     }),
     ("x-delivery-limit", |value, _| int(value).map(drop)),
-    ("x-consumer-timeout", |value, _| not_negative(value).map(drop)),
-    ("x-consumer-disconnected-timeout", |value, _| not_negative(value).map(drop)),
-    ("x-delayed-retry-min", |value, _| not_negative(value).map(drop)),
-    ("x-delayed-retry-max", |value, _| not_negative(value).map(drop)),
+    ("x-consumer-timeout", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-consumer-disconnected-timeout", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-delayed-retry-min", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-delayed-retry-max", |value, _| {
+        not_negative(value).map(drop)
+    }),
 ];
 
 /// Refuses what RabbitMQ refuses for a new queue.
@@ -126,7 +160,10 @@ pub(super) fn validate(resource: &Resource, table: &FieldTable) -> Result<(), Er
     super::exchange_name(resource, table, "x-dead-letter-exchange")?;
     let queue_type = checked_queue_type(resource, table)?;
     let known = queue_type.arguments();
-    for (argument, check) in CHECKS.iter().filter(|(argument, _)| known.contains(argument)) {
+    for (argument, check) in CHECKS
+        .iter()
+        .filter(|(argument, _)| known.contains(argument))
+    {
         if let Some(value) = table.inner().get(*argument) {
             check(value, table).map_err(|reason| Error::InvalidArgument {
                 argument,
@@ -143,16 +180,25 @@ pub(super) fn validate(resource: &Resource, table: &FieldTable) -> Result<(), Er
 }
 
 fn checked_queue_type(resource: &Resource, table: &FieldTable) -> Result<QueueType, Error> {
-    let Some(value) = table.inner().get("x-queue-type") else { return Ok(QueueType::Classic) };
+    let Some(value) = table.inner().get("x-queue-type") else {
+        return Ok(QueueType::Classic);
+    };
     let checked = longstr(value).and_then(|name| {
         QueueType::from_name(name).ok_or_else(|| {
             let mut reason = String::new();
             // Writing to a string cannot fail.
-            let _ = term::quoted(&mut reason, &format!("unsupported queue type '{}'", String::from_utf8_lossy(name)));
+            let _ = term::quoted(
+                &mut reason,
+                &format!("unsupported queue type '{}'", String::from_utf8_lossy(name)),
+            );
             reason
         })
     });
-    checked.map_err(|reason| Error::InvalidArgument { argument: "x-queue-type", resource: resource.clone(), reason })
+    checked.map_err(|reason| Error::InvalidArgument {
+        argument: "x-queue-type",
+        resource: resource.clone(),
+        reason,
+    })
 }
 
 /// Arguments that another type knows and this one does not are refused; arguments that nobody knows are not.
@@ -162,29 +208,47 @@ fn refuse_arguments_of_other_types(
     queue_type: QueueType,
 ) -> Result<(), Error> {
     let others = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
-    let foreign = others.iter().flat_map(|other| other.arguments()).find(|argument| {
-        table.contains_key(argument) && !queue_type.arguments().contains(argument) && !FOR_ALL_TYPES.contains(argument)
-    });
+    let foreign = others
+        .iter()
+        .flat_map(|other| other.arguments())
+        .find(|argument| {
+            table.contains_key(argument)
+                && !queue_type.arguments().contains(argument)
+                && !FOR_ALL_TYPES.contains(argument)
+        });
     match foreign {
-        Some(argument) => Err(Error::UnsupportedArgument { argument, resource: resource.clone(), queue_type }),
+        Some(argument) => Err(Error::UnsupportedArgument {
+            argument,
+            resource: resource.clone(),
+            queue_type,
+        }),
         None => Ok(()),
     }
 }
 
 fn check_stream(table: &FieldTable) -> Result<(), Error> {
     let number = |argument: &str| table.inner().get(argument).and_then(term::integer);
-    if number("x-stream-max-segment-size-bytes").is_some_and(|bytes| bytes > STREAM_SEGMENT_BYTES_MAX) {
-        return Err(Error::InvalidStreamArgument("Exceeded max value for x-stream-max-segment-size-bytes"));
+    if number("x-stream-max-segment-size-bytes")
+        .is_some_and(|bytes| bytes > STREAM_SEGMENT_BYTES_MAX)
+    {
+        return Err(Error::InvalidStreamArgument(
+            "Exceeded max value for x-stream-max-segment-size-bytes",
+        ));
     }
-    if number("x-stream-filter-size-bytes").is_some_and(|bytes| !STREAM_FILTER_BYTES.contains(&bytes)) {
+    if number("x-stream-filter-size-bytes")
+        .is_some_and(|bytes| !STREAM_FILTER_BYTES.contains(&bytes))
+    {
         // The two spaces are RabbitMQ's.
-        return Err(Error::InvalidStreamArgument("Invalid value for  x-stream-filter-size-bytes"));
+        return Err(Error::InvalidStreamArgument(
+            "Invalid value for  x-stream-filter-size-bytes",
+        ));
     }
     Ok(())
 }
 
 fn int(value: &AMQPValue) -> Result<i64, String> {
-    term::integer(value).ok_or_else(|| format!("\"expected integer, got {}\"", term::type_name(value)))
+    term::integer(value)
+        .ok_or_else(|| format!("\"expected integer, got {}\"", term::type_name(value)))
 }
 
 fn not_negative(value: &AMQPValue) -> Result<i64, String> {
@@ -206,12 +270,20 @@ fn longstr(value: &AMQPValue) -> Result<&[u8], String> {
 }
 
 fn one_of(value: &AMQPValue, accepted: &[&[u8]], reason: &str) -> Result<(), String> {
-    if accepted.contains(&longstr(value)?) { Ok(()) } else { Err(reason.into()) }
+    if accepted.contains(&longstr(value)?) {
+        Ok(())
+    } else {
+        Err(reason.into())
+    }
 }
 
 fn dead_letter_routing_key(value: &AMQPValue, table: &FieldTable) -> Result<(), String> {
     longstr(value)?;
-    if table.contains_key("x-dead-letter-exchange") { Ok(()) } else { Err("routing_key_but_no_dlx_defined".into()) }
+    if table.contains_key("x-dead-letter-exchange") {
+        Ok(())
+    } else {
+        Err("routing_key_but_no_dlx_defined".into())
+    }
 }
 
 fn queue_mode(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
@@ -221,7 +293,10 @@ fn queue_mode(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     }
     let mut reason = String::new();
     // Writing to a string cannot fail.
-    let _ = term::quoted(&mut reason, &format!("unsupported queue mode '{}'", String::from_utf8_lossy(mode)));
+    let _ = term::quoted(
+        &mut reason,
+        &format!("unsupported queue mode '{}'", String::from_utf8_lossy(mode)),
+    );
     Err(reason)
 }
 
@@ -263,7 +338,10 @@ mod tests {
 
     fn check(entries: &[(&str, AMQPValue)], expected: &str) {
         let vhost: Arc<str> = "/".into();
-        let table: BTreeMap<_, _> = entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect();
+        let table: BTreeMap<_, _> = entries
+            .iter()
+            .map(|(key, value)| ((*key).into(), value.clone()))
+            .collect();
         let found = match validate(&Resource::queue(&vhost, "q"), &table.into()) {
             Ok(()) => "ok".to_owned(),
             Err(error) => error.to_string(),
@@ -273,7 +351,10 @@ mod tests {
 
     fn invalid(entries: &[(&str, AMQPValue)], reason: &str) {
         let argument = entries.last().unwrap().0;
-        check(entries, &format!("invalid arg '{argument}' for queue 'q' in vhost '/': {reason}"));
+        check(
+            entries,
+            &format!("invalid arg '{argument}' for queue 'q' in vhost '/': {reason}"),
+        );
     }
 
     /// The texts were read from a running RabbitMQ.
@@ -281,49 +362,121 @@ mod tests {
     fn wrong_values_are_refused_in_rabbitmqs_words() {
         let int = AMQPValue::LongLongInt;
         invalid(&[("x-message-ttl", int(-1))], "{value_negative,-1}");
-        invalid(&[("x-message-ttl", text("5"))], "\"expected integer, got longstr\"");
-        invalid(&[("x-message-ttl", AMQPValue::Boolean(true))], "\"expected integer, got bool\"");
-        invalid(&[("x-message-ttl", int(315_360_000_001))], "{value_too_large,315360000001}");
-        invalid(&[("x-message-ttl", AMQPValue::Timestamp(5))], "\"expected integer, got timestamp\"");
+        invalid(
+            &[("x-message-ttl", text("5"))],
+            "\"expected integer, got longstr\"",
+        );
+        invalid(
+            &[("x-message-ttl", AMQPValue::Boolean(true))],
+            "\"expected integer, got bool\"",
+        );
+        invalid(
+            &[("x-message-ttl", int(315_360_000_001))],
+            "{value_too_large,315360000001}",
+        );
+        invalid(
+            &[("x-message-ttl", AMQPValue::Timestamp(5))],
+            "\"expected integer, got timestamp\"",
+        );
         invalid(&[("x-expires", int(0))], "{value_zero,0}");
         invalid(&[("x-expires", int(-3))], "{value_negative,-3}");
-        invalid(&[("x-expires", text("a"))], "\"expected integer, got longstr\"");
+        invalid(
+            &[("x-expires", text("a"))],
+            "\"expected integer, got longstr\"",
+        );
         invalid(&[("x-max-length", int(-1))], "{value_negative,-1}");
-        invalid(&[("x-max-length-bytes", AMQPValue::Void)], "\"expected integer, got void\"");
-        invalid(&[("x-dead-letter-routing-key", text("k"))], "routing_key_but_no_dlx_defined");
-        invalid(&[("x-dead-letter-routing-key", AMQPValue::LongInt(5))], "{unacceptable_type,signedint}");
+        invalid(
+            &[("x-max-length-bytes", AMQPValue::Void)],
+            "\"expected integer, got void\"",
+        );
+        invalid(
+            &[("x-dead-letter-routing-key", text("k"))],
+            "routing_key_but_no_dlx_defined",
+        );
+        invalid(
+            &[("x-dead-letter-routing-key", AMQPValue::LongInt(5))],
+            "{unacceptable_type,signedint}",
+        );
         invalid(&[("x-max-priority", int(256))], "{max_value_exceeded,256}");
         invalid(&[("x-max-priority", int(-1))], "{value_negative,-1}");
         invalid(&[("x-overflow", text("bad"))], "invalid_overflow");
-        invalid(&[("x-overflow", AMQPValue::LongInt(1))], "{unacceptable_type,signedint}");
-        invalid(&[("x-queue-mode", text("bad"))], "\"unsupported queue mode 'bad'\"");
-        invalid(&[("x-queue-version", int(3))], "\"unsupported queue version '3'\"");
-        invalid(&[("x-queue-version", int(1))], "\"unsupported queue version '1'\"");
-        invalid(&[("x-single-active-consumer", text("true"))], "{unacceptable_type,longstr}");
-        invalid(&[("x-queue-type", text("bad"))], "\"unsupported queue type 'bad'\"");
-        invalid(&[("x-queue-type", AMQPValue::LongInt(5))], "{unacceptable_type,signedint}");
+        invalid(
+            &[("x-overflow", AMQPValue::LongInt(1))],
+            "{unacceptable_type,signedint}",
+        );
+        invalid(
+            &[("x-queue-mode", text("bad"))],
+            "\"unsupported queue mode 'bad'\"",
+        );
+        invalid(
+            &[("x-queue-version", int(3))],
+            "\"unsupported queue version '3'\"",
+        );
+        invalid(
+            &[("x-queue-version", int(1))],
+            "\"unsupported queue version '1'\"",
+        );
+        invalid(
+            &[("x-single-active-consumer", text("true"))],
+            "{unacceptable_type,longstr}",
+        );
+        invalid(
+            &[("x-queue-type", text("bad"))],
+            "\"unsupported queue type 'bad'\"",
+        );
+        invalid(
+            &[("x-queue-type", AMQPValue::LongInt(5))],
+            "{unacceptable_type,signedint}",
+        );
         let quorum = ("x-queue-type", text("quorum"));
-        invalid(&[quorum.clone(), ("x-quorum-initial-group-size", int(0))], "{value_zero,0}");
-        invalid(&[quorum.clone(), ("x-dead-letter-strategy", text("bad"))], "invalid_dlx_strategy");
-        invalid(&[quorum, ("x-queue-leader-locator", text("bad"))], "invalid_queue_locator_arg");
+        invalid(
+            &[quorum.clone(), ("x-quorum-initial-group-size", int(0))],
+            "{value_zero,0}",
+        );
+        invalid(
+            &[quorum.clone(), ("x-dead-letter-strategy", text("bad"))],
+            "invalid_dlx_strategy",
+        );
+        invalid(
+            &[quorum, ("x-queue-leader-locator", text("bad"))],
+            "invalid_queue_locator_arg",
+        );
         let stream = ("x-queue-type", text("stream"));
-        invalid(&[stream.clone(), ("x-max-age", text("5X"))], "invalid_max_age");
-        invalid(&[stream.clone(), ("x-max-age", text("D"))], "invalid_max_age");
-        invalid(&[stream.clone(), ("x-max-age", AMQPValue::LongInt(5))], "{unacceptable_type,signedint}");
-        invalid(&[stream, ("x-initial-cluster-size", int(0))], "{value_zero,0}");
+        invalid(
+            &[stream.clone(), ("x-max-age", text("5X"))],
+            "invalid_max_age",
+        );
+        invalid(
+            &[stream.clone(), ("x-max-age", text("D"))],
+            "invalid_max_age",
+        );
+        invalid(
+            &[stream.clone(), ("x-max-age", AMQPValue::LongInt(5))],
+            "{unacceptable_type,signedint}",
+        );
+        invalid(
+            &[stream, ("x-initial-cluster-size", int(0))],
+            "{value_zero,0}",
+        );
     }
 
     #[test]
     fn the_dead_letter_exchange_is_looked_at_first() {
         check(
-            &[("x-dead-letter-exchange", AMQPValue::LongInt(5)), ("x-message-ttl", AMQPValue::LongInt(-1))],
+            &[
+                ("x-dead-letter-exchange", AMQPValue::LongInt(5)),
+                ("x-message-ttl", AMQPValue::LongInt(-1)),
+            ],
             "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'",
         );
     }
 
     #[test]
     fn expires_is_checked_before_the_time_to_live() {
-        let entries = [("x-message-ttl", AMQPValue::LongInt(-1)), ("x-expires", AMQPValue::LongInt(0))];
+        let entries = [
+            ("x-message-ttl", AMQPValue::LongInt(-1)),
+            ("x-expires", AMQPValue::LongInt(0)),
+        ];
         invalid(&entries, "{value_zero,0}");
     }
 
@@ -332,24 +485,44 @@ mod tests {
         let stream = ("x-queue-type", text("stream"));
         let with = |key, number| [stream.clone(), (key, AMQPValue::LongLongInt(number))];
         let segment = "x-stream-max-segment-size-bytes";
-        check(&with(segment, 3_000_000_001), "Exceeded max value for x-stream-max-segment-size-bytes");
+        check(
+            &with(segment, 3_000_000_001),
+            "Exceeded max value for x-stream-max-segment-size-bytes",
+        );
         check(&with(segment, 3_000_000_000), "ok");
         let filter = "x-stream-filter-size-bytes";
-        check(&with(filter, 15), "Invalid value for  x-stream-filter-size-bytes");
+        check(
+            &with(filter, 15),
+            "Invalid value for  x-stream-filter-size-bytes",
+        );
         check(&with(filter, 255), "ok");
     }
 
     #[test]
     fn arguments_of_other_queue_types_are_refused() {
         let text_of = |argument, module| {
-            format!("invalid arg '{argument}' for queue 'q' in vhost '/' of queue type rabbit_{module}_queue")
+            format!(
+                "invalid arg '{argument}' for queue 'q' in vhost '/' of queue type rabbit_{module}_queue"
+            )
         };
-        check(&[("x-max-age", text("5D"))], &text_of("x-max-age", "classic"));
-        check(&[("x-delivery-limit", AMQPValue::LongInt(5))], &text_of("x-delivery-limit", "classic"));
+        check(
+            &[("x-max-age", text("5D"))],
+            &text_of("x-max-age", "classic"),
+        );
+        check(
+            &[("x-delivery-limit", AMQPValue::LongInt(5))],
+            &text_of("x-delivery-limit", "classic"),
+        );
         let quorum = ("x-queue-type", text("quorum"));
-        check(&[quorum, ("x-max-priority", AMQPValue::LongInt(5))], &text_of("x-max-priority", "quorum"));
+        check(
+            &[quorum, ("x-max-priority", AMQPValue::LongInt(5))],
+            &text_of("x-max-priority", "quorum"),
+        );
         let stream = ("x-queue-type", text("stream"));
-        check(&[stream, ("x-max-length", AMQPValue::LongInt(5))], &text_of("x-max-length", "stream"));
+        check(
+            &[stream, ("x-max-length", AMQPValue::LongInt(5))],
+            &text_of("x-max-length", "stream"),
+        );
     }
 
     #[test]

@@ -48,18 +48,33 @@ impl Destinations {
     /// One more binding leads to `destination`.
     pub(super) fn add(&mut self, destination: &Destination) {
         match self {
-            Self::None => *self = Self::One(Entry { destination: destination.clone(), bindings: 1 }),
-            Self::One(entry) if entry.destination.address() == destination.address() => entry.bindings += 1,
+            Self::None => {
+                *self = Self::One(Entry {
+                    destination: destination.clone(),
+                    bindings: 1,
+                })
+            }
+            Self::One(entry) if entry.destination.address() == destination.address() => {
+                entry.bindings += 1
+            }
             Self::One(_) => {
-                let Self::One(first) = std::mem::take(self) else { return };
+                let Self::One(first) = std::mem::take(self) else {
+                    return;
+                };
                 let mut many = Many::default();
                 many.push(first);
-                many.push(Entry { destination: destination.clone(), bindings: 1 });
+                many.push(Entry {
+                    destination: destination.clone(),
+                    bindings: 1,
+                });
                 *self = Self::Many(Box::new(many));
             }
             Self::Many(many) => match many.position(destination) {
                 Some(at) => many.entries[at].bindings += 1,
-                None => many.push(Entry { destination: destination.clone(), bindings: 1 }),
+                None => many.push(Entry {
+                    destination: destination.clone(),
+                    bindings: 1,
+                }),
             },
         }
     }
@@ -87,17 +102,24 @@ impl Destinations {
 impl Many {
     fn push(&mut self, entry: Entry) {
         if !self.index.is_empty() {
-            self.index.insert(entry.destination.address(), self.entries.len());
+            self.index
+                .insert(entry.destination.address(), self.entries.len());
         }
         self.entries.push(entry);
         if self.index.is_empty() && self.entries.len() > SCANNED_MAX {
-            let places = self.entries.iter().enumerate().map(|(at, entry)| (entry.destination.address(), at));
+            let places = self
+                .entries
+                .iter()
+                .enumerate()
+                .map(|(at, entry)| (entry.destination.address(), at));
             self.index = places.collect();
         }
     }
 
     fn remove(&mut self, destination: &Destination) {
-        let Some(at) = self.position(destination) else { return };
+        let Some(at) = self.position(destination) else {
+            return;
+        };
         self.entries[at].bindings -= 1;
         if self.entries[at].bindings > 0 {
             return;
@@ -116,7 +138,10 @@ impl Many {
     fn position(&self, destination: &Destination) -> Option<usize> {
         let address = destination.address();
         if self.index.is_empty() {
-            return self.entries.iter().position(|entry| entry.destination.address() == address);
+            return self
+                .entries
+                .iter()
+                .position(|entry| entry.destination.address() == address);
         }
         self.index.get(&address).copied()
     }

@@ -6,8 +6,11 @@ use super::destinations::Destinations;
 use super::{ExchangeType, Message, RoutingTable, any_binding};
 use crate::broker::binding::{Binding, Destination};
 
-pub(super) const TYPE: ExchangeType =
-    ExchangeType { name: "direct", table: |_| Box::<Direct>::default(), validate_binding: any_binding };
+pub(super) const TYPE: ExchangeType = ExchangeType {
+    name: "direct",
+    table: |_| Box::<Direct>::default(),
+    validate_binding: any_binding,
+};
 
 #[derive(Default)]
 struct Direct {
@@ -16,7 +19,10 @@ struct Direct {
 
 impl RoutingTable for Direct {
     fn add(&mut self, binding: &Binding) {
-        self.by_key.entry(binding.routing_key.clone()).or_default().add(&binding.destination);
+        self.by_key
+            .entry(binding.routing_key.clone())
+            .or_default()
+            .add(&binding.destination);
     }
 
     fn remove(&mut self, binding: &Binding) {
@@ -29,7 +35,10 @@ impl RoutingTable for Direct {
     }
 
     fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination)) {
-        let matching = message.routing_keys.iter().filter_map(|key| self.by_key.get(*key));
+        let matching = message
+            .routing_keys
+            .iter()
+            .filter_map(|key| self.by_key.get(*key));
         matching.flat_map(Destinations::iter).for_each(found);
     }
 }

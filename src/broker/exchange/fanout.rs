@@ -4,8 +4,11 @@ use super::destinations::Destinations;
 use super::{ExchangeType, Message, RoutingTable, any_binding};
 use crate::broker::binding::{Binding, Destination};
 
-pub(super) const TYPE: ExchangeType =
-    ExchangeType { name: "fanout", table: |_| Box::<Fanout>::default(), validate_binding: any_binding };
+pub(super) const TYPE: ExchangeType = ExchangeType {
+    name: "fanout",
+    table: |_| Box::<Fanout>::default(),
+    validate_binding: any_binding,
+};
 
 #[derive(Default)]
 struct Fanout {

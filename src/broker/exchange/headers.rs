@@ -15,8 +15,11 @@ use crate::broker::arguments::term::{self, Term};
 use crate::broker::binding::{Binding, Destination};
 use crate::broker::error::Error;
 
-pub(super) const TYPE: ExchangeType =
-    ExchangeType { name: "headers", table: |_| Box::<Headers>::default(), validate_binding };
+pub(super) const TYPE: ExchangeType = ExchangeType {
+    name: "headers",
+    table: |_| Box::<Headers>::default(),
+    validate_binding,
+};
 
 const X_MATCH: &str = "x-match";
 
@@ -47,8 +50,13 @@ impl RoutingTable for Headers {
 
     fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination)) {
         let headers = message.headers();
-        let matching = self.patterns.values().filter(|(pattern, _)| pattern.matches(headers));
-        matching.flat_map(|(_, destinations)| destinations.iter()).for_each(found);
+        let matching = self
+            .patterns
+            .values()
+            .filter(|(pattern, _)| pattern.matches(headers));
+        matching
+            .flat_map(|(_, destinations)| destinations.iter())
+            .for_each(found);
     }
 }
 
@@ -74,8 +82,16 @@ impl Pattern {
             _ => (Quantity::All, false),
         };
         let is_compared = |key: &str| key != X_MATCH && (with_x || !key.starts_with("x-"));
-        let compared = arguments.inner().iter().filter(|(key, _)| is_compared(key.as_str()));
-        Self { quantity, wanted: compared.map(|(key, value)| (key.as_str().into(), value.clone())).collect() }
+        let compared = arguments
+            .inner()
+            .iter()
+            .filter(|(key, _)| is_compared(key.as_str()));
+        Self {
+            quantity,
+            wanted: compared
+                .map(|(key, value)| (key.as_str().into(), value.clone()))
+                .collect(),
+        }
     }
 
     fn matches(&self, headers: &FieldTable) -> bool {
@@ -143,7 +159,11 @@ mod tests {
     use super::*;
 
     fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
-        entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect::<BTreeMap<_, _>>().into()
+        entries
+            .iter()
+            .map(|(key, value)| ((*key).into(), value.clone()))
+            .collect::<BTreeMap<_, _>>()
+            .into()
     }
 
     fn text(text: &str) -> AMQPValue {
@@ -158,7 +178,10 @@ mod tests {
     fn all_is_the_default_and_any_needs_one() {
         let two = [("a", text("1")), ("b", text("2"))];
         let any = [("x-match", text("any")), ("a", text("1")), ("b", text("2"))];
-        assert!(matches(&two, &[("a", text("1")), ("b", text("2")), ("c", text("3"))]));
+        assert!(matches(
+            &two,
+            &[("a", text("1")), ("b", text("2")), ("c", text("3"))]
+        ));
         assert!(!matches(&two, &[("a", text("1"))]));
         assert!(matches(&any, &[("b", text("2"))]));
         assert!(!matches(&any, &[("b", text("3"))]));
@@ -167,7 +190,10 @@ mod tests {
     #[test]
     fn nothing_to_compare_matches_everything_or_nothing() {
         assert!(matches(&[], &[]));
-        assert!(matches(&[("x-match", text("all")), ("x-ignored", text("1"))], &[]));
+        assert!(matches(
+            &[("x-match", text("all")), ("x-ignored", text("1"))],
+            &[]
+        ));
         assert!(!matches(&[("x-match", text("any"))], &[("a", text("1"))]));
     }
 
@@ -191,35 +217,74 @@ mod tests {
 
     #[test]
     fn values_are_compared_by_number_and_bytes_not_by_width() {
-        assert!(matches(&[("a", AMQPValue::ShortShortInt(5))], &[("a", AMQPValue::LongLongInt(5))]));
-        assert!(matches(&[("a", AMQPValue::Float(0.5))], &[("a", AMQPValue::Double(0.5))]));
-        assert!(matches(&[("a", text("x"))], &[("a", AMQPValue::ByteArray(b"x".to_vec().into()))]));
-        assert!(matches(&[("a", AMQPValue::Timestamp(5))], &[("a", AMQPValue::LongInt(5))]));
-        assert!(!matches(&[("a", AMQPValue::Timestamp(u64::MAX))], &[("a", AMQPValue::LongInt(-1))]));
-        assert!(!matches(&[("a", AMQPValue::LongInt(1))], &[("a", AMQPValue::Double(1.0))]));
-        assert!(!matches(&[("a", AMQPValue::LongInt(5))], &[("a", text("5"))]));
-        assert!(!matches(&[("a", AMQPValue::Boolean(true))], &[("a", text("true"))]));
+        assert!(matches(
+            &[("a", AMQPValue::ShortShortInt(5))],
+            &[("a", AMQPValue::LongLongInt(5))]
+        ));
+        assert!(matches(
+            &[("a", AMQPValue::Float(0.5))],
+            &[("a", AMQPValue::Double(0.5))]
+        ));
+        assert!(matches(
+            &[("a", text("x"))],
+            &[("a", AMQPValue::ByteArray(b"x".to_vec().into()))]
+        ));
+        assert!(matches(
+            &[("a", AMQPValue::Timestamp(5))],
+            &[("a", AMQPValue::LongInt(5))]
+        ));
+        assert!(!matches(
+            &[("a", AMQPValue::Timestamp(u64::MAX))],
+            &[("a", AMQPValue::LongInt(-1))]
+        ));
+        assert!(!matches(
+            &[("a", AMQPValue::LongInt(1))],
+            &[("a", AMQPValue::Double(1.0))]
+        ));
+        assert!(!matches(
+            &[("a", AMQPValue::LongInt(5))],
+            &[("a", text("5"))]
+        ));
+        assert!(!matches(
+            &[("a", AMQPValue::Boolean(true))],
+            &[("a", text("true"))]
+        ));
     }
 
     /// The texts were read from a running RabbitMQ.
     #[test]
     fn other_ways_of_matching_are_refused() {
-        let refused = |value| validate_binding("", &table(&[("x-match", value)])).unwrap_err().to_string();
+        let refused = |value| {
+            validate_binding("", &table(&[("x-match", value)]))
+                .unwrap_err()
+                .to_string()
+        };
         assert_eq!(
             refused(text("bad")),
             "Invalid x-match field value <<\"bad\">>; expected all, any, all-with-x, or any-with-x"
         );
-        assert_eq!(refused(AMQPValue::LongInt(5)), "Invalid x-match field type signedint (value 5); expected longstr");
-        assert_eq!(refused(AMQPValue::Void), "Invalid x-match field type void (value undefined); expected longstr");
+        assert_eq!(
+            refused(AMQPValue::LongInt(5)),
+            "Invalid x-match field type signedint (value 5); expected longstr"
+        );
+        assert_eq!(
+            refused(AMQPValue::Void),
+            "Invalid x-match field type void (value undefined); expected longstr"
+        );
         assert_eq!(validate_binding("", &FieldTable::default()), Ok(()));
     }
 
     /// RabbitMQ's algorithm: walk the sorted arguments and keep two flags.
     fn model(arguments: &FieldTable, headers: &FieldTable) -> bool {
-        let how = arguments.inner().get(X_MATCH).map_or_else(|| "all".to_owned(), |how| term::Plain(how).to_string());
+        let how = arguments
+            .inner()
+            .get(X_MATCH)
+            .map_or_else(|| "all".to_owned(), |how| term::Plain(how).to_string());
         let (mut all, mut any) = (true, false);
         for (key, wanted) in arguments.inner() {
-            if key.as_str() == X_MATCH || (!how.ends_with("-with-x") && key.as_str().starts_with("x-")) {
+            if key.as_str() == X_MATCH
+                || (!how.ends_with("-with-x") && key.as_str().starts_with("x-"))
+            {
                 continue;
             }
             let found = headers.inner().get(key.as_str());
@@ -236,7 +301,12 @@ mod tests {
 
     fn entries() -> impl Strategy<Value = FieldTable> {
         let key = prop::sample::select(vec!["a", "b", "x-a", "x-b", "x-"]);
-        let value = prop::sample::select(vec![text("1"), text("2"), AMQPValue::Boolean(true), AMQPValue::Void]);
+        let value = prop::sample::select(vec![
+            text("1"),
+            text("2"),
+            AMQPValue::Boolean(true),
+            AMQPValue::Void,
+        ]);
         prop::collection::vec((key, value), 0..5).prop_map(|entries| table(&entries))
     }
 

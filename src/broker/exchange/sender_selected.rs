@@ -19,7 +19,10 @@ pub fn keys(headers: &FieldTable, name: &'static str) -> Result<Vec<String>, Err
     match headers.inner().get(name) {
         None => Ok(Vec::new()),
         Some(AMQPValue::FieldArray(keys)) => Ok(keys.as_slice().iter().filter_map(key).collect()),
-        Some(other) => Err(Error::InvalidSenderSelectedHeader { header: name, found: term::type_name(other) }),
+        Some(other) => Err(Error::InvalidSenderSelectedHeader {
+            header: name,
+            found: term::type_name(other),
+        }),
     }
 }
 
@@ -42,15 +45,25 @@ mod tests {
 
     #[test]
     fn an_array_of_strings_names_routing_keys() {
-        let array = vec![AMQPValue::LongString("a".into()), AMQPValue::LongInt(5), AMQPValue::LongString("b".into())];
+        let array = vec![
+            AMQPValue::LongString("a".into()),
+            AMQPValue::LongInt(5),
+            AMQPValue::LongString("b".into()),
+        ];
         let headers = headers(AMQPValue::FieldArray(array.into()));
-        assert_eq!(keys(&headers, "CC"), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            keys(&headers, "CC"),
+            Ok(vec!["a".to_owned(), "b".to_owned()])
+        );
         assert_eq!(keys(&headers, "BCC"), Ok(vec![]));
     }
 
     #[test]
     fn anything_but_an_array_is_refused() {
         let error = keys(&headers(AMQPValue::LongString("a".into())), "CC").unwrap_err();
-        assert_eq!(error.to_string(), "invalid message: {unacceptable_type_in_header,\"CC\",longstr}");
+        assert_eq!(
+            error.to_string(),
+            "invalid message: {unacceptable_type_in_header,\"CC\",longstr}"
+        );
     }
 }

@@ -14,8 +14,11 @@ use crate::broker::binding::{Binding, Destination};
 
 /// RabbitMQ refuses more than two `#` in a key since 4.3.4, as its matching backtracks. The work is bounded here, so any
 /// number is accepted.
-pub(super) const TYPE: ExchangeType =
-    ExchangeType { name: "topic", table: |_| Box::<Topic>::default(), validate_binding: any_binding };
+pub(super) const TYPE: ExchangeType = ExchangeType {
+    name: "topic",
+    table: |_| Box::<Topic>::default(),
+    validate_binding: any_binding,
+};
 
 #[derive(Default)]
 struct Topic {
@@ -24,16 +27,22 @@ struct Topic {
 
 impl RoutingTable for Topic {
     fn add(&mut self, binding: &Binding) {
-        self.trie.entry(&binding.routing_key).add(&binding.destination);
+        self.trie
+            .entry(&binding.routing_key)
+            .add(&binding.destination);
     }
 
     fn remove(&mut self, binding: &Binding) {
-        self.trie.remove(&binding.routing_key, |destinations| destinations.remove(&binding.destination));
+        self.trie.remove(&binding.routing_key, |destinations| {
+            destinations.remove(&binding.destination)
+        });
     }
 
     fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination)) {
         for key in message.routing_keys {
-            self.trie.matches(key, &mut |destinations| destinations.iter().for_each(&mut *found));
+            self.trie.matches(key, &mut |destinations| {
+                destinations.iter().for_each(&mut *found)
+            });
         }
     }
 }

@@ -89,7 +89,16 @@ impl Chunk {
             at += record.encoded_len();
         }
         let body_bytes = bodies.iter().map(|(_, body)| body.bytes.len()).sum();
-        Self { first, data, offsets, live, bodies, body_bytes, dirty_epoch: 0, transient: Transient::Stored }
+        Self {
+            first,
+            data,
+            offsets,
+            live,
+            bodies,
+            body_bytes,
+            dirty_epoch: 0,
+            transient: Transient::Stored,
+        }
     }
 
     pub(super) const fn first(&self) -> Seq {
@@ -111,7 +120,10 @@ impl Chunk {
 
     /// Memory that the chunk holds.
     pub(super) const fn resident_bytes(&self) -> usize {
-        self.data.capacity() + self.offsets.capacity() * 4 + self.body_bytes + self.bodies.capacity() * 32
+        self.data.capacity()
+            + self.offsets.capacity() * 4
+            + self.body_bytes
+            + self.bodies.capacity() * 32
     }
 
     /// Whether it can be dropped from memory once `durable` is on disk and [`Self::unsaved_transient`] is stored.
@@ -135,7 +147,11 @@ impl Chunk {
 
     /// The write that [`Self::saving`] announced ended.
     pub(super) const fn saved(&mut self, success: bool) {
-        self.transient = if success { Transient::Stored } else { Transient::Unsaved };
+        self.transient = if success {
+            Transient::Stored
+        } else {
+            Transient::Unsaved
+        };
     }
 
     /// Adds a record at the end. `epoch` is the epoch that must be durable before the chunk may be evicted; 0 for a
@@ -162,7 +178,8 @@ impl Chunk {
         let wanted = self.data.len() + more;
         if wanted > self.data.capacity() {
             let doubled = (self.data.capacity() * 2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
-            self.data.reserve_exact(doubled.max(wanted) - self.data.len());
+            self.data
+                .reserve_exact(doubled.max(wanted) - self.data.len());
         }
     }
 
@@ -184,7 +201,10 @@ impl Chunk {
         if !record.has_external_body() {
             return None;
         }
-        let at = self.bodies.binary_search_by_key(&record.seq(), |(seq, _)| *seq).ok()?;
+        let at = self
+            .bodies
+            .binary_search_by_key(&record.seq(), |(seq, _)| *seq)
+            .ok()?;
         Some(&self.bodies[at].1)
     }
 
@@ -201,7 +221,8 @@ impl Chunk {
         let Some(offset) = self.offset(seq) else {
             return Settled::No;
         };
-        let persistent = RecordRef::parse(&self.data[offset..]).is_some_and(|record| record.is_persistent());
+        let persistent =
+            RecordRef::parse(&self.data[offset..]).is_some_and(|record| record.is_persistent());
         self.offsets[(seq - self.first) as usize] = GONE;
         self.live -= 1;
         Settled::Yes { persistent }
@@ -230,10 +251,21 @@ impl Chunk {
     pub(super) fn gone_ranges(&self) -> impl Iterator<Item = (Seq, Seq)> {
         let mut index = 0;
         std::iter::from_fn(move || {
-            let start = index + self.offsets.get(index..)?.iter().position(|offset| *offset == GONE)?;
-            let length = self.offsets[start..].iter().take_while(|offset| **offset == GONE).count();
+            let start = index
+                + self
+                    .offsets
+                    .get(index..)?
+                    .iter()
+                    .position(|offset| *offset == GONE)?;
+            let length = self.offsets[start..]
+                .iter()
+                .take_while(|offset| **offset == GONE)
+                .count();
             index = start + length;
-            Some((self.first + start as u64, self.first + (start + length - 1) as u64))
+            Some((
+                self.first + start as u64,
+                self.first + (start + length - 1) as u64,
+            ))
         })
     }
 }

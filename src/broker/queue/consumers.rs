@@ -82,7 +82,10 @@ impl Consumers {
 
     /// One consumer asked for exclusive access.
     pub(super) fn has_exclusive(&self) -> bool {
-        self.slots.iter().flatten().any(|consumer| consumer.exclusive)
+        self.slots
+            .iter()
+            .flatten()
+            .any(|consumer| consumer.exclusive)
     }
 
     pub(super) fn add(&mut self, spec: ConsumerSpec) -> ConsumerId {
@@ -108,7 +111,10 @@ impl Consumers {
         };
         self.slots[slot] = Some(consumer);
         self.count += 1;
-        ConsumerId { slot: slot as u32, generation: self.generation }
+        ConsumerId {
+            slot: slot as u32,
+            generation: self.generation,
+        }
     }
 
     /// Takes a consumer out. `false` when it is gone already.
@@ -129,12 +135,21 @@ impl Consumers {
     pub(super) fn take_all(&mut self) -> Vec<Arc<dyn DeliverySink>> {
         self.count = 0;
         self.levels.clear();
-        std::mem::take(&mut self.slots).into_iter().flatten().map(|consumer| consumer.sink).collect()
+        std::mem::take(&mut self.slots)
+            .into_iter()
+            .flatten()
+            .map(|consumer| consumer.sink)
+            .collect()
     }
 
     fn drop_unused_levels(&mut self) {
         let slots = &self.slots;
-        self.levels.retain(|level| slots.iter().flatten().any(|consumer| consumer.priority == level.priority));
+        self.levels.retain(|level| {
+            slots
+                .iter()
+                .flatten()
+                .any(|consumer| consumer.priority == level.priority)
+        });
         if self.count == 0 {
             self.slots = Vec::new();
             self.levels = Vec::new();
@@ -142,11 +157,17 @@ impl Consumers {
     }
 
     fn get(&self, id: ConsumerId) -> Option<&Consumer> {
-        self.slots.get(id.slot as usize)?.as_ref().filter(|consumer| consumer.generation == id.generation)
+        self.slots
+            .get(id.slot as usize)?
+            .as_ref()
+            .filter(|consumer| consumer.generation == id.generation)
     }
 
     fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
-        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|consumer| consumer.generation == id.generation)
+        self.slots
+            .get_mut(id.slot as usize)?
+            .as_mut()
+            .filter(|consumer| consumer.generation == id.generation)
     }
 
     pub(super) fn at(&self, slot: u32) -> Option<&Consumer> {
@@ -174,16 +195,27 @@ impl Consumers {
     }
 
     fn turn(&mut self, id: ConsumerId, when: impl Fn(State) -> bool) {
-        let Some(consumer) = self.get_mut(id) else { return };
+        let Some(consumer) = self.get_mut(id) else {
+            return;
+        };
         if !when(consumer.state) {
             return;
         }
         consumer.state = State::Turning;
         let priority = consumer.priority;
-        let at = match self.levels.binary_search_by(|level| priority.cmp(&level.priority)) {
+        let at = match self
+            .levels
+            .binary_search_by(|level| priority.cmp(&level.priority))
+        {
             Ok(at) => at,
             Err(at) => {
-                self.levels.insert(at, Level { priority, rotation: VecDeque::new() });
+                self.levels.insert(
+                    at,
+                    Level {
+                        priority,
+                        rotation: VecDeque::new(),
+                    },
+                );
                 at
             }
         };
@@ -218,7 +250,9 @@ impl Consumers {
 
     /// The outbox refused `count` deliveries that were assigned in this round; `stalled` when it will resume later.
     pub(super) fn refused(&mut self, slot: u32, count: u32) {
-        let Some(consumer) = self.slots[slot as usize].as_mut() else { return };
+        let Some(consumer) = self.slots[slot as usize].as_mut() else {
+            return;
+        };
         if !consumer.no_ack {
             consumer.in_flight = consumer.in_flight.saturating_sub(count);
         }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::{Inner, Queue};
-use crate::message::op::Slice;
 use crate::message::Seq;
+use crate::message::op::Slice;
 use crate::message::record::SharedBody;
 use crate::store::Visit;
 
@@ -32,7 +32,10 @@ impl Queue {
     fn evict_locked(&self, inner: &mut Inner) -> usize {
         let keep = inner.state.head();
         let excess = self.services.memory.excess_bytes();
-        let freed = inner.state.log_mut().evict(keep, self.services.store.durable(), excess);
+        let freed = inner
+            .state
+            .log_mut()
+            .evict(keep, self.services.store.durable(), excess);
         self.report_memory(inner);
         freed
     }
@@ -48,7 +51,10 @@ impl Queue {
         if inner.deleted {
             return None;
         }
-        let first = inner.state.log().unsaved_chunk(inner.state.head(), self.services.store.durable())?;
+        let first = inner
+            .state
+            .log()
+            .unsaved_chunk(inner.state.head(), self.services.store.durable())?;
         inner.spilled = true;
         let chunk = inner.state.log_mut().chunk_mut(first)?;
         let end = chunk.end();
@@ -58,7 +64,9 @@ impl Queue {
         let mut lowest = None;
         while let Some(seq) = chunk.next_live(at).filter(|seq| *seq < end) {
             at = seq + 1;
-            let Some((record, body)) = chunk.get(seq) else { continue };
+            let Some((record, body)) = chunk.get(seq) else {
+                continue;
+            };
             if record.is_persistent() && self.spec.durable {
                 continue;
             }
@@ -71,13 +79,27 @@ impl Queue {
         // From here on settlements of these records go to the store, which must not miss one that happens while it
         // writes them.
         chunk.saving();
-        let slice =
-            Slice { queue: self.spec.id, first: lowest?, last, count, records: Bytes::from(records), bodies };
-        Some(Unsaved { chunk: first, slice })
+        let slice = Slice {
+            queue: self.spec.id,
+            first: lowest?,
+            last,
+            count,
+            records: Bytes::from(records),
+            bodies,
+        };
+        Some(Unsaved {
+            chunk: first,
+            slice,
+        })
     }
 
     /// The spill ended: the chunk can be dropped, or holds the only copy again.
-    pub(in crate::broker) fn spilled(self: &Arc<Self>, visit: &Visit<'_>, unsaved: &Unsaved, success: bool) {
+    pub(in crate::broker) fn spilled(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        unsaved: &Unsaved,
+        success: bool,
+    ) {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return;
@@ -95,7 +117,9 @@ impl Queue {
         for (from, upto) in gone {
             let (from, upto) = (from.max(first), upto.min(last));
             if success && from <= upto {
-                inner.pending.settled(visit.epoch(), from, upto, || visit.mark_dirty(self.clone()));
+                inner
+                    .pending
+                    .settled(visit.epoch(), from, upto, || visit.mark_dirty(self.clone()));
             }
         }
     }

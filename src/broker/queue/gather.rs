@@ -25,7 +25,12 @@ impl Source for Queue {
             if !ranges.is_empty() || work.delivered {
                 let next_seq = inner.state.next_seq();
                 let delivered_upto = inner.delivered_mark.max(inner.state.delivered_upto());
-                ops.push(Op::Settle(Settle { queue: self.spec.id, ranges, next_seq, delivered_upto }));
+                ops.push(Op::Settle(Settle {
+                    queue: self.spec.id,
+                    ranges,
+                    next_seq,
+                    delivered_upto,
+                }));
             }
             work.appended
         };

@@ -81,14 +81,23 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) const fn new(next_seq: Seq) -> Self {
-        Self { segments: VecDeque::new(), next_seq, resident_bytes: 0 }
+        Self {
+            segments: VecDeque::new(),
+            next_seq,
+            resident_bytes: 0,
+        }
     }
 
     /// A log whose records `first..next_seq` are all in the store.
     pub(super) fn cold(first: Seq, next_seq: Seq, live: u64) -> Self {
         let mut log = Self::new(next_seq);
         if live > 0 && first < next_seq {
-            log.segments.push_back(Segment::Cold(Cold { first, last: next_seq - 1, live, gone: RangeSet::new() }));
+            log.segments.push_back(Segment::Cold(Cold {
+                first,
+                last: next_seq - 1,
+                live,
+                gone: RangeSet::new(),
+            }));
         }
         log
     }
@@ -128,8 +137,13 @@ impl Log {
         {
             return (seq >= front.first()).then_some(0);
         }
-        let index = self.segments.partition_point(|segment| segment.end() <= seq);
-        self.segments.get(index).filter(|segment| segment.first() <= seq).map(|_| index)
+        let index = self
+            .segments
+            .partition_point(|segment| segment.end() <= seq);
+        self.segments
+            .get(index)
+            .filter(|segment| segment.first() <= seq)
+            .map(|_| index)
     }
 
     /// The record with this seq.
@@ -146,7 +160,9 @@ impl Log {
 
     /// The first record at or after `from`.
     pub(super) fn next(&self, from: Seq) -> Next {
-        let mut index = self.segments.partition_point(|segment| segment.end() <= from);
+        let mut index = self
+            .segments
+            .partition_point(|segment| segment.end() <= from);
         while let Some(segment) = self.segments.get(index) {
             match segment {
                 Segment::Cold(cold) => return Next::Cold(from.max(cold.first)),
@@ -168,7 +184,9 @@ impl Log {
         from: Seq,
         mut visit: impl FnMut(RecordRef<'a>, Option<&'a SharedBody>) -> bool,
     ) -> Next {
-        let mut index = self.segments.partition_point(|segment| segment.end() <= from);
+        let mut index = self
+            .segments
+            .partition_point(|segment| segment.end() <= from);
         while let Some(segment) = self.segments.get(index) {
             let chunk = match segment {
                 Segment::Cold(cold) => return Next::Cold(from.max(cold.first)),
@@ -176,7 +194,9 @@ impl Log {
             };
             let mut at = from.max(chunk.first());
             while let Some(seq) = chunk.next_live(at) {
-                let Some((record, body)) = chunk.get(seq) else { break };
+                let Some((record, body)) = chunk.get(seq) else {
+                    break;
+                };
                 if !visit(record, body) {
                     return Next::At(seq);
                 }
@@ -210,7 +230,9 @@ impl Log {
         let (stored, empty) = match &mut self.segments[index] {
             Segment::Resident(chunk) => match chunk.settle(seq) {
                 // A transient record is in the store only when it was spilled.
-                Settled::Yes { persistent } => (persistent || !chunk.is_unsaved(), chunk.live() == 0),
+                Settled::Yes { persistent } => {
+                    (persistent || !chunk.is_unsaved(), chunk.live() == 0)
+                }
                 Settled::No => return None,
             },
             Segment::Cold(cold) => {
@@ -244,7 +266,9 @@ impl Log {
 
     /// Some records are only in the store.
     pub(super) fn has_cold(&self) -> bool {
-        self.segments.iter().any(|segment| matches!(segment, Segment::Cold(_)))
+        self.segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::Cold(_)))
     }
 
     /// Gives back spare buffer space; an empty open chunk goes entirely.
@@ -267,7 +291,9 @@ impl Log {
     /// Turns stored chunks cold, the newest first, but neither the open chunk nor the one that holds `keep`. Stops
     /// when `excess` bytes are free. Answers the bytes freed.
     pub(super) fn evict(&mut self, keep: Seq, durable: Epoch, excess: usize) -> usize {
-        let kept = self.segments.partition_point(|segment| segment.end() <= keep);
+        let kept = self
+            .segments
+            .partition_point(|segment| segment.end() <= keep);
         let before = self.resident_bytes;
         for index in (0..self.segments.len().saturating_sub(1)).rev() {
             if before - self.resident_bytes >= excess {
@@ -292,7 +318,12 @@ impl Log {
         for (first, last) in chunk.gone_ranges() {
             gone.insert_range(first, last);
         }
-        let cold = Cold { first: chunk.first(), last: chunk.end() - 1, live: u64::from(chunk.live()), gone };
+        let cold = Cold {
+            first: chunk.first(),
+            last: chunk.end() - 1,
+            live: u64::from(chunk.live()),
+            gone,
+        };
         self.resident_bytes -= chunk.resident_bytes();
         self.segments[index] = Segment::Cold(cold);
     }
@@ -324,14 +355,21 @@ impl Log {
     /// The newest chunk (but the open one and the one that holds `keep`) whose only copy of transient records is in
     /// memory: seqs to save before it can be evicted.
     pub(super) fn unsaved_chunk(&self, keep: Seq, durable: Epoch) -> Option<Seq> {
-        let kept = self.segments.partition_point(|segment| segment.end() <= keep);
+        let kept = self
+            .segments
+            .partition_point(|segment| segment.end() <= keep);
         let last = self.segments.len().saturating_sub(1);
-        (0..last).rev().filter(|index| *index != kept).find_map(|index| match &self.segments[index] {
-            Segment::Resident(chunk) if chunk.is_unsaved() && chunk.dirty_epoch() <= durable => {
-                Some(chunk.first())
-            }
-            _ => None,
-        })
+        (0..last)
+            .rev()
+            .filter(|index| *index != kept)
+            .find_map(|index| match &self.segments[index] {
+                Segment::Resident(chunk)
+                    if chunk.is_unsaved() && chunk.dirty_epoch() <= durable =>
+                {
+                    Some(chunk.first())
+                }
+                _ => None,
+            })
     }
 
     /// The resident chunk that begins at `first`.
@@ -372,10 +410,18 @@ impl Log {
         }
         let left_live = cold.live.saturating_sub(live);
         // How the rest divides over both sides is unknown; each side gets what it can hold at most.
-        let rest_before = (cold.first < from)
-            .then(|| Cold { first: cold.first, last: from - 1, live: left_live.min(from - cold.first), gone: before });
-        let rest_after = (upto < cold.last)
-            .then(|| Cold { first: upto + 1, last: cold.last, live: left_live.min(cold.last - upto), gone: after });
+        let rest_before = (cold.first < from).then(|| Cold {
+            first: cold.first,
+            last: from - 1,
+            live: left_live.min(from - cold.first),
+            gone: before,
+        });
+        let rest_after = (upto < cold.last).then(|| Cold {
+            first: upto + 1,
+            last: cold.last,
+            live: left_live.min(cold.last - upto),
+            gone: after,
+        });
         self.segments.remove(index);
         let resident = (chunk.live() > 0).then_some(chunk);
         self.resident_bytes += resident.as_ref().map_or(0, Chunk::resident_bytes);

@@ -61,9 +61,18 @@ impl Pending {
     /// The slot for `epoch`; `mark_dirty` is called when the store does not know yet that there is work in it.
     fn touch(&mut self, epoch: Epoch, mark_dirty: impl FnOnce()) -> &mut Work {
         if self.pending.epoch != epoch {
-            let mut before = std::mem::replace(&mut *self.pending, Work { epoch, ..Work::default() });
+            let mut before = std::mem::replace(
+                &mut *self.pending,
+                Work {
+                    epoch,
+                    ..Work::default()
+                },
+            );
             if !before.is_empty() {
-                debug_assert!(self.cut.is_none(), "the gatherer empties the cut slot before the next cut");
+                debug_assert!(
+                    self.cut.is_none(),
+                    "the gatherer empties the cut slot before the next cut"
+                );
                 before.dirty = false;
                 self.cut = Some(Box::new(before));
             }
@@ -85,7 +94,13 @@ impl Pending {
     }
 
     /// Records that the store may hold are gone.
-    pub(super) fn settled(&mut self, epoch: Epoch, first: Seq, last: Seq, mark_dirty: impl FnOnce()) {
+    pub(super) fn settled(
+        &mut self,
+        epoch: Epoch,
+        first: Seq,
+        last: Seq,
+        mark_dirty: impl FnOnce(),
+    ) {
         self.touch(epoch, mark_dirty).settle_range(first, last);
     }
 
@@ -140,6 +155,9 @@ mod tests {
         for seq in [5, 6, 7, 1, 2, 9, 8] {
             pending.settled(1, seq, seq, || {});
         }
-        assert_eq!(pending.take(1).unwrap().take_settled(), vec![(1, 2), (5, 9)]);
+        assert_eq!(
+            pending.take(1).unwrap().take_settled(),
+            vec![(1, 2), (5, 9)]
+        );
     }
 }

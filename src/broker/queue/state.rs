@@ -90,7 +90,12 @@ impl State {
         let first = first.clamp(1, next_seq.max(1));
         // The mark runs ahead of the deliveries: what arrives from here on is new.
         let delivered_upto = delivered_upto.min(next_seq);
-        Self::over(Log::cold(first, next_seq.max(1), live), if live > 0 { first } else { next_seq }, delivered_upto, live)
+        Self::over(
+            Log::cold(first, next_seq.max(1), live),
+            if live > 0 { first } else { next_seq },
+            delivered_upto,
+            live,
+        )
     }
 
     fn over(log: Log, cursor: Seq, delivered_before: Seq, ready: u64) -> Self {
@@ -134,13 +139,19 @@ impl State {
     /// Consumers work on messages that are in memory, but more slowly than these arrive. What is read back from the
     /// store is limited by the disk anyway.
     pub(super) fn has_backlog(&self) -> bool {
-        self.log.resident_bytes() > BACKLOG_BYTES && self.consumers.count() > 0 && !self.log.has_cold()
+        self.log.resident_bytes() > BACKLOG_BYTES
+            && self.consumers.count() > 0
+            && !self.log.has_cold()
     }
 
     /// Where reading goes on: chunks around it stay in memory.
     pub(super) fn head(&self) -> Seq {
         let returned = self.returned.first().unwrap_or(self.cursor);
-        self.refused.first().unwrap_or(self.cursor).min(returned).min(self.cursor)
+        self.refused
+            .first()
+            .unwrap_or(self.cursor)
+            .min(returned)
+            .min(self.cursor)
     }
 
     /// Adds a message. `epoch`: as in `Log::append`.
@@ -158,14 +169,27 @@ impl State {
             return;
         }
         self.consumers.begin_round();
-        let Self { log, consumers, returned, refused, .. } = self;
-        let mut picker = Picker { consumers, assigned: Assigned::default(), bytes: 0, bound: Bound::Open };
+        let Self {
+            log,
+            consumers,
+            returned,
+            refused,
+            ..
+        } = self;
+        let mut picker = Picker {
+            consumers,
+            assigned: Assigned::default(),
+            bytes: 0,
+            bound: Bound::Open,
+        };
         let again = pick_again(log, returned, refused, self.delivered_before, &mut picker);
         self.ready -= again.lost;
         let mut cold = again.cold;
         if picker.bound == Bound::Open && cold.is_none() {
             let delivered_before = self.delivered_before;
-            let next = log.scan(self.cursor, |record, body| picker.pick(record, body, record.seq() < delivered_before));
+            let next = log.scan(self.cursor, |record, body| {
+                picker.pick(record, body, record.seq() < delivered_before)
+            });
             self.cursor = match next {
                 Next::At(seq) => seq,
                 Next::Cold(seq) => {
@@ -179,7 +203,9 @@ impl State {
                 }
             };
         }
-        let Picker { assigned, bound, .. } = picker;
+        let Picker {
+            assigned, bound, ..
+        } = picker;
         effects.more = bound == Bound::Share;
         let ahead = cold.or_else(|| log.cold_after(self.cursor));
         effects.load = ahead.and_then(|seq| log.cold_end(seq).map(|end| (seq, end)));
@@ -190,7 +216,12 @@ impl State {
     /// Books what the outboxes took and puts back what they refused.
     fn account(&mut self, handed: &[Handed], effects: &mut Effects) {
         let mut taken = 0;
-        for &Handed { seq, fate, persistent } in handed {
+        for &Handed {
+            seq,
+            fate,
+            persistent,
+        } in handed
+        {
             match fate {
                 Fate::RefusedAgain if seq >= self.delivered_before => {
                     self.returned.insert(seq);
@@ -234,7 +265,15 @@ impl State {
             Lookup::Gone => return Got::Empty,
         };
         let persistent = record.is_persistent();
-        let taken = take(Delivery { seq, redelivered, record, body }, self.ready.saturating_sub(1));
+        let taken = take(
+            Delivery {
+                seq,
+                redelivered,
+                record,
+                body,
+            },
+            self.ready.saturating_sub(1),
+        );
         self.ready = self.ready.saturating_sub(1);
         if !self.returned.remove(seq) && !self.refused.remove(seq) {
             self.cursor = seq + 1;
@@ -254,7 +293,9 @@ impl State {
     /// The first ready seq and whether it was delivered before. Seqs whose records turn out to be gone are skipped.
     fn first_ready(&mut self) -> Option<(Seq, bool)> {
         let before = match (self.returned.first(), self.refused.first()) {
-            (Some(returned), Some(refused)) if refused < returned => Some((refused, refused < self.delivered_before)),
+            (Some(returned), Some(refused)) if refused < returned => {
+                Some((refused, refused < self.delivered_before))
+            }
             (Some(returned), _) => Some((returned, true)),
             (None, refused) => refused.map(|seq| (seq, seq < self.delivered_before)),
         };
@@ -299,7 +340,12 @@ impl State {
     /// Drops every ready message and answers how many; what is unacknowledged stays.
     pub(super) fn purge(&mut self, effects: &mut Effects) -> u64 {
         let purged = self.ready;
-        let before: Vec<(Seq, Seq)> = self.returned.take().into_iter().chain(self.refused.take()).collect();
+        let before: Vec<(Seq, Seq)> = self
+            .returned
+            .take()
+            .into_iter()
+            .chain(self.refused.take())
+            .collect();
         for seq in before.into_iter().flat_map(|(first, last)| first..=last) {
             if self.log.settle(seq) == Some(true) {
                 effects.settle(seq);
@@ -347,8 +393,18 @@ struct Picker<'log, 'queue> {
 }
 
 impl<'log> Picker<'log, '_> {
-    fn pick(&mut self, record: RecordRef<'log>, body: Option<&'log SharedBody>, redelivered: bool) -> bool {
-        let delivery = Delivery { seq: record.seq(), redelivered, record, body };
+    fn pick(
+        &mut self,
+        record: RecordRef<'log>,
+        body: Option<&'log SharedBody>,
+        redelivered: bool,
+    ) -> bool {
+        let delivery = Delivery {
+            seq: record.seq(),
+            redelivered,
+            record,
+            body,
+        };
         let cost = delivery.cost_bytes();
         let count = self.assigned.deliveries.len();
         if count >= VISIT_MESSAGES_MAX || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
@@ -382,7 +438,10 @@ fn pick_again<'log>(
     delivered_before: Seq,
     picker: &mut Picker<'log, '_>,
 ) -> Again {
-    let mut again = Again { cold: None, lost: 0 };
+    let mut again = Again {
+        cold: None,
+        lost: 0,
+    };
     loop {
         let (set, was_delivered) = match (returned.first(), refused.first()) {
             (Some(first), Some(other)) if other < first => (&mut *refused, false),
@@ -450,7 +509,11 @@ impl Assigned<'_> {
         let mut share = Vec::with_capacity(self.deliveries.len());
         for slot in slots {
             share.clear();
-            let own = self.slots.iter().zip(&self.deliveries).filter(|(owner, _)| **owner == slot);
+            let own = self
+                .slots
+                .iter()
+                .zip(&self.deliveries)
+                .filter(|(owner, _)| **owner == slot);
             share.extend(own.map(|(_, delivery)| *delivery));
             hand_over_share(consumers, slot, &share, &mut handed);
         }
@@ -458,20 +521,33 @@ impl Assigned<'_> {
     }
 }
 
-fn hand_over_share(consumers: &mut Consumers, slot: u32, share: &[Delivery<'_>], handed: &mut Vec<Handed>) {
+fn hand_over_share(
+    consumers: &mut Consumers,
+    slot: u32,
+    share: &[Delivery<'_>],
+    handed: &mut Vec<Handed>,
+) {
     let Some(consumer) = consumers.at(slot) else {
         debug_assert!(false, "the consumer was chosen under the same lock");
         return;
     };
     let taken = consumer.sink.deliver(share).min(share.len());
-    let accepted = if consumer.no_ack { Fate::Settled } else { Fate::Unacked };
+    let accepted = if consumer.no_ack {
+        Fate::Settled
+    } else {
+        Fate::Unacked
+    };
     for (index, delivery) in share.iter().enumerate() {
         let fate = match (index < taken, delivery.redelivered) {
             (true, _) => accepted,
             (false, true) => Fate::RefusedAgain,
             (false, false) => Fate::Refused,
         };
-        handed.push(Handed { seq: delivery.seq, fate, persistent: delivery.record.is_persistent() });
+        handed.push(Handed {
+            seq: delivery.seq,
+            fate,
+            persistent: delivery.record.is_persistent(),
+        });
     }
     if taken < share.len() {
         consumers.refused(slot, (share.len() - taken) as u32);

@@ -25,10 +25,18 @@ impl DeliverySink for Taker {
         self.room.load(Ordering::Relaxed)
     }
     fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize {
-        let count = if self.refuses.load(Ordering::Relaxed) { deliveries.len() / 2 } else { deliveries.len() };
+        let count = if self.refuses.load(Ordering::Relaxed) {
+            deliveries.len() / 2
+        } else {
+            deliveries.len()
+        };
         let mut taken = self.taken.lock();
         for delivery in &deliveries[..count] {
-            taken.push((delivery.seq, delivery.redelivered, delivery.body_bytes().to_vec()));
+            taken.push((
+                delivery.seq,
+                delivery.redelivered,
+                delivery.body_bytes().to_vec(),
+            ));
         }
         count
     }
@@ -59,7 +67,10 @@ impl Model {
     }
 
     fn unacked_of(&self, holder: usize) -> Vec<Seq> {
-        let held = self.messages.iter().filter(|(_, place)| **place == Place::Unacked(holder));
+        let held = self
+            .messages
+            .iter()
+            .filter(|(_, place)| **place == Place::Unacked(holder));
         held.map(|(seq, _)| *seq).collect()
     }
 }
@@ -76,7 +87,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { state: State::new(), model: Model::default(), consumers: Vec::new(), stored: BTreeMap::new() }
+        Self {
+            state: State::new(),
+            model: Model::default(),
+            consumers: Vec::new(),
+            stored: BTreeMap::new(),
+        }
     }
 
     fn append(&mut self, size: usize) {
@@ -96,7 +112,9 @@ impl World {
         record::encode(&mut encoded, seq, 0, &message);
         self.stored.insert(seq, encoded);
         assert_eq!(self.state.append(0, &message, 1), seq);
-        self.model.messages.insert(seq, Place::Ready { delivered: false });
+        self.model
+            .messages
+            .insert(seq, Place::Ready { delivered: false });
     }
 
     /// Dispatches until nothing moves, serving loads from the store, and books what consumers got.
@@ -117,8 +135,16 @@ impl World {
     /// The store answers with a piece of what was asked for.
     fn load(&mut self, from: Seq, upto: Seq) {
         let covered = upto.min(from + 6);
-        let records: Vec<u8> = self.stored.range(from..=covered).flat_map(|(_, record)| record.clone()).collect();
-        assert!(self.state.log_mut().install(from, covered, records, Vec::new()));
+        let records: Vec<u8> = self
+            .stored
+            .range(from..=covered)
+            .flat_map(|(_, record)| record.clone())
+            .collect();
+        assert!(
+            self.state
+                .log_mut()
+                .install(from, covered, records, Vec::new())
+        );
     }
 
     /// Each delivery must be the first ready message at its time, with the right flag and body.
@@ -133,7 +159,13 @@ impl World {
                 assert!(previous < Some(seq), "a consumer gets messages in order");
                 previous = Some(seq);
                 let place = self.model.messages.get(&seq).copied();
-                assert_eq!(place, Some(Place::Ready { delivered: redelivered }), "seq {seq}");
+                assert_eq!(
+                    place,
+                    Some(Place::Ready {
+                        delivered: redelivered
+                    }),
+                    "seq {seq}"
+                );
                 assert!(body.iter().all(|byte| *byte == seq as u8));
                 if no_ack {
                     self.model.messages.remove(&seq);
@@ -149,7 +181,9 @@ impl World {
         let expected = self.model.ready().next();
         loop {
             let mut effects = Effects::default();
-            let got = self.state.get(no_ack, &mut effects, |delivery, left| (delivery.seq, delivery.redelivered, left));
+            let got = self.state.get(no_ack, &mut effects, |delivery, left| {
+                (delivery.seq, delivery.redelivered, left)
+            });
             match got {
                 Got::Cold => {
                     let (from, upto) = effects.load.unwrap();
@@ -171,14 +205,23 @@ impl World {
     }
 
     fn id(&self, holder: usize) -> ConsumerId {
-        self.consumers.get(holder).map_or(ConsumerId::NONE, |(id, ..)| *id)
+        self.consumers
+            .get(holder)
+            .map_or(ConsumerId::NONE, |(id, ..)| *id)
     }
 
     fn finish(&mut self, holder: usize, every: usize, requeue: bool) {
-        let seqs: Vec<Seq> = self.model.unacked_of(holder).into_iter().step_by(every).collect();
+        let seqs: Vec<Seq> = self
+            .model
+            .unacked_of(holder)
+            .into_iter()
+            .step_by(every)
+            .collect();
         for seq in &seqs {
             if requeue {
-                self.model.messages.insert(*seq, Place::Ready { delivered: true });
+                self.model
+                    .messages
+                    .insert(*seq, Place::Ready { delivered: true });
             } else {
                 self.model.messages.remove(seq);
                 self.stored.remove(seq);
@@ -187,16 +230,23 @@ impl World {
         if requeue {
             self.state.requeue(self.id(holder), &seqs);
         } else {
-            self.state.settle(self.id(holder), &seqs, &mut Effects::default());
+            self.state
+                .settle(self.id(holder), &seqs, &mut Effects::default());
         }
     }
 
     fn check(&self) {
         assert_eq!(self.state.ready(), self.model.ready().count() as u64);
-        assert_eq!(self.state.unacked(), self.model.messages.len() as u64 - self.state.ready());
+        assert_eq!(
+            self.state.unacked(),
+            self.model.messages.len() as u64 - self.state.ready()
+        );
         for (holder, (_, _, no_ack, prefetch)) in self.consumers.iter().enumerate() {
             let held = self.model.unacked_of(holder).len();
-            assert!(*no_ack || *prefetch == 0 || held <= *prefetch as usize, "prefetch is kept");
+            assert!(
+                *no_ack || *prefetch == 0 || held <= *prefetch as usize,
+                "prefetch is kept"
+            );
         }
     }
 }
@@ -204,11 +254,23 @@ impl World {
 #[derive(Debug, Clone)]
 enum Step {
     Append(u8, usize),
-    Consume { no_ack: bool, prefetch: u32, priority: i32 },
+    Consume {
+        no_ack: bool,
+        prefetch: u32,
+        priority: i32,
+    },
     Cancel(usize),
     Get(bool),
-    Finish { holder: usize, every: usize, requeue: bool },
-    Room { holder: usize, room: usize, refuses: bool },
+    Finish {
+        holder: usize,
+        every: usize,
+        requeue: bool,
+    },
+    Room {
+        holder: usize,
+        room: usize,
+        refuses: bool,
+    },
     Evict,
     Purge,
 }
@@ -232,13 +294,23 @@ fn step() -> impl Strategy<Value = Step> {
 fn run(world: &mut World, step: Step) {
     match step {
         Step::Append(count, size) => (0..count).for_each(|_| world.append(size)),
-        Step::Consume { no_ack, prefetch, priority } if world.consumers.len() < 4 => {
+        Step::Consume {
+            no_ack,
+            prefetch,
+            priority,
+        } if world.consumers.len() < 4 => {
             let taker = Arc::new(Taker {
                 taken: Mutex::default(),
                 room: AtomicUsize::new(1 << 20),
                 refuses: AtomicBool::new(false),
             });
-            let spec = ConsumerSpec { sink: taker.clone(), no_ack, exclusive: false, priority, prefetch };
+            let spec = ConsumerSpec {
+                sink: taker.clone(),
+                no_ack,
+                exclusive: false,
+                priority,
+                prefetch,
+            };
             let id = world.state.consumers.add(spec);
             world.state.consumers.activate(id);
             world.consumers.push((id, taker, no_ack, prefetch));
@@ -249,10 +321,18 @@ fn run(world: &mut World, step: Step) {
             world.state.consumers.remove(world.id(holder));
         }
         Step::Get(no_ack) => world.get(no_ack),
-        Step::Finish { holder, every, requeue } => {
+        Step::Finish {
+            holder,
+            every,
+            requeue,
+        } => {
             world.finish(if holder == 4 { GETTER } else { holder }, every, requeue);
         }
-        Step::Room { holder, room, refuses } => {
+        Step::Room {
+            holder,
+            room,
+            refuses,
+        } => {
             if let Some((id, taker, ..)) = world.consumers.get(holder) {
                 taker.room.store(room, Ordering::Relaxed);
                 taker.refuses.store(refuses, Ordering::Relaxed);
@@ -267,7 +347,10 @@ fn run(world: &mut World, step: Step) {
         }
         Step::Purge => {
             let ready: Vec<Seq> = world.model.ready().map(|(seq, _)| seq).collect();
-            assert_eq!(world.state.purge(&mut Effects::default()), ready.len() as u64);
+            assert_eq!(
+                world.state.purge(&mut Effects::default()),
+                ready.len() as u64
+            );
             for seq in ready {
                 world.model.messages.remove(&seq);
                 world.stored.remove(&seq);

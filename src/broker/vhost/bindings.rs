@@ -53,10 +53,17 @@ impl VHost {
         self.check_not_default(&bind.exchange)?;
         let mut topology = self.topology.lock();
         let source = self.exchange_for(&bind.exchange)?;
-        let queue = self.queue(&bind.queue).ok_or_else(|| Error::NotFound(self.queue_resource(&bind.queue)))?;
+        let queue = self
+            .queue(&bind.queue)
+            .ok_or_else(|| Error::NotFound(self.queue_resource(&bind.queue)))?;
         source.validate_binding(&bind.routing_key, &bind.arguments)?;
         self.check_access(&queue, bind.connection)?;
-        let binding = binding(&source, Destination::Queue(queue), &bind.routing_key, &bind.arguments);
+        let binding = binding(
+            &source,
+            Destination::Queue(queue),
+            &bind.routing_key,
+            &bind.arguments,
+        );
         self.bind(visit, &mut topology, &source, binding)
     }
 
@@ -67,10 +74,16 @@ impl VHost {
     pub fn unbind_queue(&self, visit: &Visit<'_>, bind: &QueueBind) -> Result<Ticket, Error> {
         self.check_not_default(&bind.exchange)?;
         let mut topology = self.topology.lock();
-        let (Some(source), Some(queue)) = (self.exchange(&bind.exchange), self.queue(&bind.queue)) else {
+        let (Some(source), Some(queue)) = (self.exchange(&bind.exchange), self.queue(&bind.queue))
+        else {
             return Ok(topology.latest);
         };
-        let binding = binding(&source, Destination::Queue(queue.clone()), &bind.routing_key, &bind.arguments);
+        let binding = binding(
+            &source,
+            Destination::Queue(queue.clone()),
+            &bind.routing_key,
+            &bind.arguments,
+        );
         if source.contains(&binding) {
             self.check_access(&queue, bind.connection)?;
         }
@@ -88,7 +101,12 @@ impl VHost {
         let source = self.exchange_for(&bind.source)?;
         let destination = self.exchange_for(&bind.destination)?;
         source.validate_binding(&bind.routing_key, &bind.arguments)?;
-        let binding = binding(&source, Destination::Exchange(destination), &bind.routing_key, &bind.arguments);
+        let binding = binding(
+            &source,
+            Destination::Exchange(destination),
+            &bind.routing_key,
+            &bind.arguments,
+        );
         self.bind(visit, &mut topology, &source, binding)
     }
 
@@ -100,10 +118,18 @@ impl VHost {
         self.check_not_default(&bind.destination)?;
         self.check_not_default(&bind.source)?;
         let mut topology = self.topology.lock();
-        let (Some(source), Some(destination)) = (self.exchange(&bind.source), self.exchange(&bind.destination)) else {
+        let (Some(source), Some(destination)) = (
+            self.exchange(&bind.source),
+            self.exchange(&bind.destination),
+        ) else {
             return Ok(topology.latest);
         };
-        let binding = binding(&source, Destination::Exchange(destination), &bind.routing_key, &bind.arguments);
+        let binding = binding(
+            &source,
+            Destination::Exchange(destination),
+            &bind.routing_key,
+            &bind.arguments,
+        );
         Ok(self.unbind(visit, &mut topology, &source, &binding))
     }
 
@@ -111,9 +137,13 @@ impl VHost {
     pub(in crate::broker) fn recover_binding(&self, stored: &state::BindingRow<'_>) -> bool {
         let destination = match stored.destination {
             state::DestinationName::Queue(name) => self.queue(name).map(Destination::Queue),
-            state::DestinationName::Exchange(name) => self.exchange(name).map(Destination::Exchange),
+            state::DestinationName::Exchange(name) => {
+                self.exchange(name).map(Destination::Exchange)
+            }
         };
-        let (Some(source), Some(destination)) = (self.exchange(stored.source), destination) else { return false };
+        let (Some(source), Some(destination)) = (self.exchange(stored.source), destination) else {
+            return false;
+        };
         let binding = Arc::new(Binding {
             source: source.spec.name.clone(),
             destination,
@@ -145,26 +175,47 @@ impl VHost {
             }
             topology.add_binding(binding);
         }
-        Ok(if durable { topology.latest } else { Ticket::IMMEDIATE })
+        Ok(if durable {
+            topology.latest
+        } else {
+            Ticket::IMMEDIATE
+        })
     }
 
-    fn unbind(&self, visit: &Visit<'_>, topology: &mut Topology, source: &Arc<Exchange>, binding: &Binding) -> Ticket {
+    fn unbind(
+        &self,
+        visit: &Visit<'_>,
+        topology: &mut Topology,
+        source: &Arc<Exchange>,
+        binding: &Binding,
+    ) -> Ticket {
         let durable = is_durable(source, binding);
         if source.unbind(binding) {
             topology.remove_binding(binding);
             self.forget_binding(visit, topology, source, binding);
             self.remove_if_unbound(visit, topology, source);
         }
-        if durable { topology.latest } else { Ticket::IMMEDIATE }
+        if durable {
+            topology.latest
+        } else {
+            Ticket::IMMEDIATE
+        }
     }
 
     /// `destination` is gone: so are the bindings that lead to it, and auto-delete exchanges that led nowhere else, and
     /// so on (semantics row 77).
-    pub(super) fn remove_bindings_to(&self, visit: &Visit<'_>, topology: &mut Topology, destination: &Destination) {
+    pub(super) fn remove_bindings_to(
+        &self,
+        visit: &Visit<'_>,
+        topology: &mut Topology,
+        destination: &Destination,
+    ) {
         let mut gone = vec![destination.clone()];
         while let Some(destination) = gone.pop() {
             for binding in topology.take_incoming(&destination) {
-                let Some(source) = self.exchange(&binding.source) else { continue };
+                let Some(source) = self.exchange(&binding.source) else {
+                    continue;
+                };
                 if !source.unbind(&binding) {
                     continue;
                 }
@@ -178,7 +229,12 @@ impl VHost {
     }
 
     /// An auto-delete exchange goes with its last outgoing binding.
-    fn remove_if_unbound(&self, visit: &Visit<'_>, topology: &mut Topology, exchange: &Arc<Exchange>) {
+    fn remove_if_unbound(
+        &self,
+        visit: &Visit<'_>,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+    ) {
         if exchange.spec.auto_delete && exchange.binding_count() == 0 {
             self.remove_exchange(visit, topology, exchange);
         }
@@ -193,7 +249,9 @@ impl VHost {
         binding: &Binding,
     ) {
         if is_durable(source, binding) {
-            topology.latest = visit.push(Op::DeleteState { key: state::binding_key(&self.name, binding) });
+            topology.latest = visit.push(Op::DeleteState {
+                key: state::binding_key(&self.name, binding),
+            });
         }
     }
 }
@@ -203,7 +261,12 @@ fn is_durable(source: &Exchange, binding: &Binding) -> bool {
     source.spec.durable && binding.destination.is_durable()
 }
 
-fn binding(source: &Exchange, destination: Destination, routing_key: &str, arguments: &FieldTable) -> Binding {
+fn binding(
+    source: &Exchange,
+    destination: Destination,
+    routing_key: &str,
+    arguments: &FieldTable,
+) -> Binding {
     Binding {
         source: source.spec.name.clone(),
         destination,

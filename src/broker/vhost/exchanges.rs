@@ -40,7 +40,9 @@ impl ExchangeDeclare {
     /// exchange is new.
     pub fn alternate_exchange(&self) -> Option<String> {
         let value = self.arguments.inner().get(ALTERNATE_EXCHANGE)?;
-        value.as_long_string().map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
+        value
+            .as_long_string()
+            .map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
     }
 }
 
@@ -59,7 +61,11 @@ impl VHost {
     /// # Errors
     /// An unknown type, the default exchange, a reserved name, an alternate exchange that is no name, or a difference
     /// from the existing exchange.
-    pub fn declare_exchange(&self, visit: &Visit<'_>, declare: ExchangeDeclare) -> Result<Ticket, Error> {
+    pub fn declare_exchange(
+        &self,
+        visit: &Visit<'_>,
+        declare: ExchangeDeclare,
+    ) -> Result<Ticket, Error> {
         let kind = ExchangeType::from_name(&declare.kind)?;
         self.check_not_default(&declare.name)?;
         let resource = self.exchange_resource(&declare.name);
@@ -69,7 +75,11 @@ impl VHost {
         }
         if let Some(exchange) = self.exchange(&declare.name) {
             check_equivalence(&resource, &exchange.spec, kind, &declare)?;
-            return Ok(if declare.durable { topology.latest } else { Ticket::IMMEDIATE });
+            return Ok(if declare.durable {
+                topology.latest
+            } else {
+                Ticket::IMMEDIATE
+            });
         }
         if is_reserved(&declare.name) {
             return Err(Error::ReservedName(resource));
@@ -96,18 +106,29 @@ impl VHost {
     ///
     /// # Errors
     /// The default exchange, a reserved name, or bindings lead from it and it was to be deleted only if unused.
-    pub fn delete_exchange(&self, visit: &Visit<'_>, name: &str, if_unused: bool) -> Result<Ticket, Error> {
+    pub fn delete_exchange(
+        &self,
+        visit: &Visit<'_>,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<Ticket, Error> {
         self.check_not_default(name)?;
         if is_reserved(name) {
             return Err(Error::SystemExchange(self.exchange_resource(name)));
         }
         let mut topology = self.topology.lock();
-        let Some(exchange) = self.exchange(name) else { return Ok(topology.latest) };
+        let Some(exchange) = self.exchange(name) else {
+            return Ok(topology.latest);
+        };
         if if_unused && exchange.binding_count() > 0 {
             return Err(Error::InUse(self.exchange_resource(name)));
         }
         self.remove_exchange(visit, &mut topology, &exchange);
-        Ok(if exchange.spec.durable { topology.latest } else { Ticket::IMMEDIATE })
+        Ok(if exchange.spec.durable {
+            topology.latest
+        } else {
+            Ticket::IMMEDIATE
+        })
     }
 
     /// Puts an exchange into the virtual host as the store remembers it.
@@ -121,7 +142,9 @@ impl VHost {
         if let Some(alternate) = &exchange.spec.alternate {
             topology.add_alternate(alternate, name);
         }
-        self.exchanges.write().insert(name.clone(), exchange.clone());
+        self.exchanges
+            .write()
+            .insert(name.clone(), exchange.clone());
         // Those that did without their alternate exchange have one now.
         for waiting in topology.with_alternate(name) {
             if let Some(waiting) = self.exchange(waiting) {
@@ -131,20 +154,32 @@ impl VHost {
     }
 
     /// Takes an exchange out with all its bindings. Auto-delete exchanges that only led here go too.
-    pub(super) fn remove_exchange(&self, visit: &Visit<'_>, topology: &mut Topology, exchange: &Arc<Exchange>) {
+    pub(super) fn remove_exchange(
+        &self,
+        visit: &Visit<'_>,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+    ) {
         self.remove_exchange_alone(visit, topology, exchange);
         self.remove_bindings_to(visit, topology, &Destination::Exchange(exchange.clone()));
     }
 
     /// The exchange and its outgoing bindings, without those that lead to it.
-    pub(super) fn remove_exchange_alone(&self, visit: &Visit<'_>, topology: &mut Topology, exchange: &Arc<Exchange>) {
+    pub(super) fn remove_exchange_alone(
+        &self,
+        visit: &Visit<'_>,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+    ) {
         let name = &exchange.spec.name;
         self.exchanges.write().remove(name);
         if let Some(alternate) = &exchange.spec.alternate {
             topology.remove_alternate(alternate, name);
         }
         if exchange.spec.durable {
-            topology.latest = visit.push(Op::DeleteState { key: state::exchange_key(&self.name, name) });
+            topology.latest = visit.push(Op::DeleteState {
+                key: state::exchange_key(&self.name, name),
+            });
         }
         for binding in exchange.unbind_all() {
             topology.remove_binding(&binding);
@@ -161,7 +196,17 @@ fn check_equivalence(
 ) -> Result<(), Error> {
     equivalence::check_property(resource, "type", kind.name, spec.kind.name)?;
     equivalence::check_property(resource, "durable", declare.durable, spec.durable)?;
-    equivalence::check_property(resource, "auto_delete", declare.auto_delete, spec.auto_delete)?;
+    equivalence::check_property(
+        resource,
+        "auto_delete",
+        declare.auto_delete,
+        spec.auto_delete,
+    )?;
     equivalence::check_property(resource, "internal", declare.internal, spec.internal)?;
-    equivalence::check_arguments(resource, &[ALTERNATE_EXCHANGE], &declare.arguments, &spec.arguments.table())
+    equivalence::check_arguments(
+        resource,
+        &[ALTERNATE_EXCHANGE],
+        &declare.arguments,
+        &spec.arguments.table(),
+    )
 }

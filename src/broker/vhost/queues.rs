@@ -40,7 +40,9 @@ impl QueueDeclare {
     /// queue is new.
     pub fn dead_letter_exchange(&self) -> Option<String> {
         let value = self.arguments.inner().get("x-dead-letter-exchange")?;
-        value.as_long_string().map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
+        value
+            .as_long_string()
+            .map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
     }
 
     /// Exclusive queues are never durable, whatever was asked for (semantics row 5).
@@ -70,7 +72,11 @@ impl VHost {
     /// # Errors
     /// A reserved name, an exclusive queue of somebody else, properties or arguments that differ from those of the
     /// existing queue or that RabbitMQ refuses for a new one.
-    pub fn declare_queue(&self, visit: &Visit<'_>, declare: QueueDeclare) -> Result<Declared, Error> {
+    pub fn declare_queue(
+        &self,
+        visit: &Visit<'_>,
+        declare: QueueDeclare,
+    ) -> Result<Declared, Error> {
         let resource = self.queue_resource(&declare.name);
         if declare.server_named {
             check_server_named(&declare.arguments)?;
@@ -84,8 +90,16 @@ impl VHost {
         }
         if let Some(queue) = self.queue(&declare.name) {
             check_equivalence(&resource, &queue, &declare)?;
-            let ticket = if queue.spec.durable { topology.latest } else { Ticket::IMMEDIATE };
-            return Ok(Declared { queue, ticket, created: false });
+            let ticket = if queue.spec.durable {
+                topology.latest
+            } else {
+                Ticket::IMMEDIATE
+            };
+            return Ok(Declared {
+                queue,
+                ticket,
+                created: false,
+            });
         }
         let arguments = QueueArguments::new(&resource, &declare.arguments)?;
         check_properties(&resource, &declare, arguments.queue_type())?;
@@ -104,7 +118,11 @@ impl VHost {
             ticket = visit.push(state::put_queue(&queue.spec));
             topology.latest = ticket;
         }
-        Ok(Declared { queue, ticket, created: true })
+        Ok(Declared {
+            queue,
+            ticket,
+            created: true,
+        })
     }
 
     /// Deletes a queue with its messages and bindings and answers how many messages were ready. A queue that does not
@@ -120,19 +138,33 @@ impl VHost {
         connection: ConnectionId,
     ) -> Result<(u64, Ticket), Error> {
         let mut topology = self.topology.lock();
-        let Some(queue) = self.queue(name) else { return Ok((0, topology.latest)) };
+        let Some(queue) = self.queue(name) else {
+            return Ok((0, topology.latest));
+        };
         self.check_access(&queue, connection)?;
         let resource = || self.queue_resource(name);
         if queue.spec.arguments.queue_type() == QueueType::Quorum
             && let Some(flag) = first_flag(condition)
         {
-            return Err(Error::ConditionNotSupported { resource: resource(), flag });
+            return Err(Error::ConditionNotSupported {
+                resource: resource(),
+                flag,
+            });
         }
-        let ready = self.remove_queue(visit, &mut topology, &queue, condition).map_err(|refused| match refused {
-            DeleteRefused::InUse => Error::InUse(resource()),
-            DeleteRefused::NotEmpty => Error::NotEmpty(resource()),
-        })?;
-        Ok((ready, if queue.spec.durable { topology.latest } else { Ticket::IMMEDIATE }))
+        let ready = self
+            .remove_queue(visit, &mut topology, &queue, condition)
+            .map_err(|refused| match refused {
+                DeleteRefused::InUse => Error::InUse(resource()),
+                DeleteRefused::NotEmpty => Error::NotEmpty(resource()),
+            })?;
+        Ok((
+            ready,
+            if queue.spec.durable {
+                topology.latest
+            } else {
+                Ticket::IMMEDIATE
+            },
+        ))
     }
 
     /// The last consumer of an auto-delete queue went: so does the queue, unless another consumer came meanwhile.
@@ -141,7 +173,10 @@ impl VHost {
             return;
         }
         let mut topology = self.topology.lock();
-        let condition = DeleteCondition { if_unused: true, if_empty: false };
+        let condition = DeleteCondition {
+            if_unused: true,
+            if_empty: false,
+        };
         // Refused: a new consumer keeps it.
         let _ = self.remove_queue(visit, &mut topology, queue, condition);
     }
@@ -162,16 +197,27 @@ impl VHost {
     }
 
     /// Puts a queue into the virtual host as the store remembers it.
-    pub(in crate::broker) fn recover_queue(&self, spec: QueueSpec, recovered: Option<RecoveredQueue>) {
+    pub(in crate::broker) fn recover_queue(
+        &self,
+        spec: QueueSpec,
+        recovered: Option<RecoveredQueue>,
+    ) {
         self.add_queue(&mut self.topology.lock(), spec, recovered);
     }
 
-    fn add_queue(&self, topology: &mut Topology, spec: QueueSpec, recovered: Option<RecoveredQueue>) -> Arc<Queue> {
+    fn add_queue(
+        &self,
+        topology: &mut Topology,
+        spec: QueueSpec,
+        recovered: Option<RecoveredQueue>,
+    ) -> Arc<Queue> {
         let queue = Queue::new(spec, &self.services, recovered);
         if let Some(owner) = queue.spec.exclusive_owner {
             topology.add_exclusive(owner, &queue.spec.name);
         }
-        self.queues.write().insert(queue.spec.name.clone(), queue.clone());
+        self.queues
+            .write()
+            .insert(queue.spec.name.clone(), queue.clone());
         queue
     }
 
@@ -187,7 +233,10 @@ impl VHost {
         {
             let mut queues = self.queues.write();
             // The name may belong to a new queue by now.
-            if queues.get(name).is_some_and(|current| Arc::ptr_eq(current, queue)) {
+            if queues
+                .get(name)
+                .is_some_and(|current| Arc::ptr_eq(current, queue))
+            {
                 queues.remove(name);
             } else {
                 return Ok(ready);
@@ -197,7 +246,9 @@ impl VHost {
             topology.remove_exclusive(owner, name);
         }
         if queue.spec.durable {
-            topology.latest = visit.push(Op::DeleteState { key: state::queue_key(&self.name, name) });
+            topology.latest = visit.push(Op::DeleteState {
+                key: state::queue_key(&self.name, name),
+            });
         }
         self.remove_bindings_to(visit, topology, &Destination::Queue(queue.clone()));
         Ok(ready)
@@ -206,19 +257,30 @@ impl VHost {
 
 fn check_server_named(table: &FieldTable) -> Result<(), Error> {
     match arguments::queue_type(table) {
-        Some(queue_type @ (QueueType::Quorum | QueueType::Stream)) => Err(Error::ServerNamedQueue(queue_type)),
+        Some(queue_type @ (QueueType::Quorum | QueueType::Stream)) => {
+            Err(Error::ServerNamedQueue(queue_type))
+        }
         // A type that does not exist is refused as an argument.
         Some(QueueType::Classic) | None => Ok(()),
     }
 }
 
-fn check_equivalence(resource: &Resource, queue: &Queue, declare: &QueueDeclare) -> Result<(), Error> {
+fn check_equivalence(
+    resource: &Resource,
+    queue: &Queue,
+    declare: &QueueDeclare,
+) -> Result<(), Error> {
     let spec = &queue.spec;
     if spec.exclusive_owner != declare.owner() {
         return Err(Error::Locked(resource.clone()));
     }
     equivalence::check_property(resource, "durable", declare.is_durable(), spec.durable)?;
-    equivalence::check_property(resource, "auto_delete", declare.auto_delete, spec.auto_delete)?;
+    equivalence::check_property(
+        resource,
+        "auto_delete",
+        declare.auto_delete,
+        spec.auto_delete,
+    )?;
     // Most redeclarations repeat what is there.
     if spec.arguments.as_bytes() == Arguments::new(&declare.arguments).as_bytes() {
         return Ok(());
@@ -228,7 +290,11 @@ fn check_equivalence(resource: &Resource, queue: &Queue, declare: &QueueDeclare)
 }
 
 /// What quorum queues and streams refuse (semantics row 81).
-fn check_properties(resource: &Resource, declare: &QueueDeclare, queue_type: QueueType) -> Result<(), Error> {
+fn check_properties(
+    resource: &Resource,
+    declare: &QueueDeclare,
+    queue_type: QueueType,
+) -> Result<(), Error> {
     let property = match queue_type {
         QueueType::Classic => return Ok(()),
         QueueType::Quorum | QueueType::Stream if declare.auto_delete => "auto-delete",
@@ -236,13 +302,18 @@ fn check_properties(resource: &Resource, declare: &QueueDeclare, queue_type: Que
         QueueType::Quorum | QueueType::Stream if !declare.durable => "non-durable",
         QueueType::Quorum | QueueType::Stream => return Ok(()),
     };
-    Err(Error::InvalidProperty { property, resource: resource.clone() })
+    Err(Error::InvalidProperty {
+        property,
+        resource: resource.clone(),
+    })
 }
 
 /// The flag that RabbitMQ names in its refusal.
 const fn first_flag(condition: DeleteCondition) -> Option<&'static str> {
     match condition {
-        DeleteCondition { if_unused: true, .. } => Some("if-unused"),
+        DeleteCondition {
+            if_unused: true, ..
+        } => Some("if-unused"),
         DeleteCondition { if_empty: true, .. } => Some("if-empty"),
         _ => None,
     }

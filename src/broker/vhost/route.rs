@@ -32,7 +32,9 @@ impl Route {
         if self.visited.is_empty() {
             return !self.queues.iter().any(|queue| queue.is_deleted());
         }
-        self.visited.iter().all(|(exchange, version)| exchange.version() == *version)
+        self.visited
+            .iter()
+            .all(|(exchange, version)| exchange.version() == *version)
     }
 }
 
@@ -76,13 +78,21 @@ impl VHost {
     fn route_by_name(&self, routing_keys: &[&str]) -> Route {
         let mut found = Found::default();
         let queues = self.queues.read();
-        let named: Vec<_> = routing_keys.iter().filter_map(|name| queues.get(*name)).cloned().collect();
+        let named: Vec<_> = routing_keys
+            .iter()
+            .filter_map(|name| queues.get(*name))
+            .cloned()
+            .collect();
         drop(queues);
         let cacheable = named.len() == routing_keys.len();
         for queue in named {
             found.add_queue(&queue);
         }
-        Route { queues: found.queues, cacheable, visited: Vec::new() }
+        Route {
+            queues: found.queues,
+            cacheable,
+            visited: Vec::new(),
+        }
     }
 
     fn route_by_bindings(&self, exchange: &Arc<Exchange>, message: &mut Message<'_>) -> Route {
@@ -105,7 +115,11 @@ impl VHost {
                 found.add_exchange(&alternate);
             }
         }
-        Route { queues: found.queues, cacheable: !message.used_headers(), visited }
+        Route {
+            queues: found.queues,
+            cacheable: !message.used_headers(),
+            visited,
+        }
     }
 }
 
@@ -151,6 +165,10 @@ impl Found {
 
     fn addresses(&self) -> impl Iterator<Item = usize> {
         let queues = self.queues.iter().map(|queue| Arc::as_ptr(queue).addr());
-        queues.chain(self.exchanges.iter().map(|exchange| Arc::as_ptr(exchange).addr()))
+        queues.chain(
+            self.exchanges
+                .iter()
+                .map(|exchange| Arc::as_ptr(exchange).addr()),
+        )
     }
 }

@@ -58,11 +58,20 @@ impl Fixture {
     }
 
     fn unbind(&self, queue: &str, exchange: &str, routing_key: &str) -> Result<Ticket, Error> {
-        self.visit(|vhost, visit| vhost.unbind_queue(visit, &queue_bind(queue, exchange, routing_key)))
+        self.visit(|vhost, visit| {
+            vhost.unbind_queue(visit, &queue_bind(queue, exchange, routing_key))
+        })
     }
 
-    fn bind_exchange(&self, destination: &str, source: &str, routing_key: &str) -> Result<Ticket, Error> {
-        self.visit(|vhost, visit| vhost.bind_exchange(visit, exchange_bind(destination, source, routing_key)))
+    fn bind_exchange(
+        &self,
+        destination: &str,
+        source: &str,
+        routing_key: &str,
+    ) -> Result<Ticket, Error> {
+        self.visit(|vhost, visit| {
+            vhost.bind_exchange(visit, exchange_bind(destination, source, routing_key))
+        })
     }
 
     fn delete_queue(&self, name: &str) -> Result<(u64, Ticket), Error> {
@@ -74,7 +83,10 @@ impl Fixture {
     }
 
     fn route(&self, exchange: &str, routing_key: &str) -> Route {
-        self.vhost.route(&self.vhost.exchange(exchange).unwrap(), routing_key, || None)
+        self.vhost
+            .route(&self.vhost.exchange(exchange).unwrap(), routing_key, || {
+                None
+            })
     }
 
     /// Names of the queues that a message goes to, sorted.
@@ -84,7 +96,11 @@ impl Fixture {
 }
 
 fn names(route: &Route) -> Vec<String> {
-    let mut names: Vec<_> = route.queues.iter().map(|queue| queue.spec.name.to_string()).collect();
+    let mut names: Vec<_> = route
+        .queues
+        .iter()
+        .map(|queue| queue.spec.name.to_string())
+        .collect();
     names.sort_unstable();
     names
 }
@@ -132,7 +148,11 @@ fn exchange_bind(destination: &str, source: &str, routing_key: &str) -> Exchange
 }
 
 fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
-    entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect::<BTreeMap<_, _>>().into()
+    entries
+        .iter()
+        .map(|(key, value)| ((*key).into(), value.clone()))
+        .collect::<BTreeMap<_, _>>()
+        .into()
 }
 
 fn text(text: &str) -> AMQPValue {

@@ -25,11 +25,17 @@ pub(super) struct Topology {
 impl Topology {
     /// Of a virtual host whose creation is safe with `ticket`.
     pub(super) fn new(ticket: Ticket) -> Self {
-        Self { latest: ticket, ..Self::default() }
+        Self {
+            latest: ticket,
+            ..Self::default()
+        }
     }
 
     pub(super) fn add_binding(&mut self, binding: Arc<Binding>) {
-        self.incoming.entry(binding.destination.address()).or_default().insert(binding);
+        self.incoming
+            .entry(binding.destination.address())
+            .or_default()
+            .insert(binding);
     }
 
     pub(super) fn remove_binding(&mut self, binding: &Binding) {
@@ -44,11 +50,18 @@ impl Topology {
 
     /// All bindings that lead to `destination`, which goes.
     pub(super) fn take_incoming(&mut self, destination: &Destination) -> Vec<Arc<Binding>> {
-        self.incoming.remove(&destination.address()).into_iter().flatten().collect()
+        self.incoming
+            .remove(&destination.address())
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     pub(super) fn add_alternate(&mut self, alternate: &str, exchange: &Arc<str>) {
-        self.alternates.entry(alternate.into()).or_default().insert(exchange.clone());
+        self.alternates
+            .entry(alternate.into())
+            .or_default()
+            .insert(exchange.clone());
     }
 
     pub(super) fn remove_alternate(&mut self, alternate: &str, exchange: &str) {
@@ -66,7 +79,10 @@ impl Topology {
     }
 
     pub(super) fn add_exclusive(&mut self, owner: ConnectionId, queue: &Arc<str>) {
-        self.exclusive.entry(owner).or_default().insert(queue.clone());
+        self.exclusive
+            .entry(owner)
+            .or_default()
+            .insert(queue.clone());
     }
 
     pub(super) fn remove_exclusive(&mut self, owner: ConnectionId, queue: &str) {
@@ -80,7 +96,13 @@ impl Topology {
 
     /// The first `limit` exclusive queues of a connection, by name.
     pub(super) fn exclusive_queues(&self, owner: ConnectionId, limit: usize) -> Vec<Arc<str>> {
-        self.exclusive.get(&owner).into_iter().flatten().take(limit).cloned().collect()
+        self.exclusive
+            .get(&owner)
+            .into_iter()
+            .flatten()
+            .take(limit)
+            .cloned()
+            .collect()
     }
 
     pub(super) fn clear(&mut self) {

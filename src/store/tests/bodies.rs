@@ -14,7 +14,10 @@ fn body_rows(store: &Store) -> usize {
 }
 
 fn shared(store: &Store, bytes: usize) -> SharedBody {
-    SharedBody { id: store.next_body_id(), bytes: Bytes::from(vec![5; bytes]) }
+    SharedBody {
+        id: store.next_body_id(),
+        bytes: Bytes::from(vec![5; bytes]),
+    }
 }
 
 #[test]
@@ -31,8 +34,18 @@ fn a_body_for_several_queues_is_stored_once_and_goes_with_the_last() {
     assert_eq!((body_rows(&store), store.statistics().bodies), (3, 1));
     assert!(store.statistics().bytes_written < 3 * BODY_PART_BYTES as u64);
     let loaded = store.load(queues[3].id, 1, 1).unwrap();
-    assert_eq!((loaded.bodies[0].1.id, loaded.bodies[0].1.bytes == body.bytes), (body.id, true));
-    commit(&store, |visit| queues[..4].iter().for_each(|queue| queue.settle(visit, 1, 1)));
+    assert_eq!(
+        (
+            loaded.bodies[0].1.id,
+            loaded.bodies[0].1.bytes == body.bytes
+        ),
+        (body.id, true)
+    );
+    commit(&store, |visit| {
+        queues[..4]
+            .iter()
+            .for_each(|queue| queue.settle(visit, 1, 1))
+    });
     close(store);
     let (store, recovered) = open(dir.path());
     assert_eq!((body_rows(&store), store.statistics().bodies), (3, 1));
@@ -47,7 +60,10 @@ fn a_body_for_several_queues_is_stored_once_and_goes_with_the_last() {
 fn a_moved_body_is_not_written_again_and_one_that_comes_back_is() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let (from, to) = (FakeQueue::without_elision(&store), FakeQueue::without_elision(&store));
+    let (from, to) = (
+        FakeQueue::without_elision(&store),
+        FakeQueue::without_elision(&store),
+    );
     let body = shared(&store, 100_000);
     commit(&store, |visit| {
         from.publish_body(visit, Body::Shared(body.clone()));
@@ -79,16 +95,32 @@ fn a_body_for_one_queue_is_in_its_row_or_in_parts() {
     let sizes = [16_384, 300_000, BODY_PART_BYTES, 20 * BODY_PART_BYTES + 1];
     for size in sizes {
         commit(&store, |visit| {
-            queue.publish_body(visit, Body::Shared(SharedBody { id: 0, bytes: Bytes::from(vec![size as u8; size]) }));
+            queue.publish_body(
+                visit,
+                Body::Shared(SharedBody {
+                    id: 0,
+                    bytes: Bytes::from(vec![size as u8; size]),
+                }),
+            );
         });
     }
     assert_eq!((body_rows(&store), store.statistics().bodies), (1 + 21, 2));
     let found = load_all(&store, queue.id, 10);
-    assert_eq!(found.iter().map(|(_, body)| body.len()).collect::<Vec<_>>(), sizes);
-    assert!(found.iter().all(|(_, body)| body.iter().all(|byte| *byte == body.len() as u8)));
+    assert_eq!(
+        found.iter().map(|(_, body)| body.len()).collect::<Vec<_>>(),
+        sizes
+    );
+    assert!(
+        found
+            .iter()
+            .all(|(_, body)| body.iter().all(|byte| *byte == body.len() as u8))
+    );
     close(store);
     let (store, recovered) = open(dir.path());
-    assert_eq!(recovered.queues[&queue.id].live_bytes, sizes.iter().sum::<usize>() as u64);
+    assert_eq!(
+        recovered.queues[&queue.id].live_bytes,
+        sizes.iter().sum::<usize>() as u64
+    );
     let queue = FakeQueue::recovered(queue.id, recovered.queues.get(&queue.id), true);
     commit(&store, |visit| queue.settle(visit, 1, 4));
     assert_eq!((body_rows(&store), store.statistics().rows), (0, 0));
@@ -108,11 +140,17 @@ fn bodies_that_a_crash_leaves_behind_are_removed() {
         }
         Ok(())
     };
-    let options = crate::store::StoreOptions { write_hook: Some(std::sync::Arc::new(hook)), ..options(dir.path()) };
+    let options = crate::store::StoreOptions {
+        write_hook: Some(std::sync::Arc::new(hook)),
+        ..options(dir.path())
+    };
     let (store, _) = Store::open(options).unwrap();
     let queue = FakeQueue::new(&store);
     commit(&store, |visit| {
-        let body = SharedBody { id: 0, bytes: Bytes::from(vec![1; 10 * BODY_PART_BYTES]) };
+        let body = SharedBody {
+            id: 0,
+            bytes: Bytes::from(vec![1; 10 * BODY_PART_BYTES]),
+        };
         queue.publish_body(visit, Body::Shared(body));
     });
     assert_eq!(body_rows(&store), 10);

@@ -15,7 +15,11 @@ fn blob_bytes(store: &Store) -> u64 {
 #[test]
 fn a_few_messages_that_stay_do_not_keep_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(StoreOptions { blob_slack_bytes: 8 * MIB, ..options(dir.path()) }).unwrap();
+    let (store, _) = Store::open(StoreOptions {
+        blob_slack_bytes: 8 * MIB,
+        ..options(dir.path())
+    })
+    .unwrap();
     let queue = FakeQueue::without_elision(&store);
     let body = vec![3; 10_000];
     let mut kept = Vec::new();
@@ -44,7 +48,10 @@ fn a_few_messages_that_stay_do_not_keep_the_disk() {
     }
     let statistics = store.statistics();
     assert!(statistics.chunk_live_bytes <= live + MIB, "{statistics:?}");
-    assert!(statistics.bytes_rewritten < 4 * live + 20 * MIB, "{statistics:?}");
+    assert!(
+        statistics.bytes_rewritten < 4 * live + 20 * MIB,
+        "{statistics:?}"
+    );
     assert_eq!(live_seqs(&store, queue.id, queue.next_seq()), kept);
     close(store);
     let (store, recovered) = open(dir.path());

@@ -89,7 +89,11 @@ fn deliveries_come_back_as_redelivered_without_a_sync_of_their_own() {
     commit(&store, |visit| queue.deliver(visit, 6));
     commit(&store, |visit| queue.deliver(visit, 6));
     let after = store.statistics();
-    assert_eq!((after.syncs, after.epochs_written), (before.syncs, before.epochs_written + 1), "{after:?}");
+    assert_eq!(
+        (after.syncs, after.epochs_written),
+        (before.syncs, before.epochs_written + 1),
+        "{after:?}"
+    );
     close(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered.queues[&queue.id].delivered_upto, 6);
@@ -110,15 +114,26 @@ fn seqs_without_records_do_not_count() {
         queue.publish(visit, b"far away");
     });
     // The transient ones first, then the others.
-    commit(&store, |visit| (1..=2000).filter(|seq| seq % 2 == 0).for_each(|seq| queue.settle(visit, seq, seq)));
+    commit(&store, |visit| {
+        (1..=2000)
+            .filter(|seq| seq % 2 == 0)
+            .for_each(|seq| queue.settle(visit, seq, seq))
+    });
     assert_eq!(live_seqs(&store, queue.id, queue.next_seq()).len(), 1001);
-    commit(&store, |visit| (1..=1000).filter(|seq| seq % 2 == 1).for_each(|seq| queue.settle(visit, seq, seq)));
+    commit(&store, |visit| {
+        (1..=1000)
+            .filter(|seq| seq % 2 == 1)
+            .for_each(|seq| queue.settle(visit, seq, seq))
+    });
     close(store);
     let (store, recovered) = open(dir.path());
     let found = recovered.queues[&queue.id];
     assert_eq!((found.live_count, found.first_live), (501, 1001));
     let queue = FakeQueue::recovered(queue.id, Some(&found), true);
     commit(&store, |visit| queue.settle(visit, 1, 2000));
-    assert_eq!(live_seqs(&store, queue.id, queue.next_seq()), [1_000_002_001]);
+    assert_eq!(
+        live_seqs(&store, queue.id, queue.next_seq()),
+        [1_000_002_001]
+    );
     assert_eq!(store.statistics().rows, 1);
 }

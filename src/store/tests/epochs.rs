@@ -19,7 +19,10 @@ fn what_was_published_is_there_after_a_restart() {
     commit(&store, |visit| {
         queue.publish(visit, b"one");
         queue.publish(visit, b"two");
-        visit.push(Op::PutState { key: b"queue/q".to_vec(), value: b"durable".to_vec() });
+        visit.push(Op::PutState {
+            key: b"queue/q".to_vec(),
+            value: b"durable".to_vec(),
+        });
     });
     let expected = vec![(1, "one".into()), (2, "two".into())];
     assert_eq!(load_all(&store, queue.id, 2), expected);
@@ -27,20 +30,31 @@ fn what_was_published_is_there_after_a_restart() {
     close(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered.identity, identity);
-    assert_eq!(recovered.state, [(b"queue/q".to_vec(), b"durable".to_vec())]);
+    assert_eq!(
+        recovered.state,
+        [(b"queue/q".to_vec(), b"durable".to_vec())]
+    );
     let found = recovered.queues[&queue.id];
-    assert_eq!((found.first_live, found.live_count, found.live_bytes), (1, 2, 6));
+    assert_eq!(
+        (found.first_live, found.live_count, found.live_bytes),
+        (1, 2, 6)
+    );
     assert!(found.next_seq > 2);
     assert_eq!(load_all(&store, queue.id, found.next_seq), expected);
     commit(&store, |visit| {
-        visit.push(Op::DeleteState { key: b"queue/q".to_vec() });
+        visit.push(Op::DeleteState {
+            key: b"queue/q".to_vec(),
+        });
         visit.push(Op::QueueDeleted { queue: queue.id });
     });
     assert!(load_all(&store, queue.id, 100).is_empty());
     close(store);
     let (store, recovered) = open(dir.path());
     assert!(recovered.queues.is_empty() && recovered.state.is_empty());
-    assert!(store.next_queue_id() > queue.id, "queue ids are never reused");
+    assert!(
+        store.next_queue_id() > queue.id,
+        "queue ids are never reused"
+    );
 }
 
 #[test]
@@ -53,7 +67,10 @@ fn epochs_rise_over_restarts_and_time_does_not_go_back() {
         assert_eq!(visit.now_ms(), 10_000);
         assert!(visit.epoch() > last);
         last = visit.epoch();
-        let ticket = visit.push(Op::PutState { key: b"k".to_vec(), value: vec![round as u8] });
+        let ticket = visit.push(Op::PutState {
+            key: b"k".to_vec(),
+            value: vec![round as u8],
+        });
         drop(visit);
         wait(&store, ticket);
         assert!(store.durable() >= last);
@@ -76,7 +93,11 @@ fn an_epoch_without_anything_to_write_is_durable_without_a_write() {
     }
     let statistics = store.statistics();
     assert!(statistics.epochs >= 100, "{statistics:?}");
-    assert_eq!((statistics.epochs_written, statistics.syncs), (0, 0), "{statistics:?}");
+    assert_eq!(
+        (statistics.epochs_written, statistics.syncs),
+        (0, 0),
+        "{statistics:?}"
+    );
     assert_eq!(store.pending_bytes(), 0);
 }
 
@@ -95,7 +116,13 @@ impl Source for Witness {
 fn every_dirty_source_is_gathered_once_per_epoch_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let witnesses: Vec<_> = (0..20).map(|_| Arc::new(Witness { gathered: Mutex::default() })).collect();
+    let witnesses: Vec<_> = (0..20)
+        .map(|_| {
+            Arc::new(Witness {
+                gathered: Mutex::default(),
+            })
+        })
+        .collect();
     let mut dirty = Vec::new();
     for _ in 0..100 {
         let visit = store.visit(0);
@@ -146,7 +173,11 @@ fn a_move_between_queues_is_in_one_epoch_as_a_whole() {
     });
     close(store);
     let (store, recovered) = open(dir.path());
-    let live: u64 = recovered.queues.values().map(|queue| queue.live_count).sum();
+    let live: u64 = recovered
+        .queues
+        .values()
+        .map(|queue| queue.live_count)
+        .sum();
     assert_eq!(live, 1);
     drop((store, copies));
 }
@@ -166,12 +197,19 @@ fn every_waiter_is_woken_once() {
     let (store, _) = open(dir.path());
     let counted = Arc::new(Counted::default());
     let visit = store.visit(0);
-    let ticket = visit.push(Op::PutState { key: vec![], value: vec![] });
+    let ticket = visit.push(Op::PutState {
+        key: vec![],
+        value: vec![],
+    });
     // More than the store thread wakes by itself.
     for _ in 0..1000 {
         store.subscribe(ticket, Arc::clone(&counted) as Arc<dyn Waiter>);
     }
-    assert_eq!(counted.0.load(Ordering::Relaxed), 0, "the visit is still open");
+    assert_eq!(
+        counted.0.load(Ordering::Relaxed),
+        0,
+        "the visit is still open"
+    );
     drop(visit);
     wait(&store, ticket);
     store.subscribe(ticket, Arc::clone(&counted) as Arc<dyn Waiter>);
@@ -209,12 +247,20 @@ fn what_comes_during_a_commit_is_committed_together() {
         ..options(dir.path())
     })
     .unwrap();
-    let put = |key: u32| store.visit(0).push(Op::PutState { key: key.to_be_bytes().to_vec(), value: vec![] });
+    let put = |key: u32| {
+        store.visit(0).push(Op::PutState {
+            key: key.to_be_bytes().to_vec(),
+            value: vec![],
+        })
+    };
     put(0);
     while writes.load(Ordering::Relaxed) == 0 {
         std::thread::yield_now();
     }
-    let last = (1..100).map(put).fold(None, |_, ticket| Some(ticket)).unwrap();
+    let last = (1..100)
+        .map(put)
+        .fold(None, |_, ticket| Some(ticket))
+        .unwrap();
     assert!(!store.is_durable(last));
     tokens.send(()).unwrap();
     tokens.send(()).unwrap();
@@ -240,8 +286,16 @@ fn several_threads_publish_at_once() {
         }
     });
     for queue in &queues {
-        let bodies: Vec<_> = load_all(&store, queue.id, 200).into_iter().map(|(_, body)| body.to_vec()).collect();
-        assert_eq!(bodies, (0..200u32).map(|number| number.to_be_bytes().to_vec()).collect::<Vec<_>>());
+        let bodies: Vec<_> = load_all(&store, queue.id, 200)
+            .into_iter()
+            .map(|(_, body)| body.to_vec())
+            .collect();
+        assert_eq!(
+            bodies,
+            (0..200u32)
+                .map(|number| number.to_be_bytes().to_vec())
+                .collect::<Vec<_>>()
+        );
     }
 }
 

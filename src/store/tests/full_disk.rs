@@ -26,8 +26,11 @@ fn a_commit_that_finds_no_space_is_tried_again_with_the_ballast_gone() {
             }
         }
     };
-    let options =
-        StoreOptions { ballast_bytes: MIB, write_hook: Some(Arc::new(hook)), ..StoreOptions::new(dir.path()) };
+    let options = StoreOptions {
+        ballast_bytes: MIB,
+        write_hook: Some(Arc::new(hook)),
+        ..StoreOptions::new(dir.path())
+    };
     let (store, _) = Store::open(options).unwrap();
     let ballast = dir.path().join("ballast");
     while !ballast.exists() {
@@ -94,7 +97,10 @@ fn a_full_file_system_is_survived() {
         return;
     };
     let dir = small.0.path().join("data");
-    let options = StoreOptions { ballast_bytes: 16 * MIB, ..StoreOptions::new(&dir) };
+    let options = StoreOptions {
+        ballast_bytes: 16 * MIB,
+        ..StoreOptions::new(&dir)
+    };
     let (store, _) = Store::open(options.clone()).unwrap();
     while !dir.join("ballast").exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -117,13 +123,20 @@ fn a_full_file_system_is_survived() {
     }
     assert!(durable > 1000, "{durable}");
     assert!(!dir.join("ballast").exists());
-    assert_eq!(live_seqs(&store, queue.id, durable).len() as u64, durable, "reading goes on");
+    assert_eq!(
+        live_seqs(&store, queue.id, durable).len() as u64,
+        durable,
+        "reading goes on"
+    );
     small.grow(256);
     wait(&store, ticket);
     assert_eq!(store.space(), SpaceState::Ok);
     let last = publish(&store);
     wait(&store, last);
-    assert_eq!(live_seqs(&store, queue.id, durable + 20).len() as u64, durable + 20);
+    assert_eq!(
+        live_seqs(&store, queue.id, durable + 20).len() as u64,
+        durable + 20
+    );
     close(store);
     let (store, recovered) = Store::open(options).unwrap();
     assert_eq!(recovered.queues[&queue.id].live_count, durable + 20);
@@ -137,7 +150,10 @@ fn a_start_on_a_full_file_system_gives_the_ballast_up() {
         return;
     };
     let dir = small.0.path().join("data");
-    let options = StoreOptions { ballast_bytes: 8 * MIB, ..StoreOptions::new(&dir) };
+    let options = StoreOptions {
+        ballast_bytes: 8 * MIB,
+        ..StoreOptions::new(&dir)
+    };
     let (store, _) = Store::open(options.clone()).unwrap();
     while !dir.join("ballast").exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -165,7 +181,10 @@ fn a_start_on_a_full_file_system_gives_the_ballast_up() {
     // Without ballast, the start says what is wrong.
     while io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
     if let Err(error) = Store::open(options) {
-        assert!(matches!(error, OpenError::NoSpace { .. } | OpenError::Failed { .. }), "{error}");
+        assert!(
+            matches!(error, OpenError::NoSpace { .. } | OpenError::Failed { .. }),
+            "{error}"
+        );
     }
 }
 
@@ -175,7 +194,11 @@ fn a_start_on_a_full_file_system_gives_the_ballast_up() {
 fn child_with_a_failing_disk() {
     let dir = tempfile::tempdir().unwrap();
     let hook = |_| Err(io::Error::from_raw_os_error(libc::EIO));
-    let (store, _) = Store::open(StoreOptions { write_hook: Some(Arc::new(hook)), ..options(dir.path()) }).unwrap();
+    let (store, _) = Store::open(StoreOptions {
+        write_hook: Some(Arc::new(hook)),
+        ..options(dir.path())
+    })
+    .unwrap();
     let queue = FakeQueue::new(&store);
     commit(&store, |visit| {
         queue.publish(visit, b"lost");
@@ -189,7 +212,10 @@ fn any_other_failed_write_ends_the_process() {
     let path = concat!(module_path!(), "::child_with_a_failing_disk");
     let name = path.split_once("::").unwrap().1;
     let program = std::env::current_exe().unwrap();
-    let child = Command::new(program).args(["--ignored", "--exact", name, "--nocapture"]).output().unwrap();
+    let child = Command::new(program)
+        .args(["--ignored", "--exact", name, "--nocapture"])
+        .output()
+        .unwrap();
     assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{child:?}");
     assert!(!String::from_utf8_lossy(&child.stdout).contains("durable"));
 }

@@ -96,7 +96,16 @@ impl World {
         let (store, _) = Store::open(world_options(dir.path(), small)).unwrap();
         let queues = (0..QUEUES).map(|_| declare(&store, elide)).collect();
         let live = vec![BTreeMap::new(); QUEUES];
-        Self { dir, store: Some(store), queues, live, delivered: vec![0; QUEUES], elide, small, stamp: 0 }
+        Self {
+            dir,
+            store: Some(store),
+            queues,
+            live,
+            delivered: vec![0; QUEUES],
+            elide,
+            small,
+            stamp: 0,
+        }
     }
 
     fn store(&self) -> &Store {
@@ -110,7 +119,12 @@ impl World {
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Publish { queue, count, bytes, transient_every } => {
+            Step::Publish {
+                queue,
+                count,
+                bytes,
+                transient_every,
+            } => {
                 let bodies: Vec<_> = (0..count).map(|_| self.body(bytes)).collect();
                 let visit = self.store.as_ref().unwrap().visit(1);
                 for (number, body) in bodies.into_iter().enumerate() {
@@ -124,27 +138,49 @@ impl World {
             }
             Step::Fanout { bytes } => {
                 let body = self.body(bytes);
-                let shared = SharedBody { id: self.store().next_body_id(), bytes: body.clone().into() };
+                let shared = SharedBody {
+                    id: self.store().next_body_id(),
+                    bytes: body.clone().into(),
+                };
                 let visit = self.store.as_ref().unwrap().visit(1);
                 for (queue, live) in self.queues.iter().zip(&mut self.live) {
-                    live.insert(queue.publish_body(&visit, Body::Shared(shared.clone())), body.clone());
+                    live.insert(
+                        queue.publish_body(&visit, Body::Shared(shared.clone())),
+                        body.clone(),
+                    );
                 }
             }
             Step::Large { queue, bytes } => {
                 let body = self.body(bytes);
-                let shared = SharedBody { id: 0, bytes: body.clone().into() };
+                let shared = SharedBody {
+                    id: 0,
+                    bytes: body.clone().into(),
+                };
                 let visit = self.store.as_ref().unwrap().visit(1);
                 let seq = self.queues[queue].publish_body(&visit, Body::Shared(shared));
                 self.live[queue].insert(seq, body);
             }
-            Step::Settle { queue, from, count, every } => {
+            Step::Settle {
+                queue,
+                from,
+                count,
+                every,
+            } => {
                 let start = self.live[queue].len() * usize::from(from) / 256;
-                let seqs: Vec<Seq> =
-                    self.live[queue].keys().skip(start).step_by(every.into()).take(count.into()).copied().collect();
+                let seqs: Vec<Seq> = self.live[queue]
+                    .keys()
+                    .skip(start)
+                    .step_by(every.into())
+                    .take(count.into())
+                    .copied()
+                    .collect();
                 self.settle(queue, &seqs);
             }
             Step::Purge { queue } => {
-                let (Some(first), Some(last)) = (self.live[queue].keys().next(), self.live[queue].keys().last()) else {
+                let (Some(first), Some(last)) = (
+                    self.live[queue].keys().next(),
+                    self.live[queue].keys().last(),
+                ) else {
                     return;
                 };
                 let visit = self.store.as_ref().unwrap().visit(1);
@@ -155,7 +191,10 @@ impl World {
             Step::Move { queue } => self.move_first(queue),
             Step::Deliver { queue } => {
                 self.delivered[queue] = self.queues[queue].next_seq();
-                self.queues[queue].deliver(&self.store.as_ref().unwrap().visit(1), self.delivered[queue]);
+                self.queues[queue].deliver(
+                    &self.store.as_ref().unwrap().visit(1),
+                    self.delivered[queue],
+                );
             }
             Step::Delete { queue } => self.delete(queue),
             Step::Commit => self.commit(),
@@ -188,12 +227,16 @@ impl World {
     /// As a dead letter: the large body keeps its id. Records are looked up at the model, as the broker has them in memory.
     fn move_first(&mut self, queue: usize) {
         self.commit();
-        let Some((seq, body)) = self.live[queue].pop_first() else { return };
+        let Some((seq, body)) = self.live[queue].pop_first() else {
+            return;
+        };
         let loaded = self.store().load(self.queues[queue].id, seq, seq).unwrap();
         let target = (queue + 1) % QUEUES;
         let visit = self.store.as_ref().unwrap().visit(1);
         let arrived = match loaded.bodies.first() {
-            Some((_, shared)) => self.queues[target].publish_body(&visit, Body::Shared(shared.clone())),
+            Some((_, shared)) => {
+                self.queues[target].publish_body(&visit, Body::Shared(shared.clone()))
+            }
             None => self.queues[target].publish(&visit, &body),
         };
         self.queues[queue].settle(&visit, seq, seq);
@@ -223,14 +266,21 @@ impl World {
         for (number, queue) in self.queues.iter_mut().enumerate() {
             let found = recovered.queues.get(&queue.id);
             let live = &self.live[number];
-            let found_or_empty = found.map(|found| (found.live_count, found.live_bytes)).unwrap_or_default();
+            let found_or_empty = found
+                .map(|found| (found.live_count, found.live_bytes))
+                .unwrap_or_default();
             let bytes: usize = live.values().map(Vec::len).sum();
             assert_eq!(found_or_empty, (live.len() as u64, bytes as u64));
             if let Some(found) = found {
-                assert_eq!(found.first_live, live.keys().next().copied().unwrap_or(found.next_seq));
+                assert_eq!(
+                    found.first_live,
+                    live.keys().next().copied().unwrap_or(found.next_seq)
+                );
                 assert!(live.keys().last().is_none_or(|last| found.next_seq > *last));
                 assert!(
-                    live.is_empty() || self.delivered[number] <= found.delivered_upto.max(*live.keys().next().unwrap())
+                    live.is_empty()
+                        || self.delivered[number]
+                            <= found.delivered_upto.max(*live.keys().next().unwrap())
                 );
             }
             *queue = FakeQueue::recovered(queue.id, found, self.elide);
@@ -255,7 +305,10 @@ impl World {
 fn declare(store: &Store, elide: bool) -> Arc<FakeQueue> {
     let queue = FakeQueue::recovered(store.next_queue_id(), None, elide);
     commit(store, |visit| {
-        visit.push(Op::PutState { key: queue.id.to_be_bytes().to_vec(), value: vec![] });
+        visit.push(Op::PutState {
+            key: queue.id.to_be_bytes().to_vec(),
+            value: vec![],
+        });
     });
     queue
 }
@@ -263,7 +316,11 @@ fn declare(store: &Store, elide: bool) -> Arc<FakeQueue> {
 fn world_options(dir: &Path, small: bool) -> StoreOptions {
     let options = options(dir);
     if small {
-        return StoreOptions { tail_bytes_max: 64 * 1024, blob_slack_bytes: 64 * 1024, ..options };
+        return StoreOptions {
+            tail_bytes_max: 64 * 1024,
+            blob_slack_bytes: 64 * 1024,
+            ..options
+        };
     }
     options
 }

@@ -22,15 +22,34 @@ fn a_newer_format_stops_the_start() {
     close(open(dir.path()).0);
     change_state(dir.path(), state::FORMAT, &format(9, 8));
     let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 9, reader: 8, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            OpenError::NewerFormat {
+                found: 9,
+                reader: 8,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
 fn the_identity_is_given_once() {
     let dir = tempfile::tempdir().unwrap();
-    let identity = |byte| Some(Identity { cluster: [byte; 16], node: [byte + 1; 16] });
+    let identity = |byte| {
+        Some(Identity {
+            cluster: [byte; 16],
+            node: [byte + 1; 16],
+        })
+    };
     for byte in [1, 7] {
-        let (store, recovered) = Store::open(StoreOptions { identity: identity(byte), ..options(dir.path()) }).unwrap();
+        let (store, recovered) = Store::open(StoreOptions {
+            identity: identity(byte),
+            ..options(dir.path())
+        })
+        .unwrap();
         assert_eq!(recovered.identity, identity(1));
         close(store);
     }
@@ -41,7 +60,10 @@ fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::InUse { owner: Some(pid), .. } if pid == std::process::id()), "{error}");
+    assert!(
+        matches!(error, OpenError::InUse { owner: Some(pid), .. } if pid == std::process::id()),
+        "{error}"
+    );
     close(store);
     close(open(dir.path()).0);
 }
@@ -59,9 +81,15 @@ fn lost_epochs_stop_the_start_until_the_loss_is_accepted() {
     }
     let last = store.durable();
     close(store);
-    let log = std::fs::read_dir(dir.path().join("journal")).unwrap().flatten();
-    let log = log.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|name| name == "log"));
-    let log = log.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let log = std::fs::read_dir(dir.path().join("journal"))
+        .unwrap()
+        .flatten();
+    let log = log
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|name| name == "log"));
+    let log = log
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
     let mut bytes = std::fs::read(&log).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle..middle + 8].copy_from_slice(&[0x55; 8]);
@@ -70,11 +98,17 @@ fn lost_epochs_stop_the_start_until_the_loss_is_accepted() {
     copy_dir(dir.path(), copy.path());
     for _ in 0..2 {
         let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
-        let OpenError::LostEpochs { found, durable, .. } = error else { panic!("{error}") };
+        let OpenError::LostEpochs { found, durable, .. } = error else {
+            panic!("{error}")
+        };
         assert_eq!(durable, last);
         assert!((50..190).contains(&found), "{found}");
     }
-    let (store, recovered) = Store::open(StoreOptions { accept_loss: true, ..options(dir.path()) }).unwrap();
+    let (store, recovered) = Store::open(StoreOptions {
+        accept_loss: true,
+        ..options(dir.path())
+    })
+    .unwrap();
     let left = recovered.queues[&queue.id].live_count;
     assert!((50..190).contains(&left), "{left}");
     assert!(store.visit(0).epoch() > last, "epochs are never used twice");
@@ -151,12 +185,20 @@ fn a_journal_that_is_ahead_of_its_damaged_log_can_be_salvaged() {
         let database = store.inner.shared.database.read();
         let database = database.as_ref().unwrap();
         // Only the index: its rows will be there without the chunks.
-        database.db().flush_cf(database.family(crate::store::families::WriteOnce::Index)).unwrap();
+        database
+            .db()
+            .flush_cf(database.family(crate::store::families::WriteOnce::Index))
+            .unwrap();
     }
     (0..50).for_each(|_| publish(100));
     close(store);
-    let logs = std::fs::read_dir(dir.path().join("journal")).unwrap().flatten().map(|entry| entry.path());
-    let mut logs: Vec<_> = logs.filter(|path| path.extension().is_some_and(|name| name == "log")).collect();
+    let logs = std::fs::read_dir(dir.path().join("journal"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut logs: Vec<_> = logs
+        .filter(|path| path.extension().is_some_and(|name| name == "log"))
+        .collect();
     logs.sort();
     let mut bytes = std::fs::read(&logs[0]).unwrap();
     let at = bytes.len() / 3;
@@ -164,7 +206,11 @@ fn a_journal_that_is_ahead_of_its_damaged_log_can_be_salvaged() {
     std::fs::write(&logs[0], bytes).unwrap();
     let error = Store::open(options(dir.path())).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    let (store, recovered) = Store::open(StoreOptions { accept_loss: true, ..options(dir.path()) }).unwrap();
+    let (store, recovered) = Store::open(StoreOptions {
+        accept_loss: true,
+        ..options(dir.path())
+    })
+    .unwrap();
     let found = recovered.queues[&queue.id];
     let live = live_seqs(&store, queue.id, found.next_seq);
     assert_eq!(live.len() as u64, found.live_count);

@@ -12,8 +12,14 @@ use crate::store::{CHUNK_BYTES, SLICES_MAX, Store, StoreOptions};
 /// The rows of a queue: first seq, place, live records.
 fn rows(store: &Store, queue: &FakeQueue) -> Vec<(Seq, Place, u32)> {
     let index = store.inner.shared.index.read();
-    let Some(queue) = index.queues.get(&queue.id) else { return Vec::new() };
-    queue.rows().iter().map(|(first, row)| (*first, row.place, row.live)).collect()
+    let Some(queue) = index.queues.get(&queue.id) else {
+        return Vec::new();
+    };
+    queue
+        .rows()
+        .iter()
+        .map(|(first, row)| (*first, row.place, row.live))
+        .collect()
 }
 
 /// Commits until rewriting has nothing to do.
@@ -35,10 +41,22 @@ fn slices_are_sealed_when_there_are_many() {
     }
     settle_down(&store);
     let rows_now = rows(&store, &queue);
-    assert_eq!(rows_now.first(), Some(&(1, Place::Chunks, SLICES_MAX as u32)), "{rows_now:?}");
+    assert_eq!(
+        rows_now.first(),
+        Some(&(1, Place::Chunks, SLICES_MAX as u32)),
+        "{rows_now:?}"
+    );
     assert_eq!(store.statistics().tail_bytes, 0);
-    let bodies: Vec<_> = load_all(&store, queue.id, 1000).into_iter().map(|(_, body)| body.to_vec()).collect();
-    assert_eq!(bodies, (0..SLICES_MAX as u32).map(|number| number.to_be_bytes().to_vec()).collect::<Vec<_>>());
+    let bodies: Vec<_> = load_all(&store, queue.id, 1000)
+        .into_iter()
+        .map(|(_, body)| body.to_vec())
+        .collect();
+    assert_eq!(
+        bodies,
+        (0..SLICES_MAX as u32)
+            .map(|number| number.to_be_bytes().to_vec())
+            .collect::<Vec<_>>()
+    );
     close(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered.queues[&queue.id].live_count, SLICES_MAX as u64);
@@ -59,8 +77,16 @@ fn slices_are_sealed_when_they_fill_a_chunk() {
         });
     }
     settle_down(&store);
-    assert!(rows(&store, &queue).iter().any(|(_, place, _)| *place == Place::Chunks));
-    assert!(load_all(&store, queue.id, 1000).iter().all(|(_, found)| *found == body));
+    assert!(
+        rows(&store, &queue)
+            .iter()
+            .any(|(_, place, _)| *place == Place::Chunks)
+    );
+    assert!(
+        load_all(&store, queue.id, 1000)
+            .iter()
+            .all(|(_, found)| *found == body)
+    );
 }
 
 #[test]
@@ -78,13 +104,29 @@ fn small_slices_end_up_in_large_chunks() {
     }
     settle_down(&store);
     let rows = rows(&store, &queue);
-    let chunks = rows.iter().filter(|(_, place, _)| *place == Place::Chunks).count();
-    assert!(chunks < 10, "{count} slices became {chunks} chunks: {rows:?}");
-    assert!(rows.len() < 10 + SLICES_MAX, "{count} slices became {} rows: {rows:?}", rows.len());
+    let chunks = rows
+        .iter()
+        .filter(|(_, place, _)| *place == Place::Chunks)
+        .count();
+    assert!(
+        chunks < 10,
+        "{count} slices became {chunks} chunks: {rows:?}"
+    );
+    assert!(
+        rows.len() < 10 + SLICES_MAX,
+        "{count} slices became {} rows: {rows:?}",
+        rows.len()
+    );
     let rewritten = store.statistics().bytes_rewritten;
     let bytes = count * (HEADER_BYTES as u64 + 12 + 48);
-    assert!(rewritten < 12 * bytes, "every record is rewritten a few times: {rewritten} of {bytes}");
-    assert_eq!(live_seqs(&store, queue.id, count), (1..=count).collect::<Vec<_>>());
+    assert!(
+        rewritten < 12 * bytes,
+        "every record is rewritten a few times: {rewritten} of {bytes}"
+    );
+    assert_eq!(
+        live_seqs(&store, queue.id, count),
+        (1..=count).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -99,13 +141,21 @@ fn large_appends_are_chunks_at_birth_and_evenly_split() {
     });
     let rows = rows(&store, &queue);
     assert_eq!(rows.len(), 2, "{rows:?}");
-    assert!(rows.iter().all(|(_, place, live)| *place == Place::Chunks && (240..=260).contains(live)), "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|(_, place, live)| *place == Place::Chunks && (240..=260).contains(live)),
+        "{rows:?}"
+    );
 }
 
 #[test]
 fn slices_of_the_largest_queues_are_sealed_when_all_together_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(StoreOptions { tail_bytes_max: 100_000, ..options(dir.path()) }).unwrap();
+    let (store, _) = Store::open(StoreOptions {
+        tail_bytes_max: 100_000,
+        ..options(dir.path())
+    })
+    .unwrap();
     let queues: Vec<Arc<FakeQueue>> = (0..20).map(|_| FakeQueue::new(&store)).collect();
     for (number, queue) in queues.iter().enumerate() {
         commit(&store, |visit| {
@@ -113,9 +163,20 @@ fn slices_of_the_largest_queues_are_sealed_when_all_together_are_too_many() {
         });
     }
     settle_down(&store);
-    assert!(store.statistics().tail_bytes < 100_000, "{:?}", store.statistics());
-    assert_eq!(rows(&store, &queues[0])[0].1, Place::Tail, "small ones stay");
-    assert!(rows(&store, &queues[19])[0].1 == Place::Chunks || rows(&store, &queues[18])[0].1 == Place::Chunks);
+    assert!(
+        store.statistics().tail_bytes < 100_000,
+        "{:?}",
+        store.statistics()
+    );
+    assert_eq!(
+        rows(&store, &queues[0])[0].1,
+        Place::Tail,
+        "small ones stay"
+    );
+    assert!(
+        rows(&store, &queues[19])[0].1 == Place::Chunks
+            || rows(&store, &queues[18])[0].1 == Place::Chunks
+    );
     for queue in &queues {
         assert_eq!(live_seqs(&store, queue.id, 10), [1]);
     }
@@ -132,7 +193,10 @@ fn deleted_rows_stay_deleted_after_flushes_and_compactions() {
         let database = database.as_ref().unwrap();
         crate::store::cleaner::flush(database).unwrap();
         if compact {
-            for family in [crate::store::families::WriteOnce::Tail, crate::store::families::WriteOnce::Chunks] {
+            for family in [
+                crate::store::families::WriteOnce::Tail,
+                crate::store::families::WriteOnce::Chunks,
+            ] {
                 crate::store::cleaner::compact(database, family).unwrap();
             }
         }
@@ -148,7 +212,11 @@ fn deleted_rows_stay_deleted_after_flushes_and_compactions() {
             flush(round % 3 == 0);
         }
         commit(&store, |visit| {
-            let settled: Vec<Seq> = live.keys().copied().filter(|seq| seq % 5 != round % 5 && seq % 3 != 0).collect();
+            let settled: Vec<Seq> = live
+                .keys()
+                .copied()
+                .filter(|seq| seq % 5 != round % 5 && seq % 3 != 0)
+                .collect();
             for seq in settled {
                 queue.settle(visit, seq, seq);
                 live.remove(&seq);
@@ -162,7 +230,10 @@ fn deleted_rows_stay_deleted_after_flushes_and_compactions() {
     settle_down(&store);
     let check = |store: &Store| {
         let found = load_all(store, queue.id, 10_000);
-        assert_eq!(found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), live.keys().copied().collect::<Vec<_>>());
+        assert_eq!(
+            found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+            live.keys().copied().collect::<Vec<_>>()
+        );
     };
     check(&store);
     flush(true);
@@ -170,7 +241,10 @@ fn deleted_rows_stay_deleted_after_flushes_and_compactions() {
     close(store);
     let (store, recovered) = open(dir.path());
     assert_eq!(recovered.queues[&queue.id].live_count, live.len() as u64);
-    assert_eq!(recovered.queues[&queue.id].live_bytes, 400 * live.len() as u64);
+    assert_eq!(
+        recovered.queues[&queue.id].live_bytes,
+        400 * live.len() as u64
+    );
     check(&store);
 }
 
@@ -188,7 +262,9 @@ fn settlements_are_folded_and_bounded() {
     // Every second one, one epoch each, from the end: as many ranges as can be.
     let settled: Vec<Seq> = (1..=count).rev().step_by(2).collect();
     for chunk in settled.chunks(5) {
-        commit(&store, |visit| chunk.iter().for_each(|seq| queue.settle(visit, *seq, *seq)));
+        commit(&store, |visit| {
+            chunk.iter().for_each(|seq| queue.settle(visit, *seq, *seq))
+        });
     }
     let settled_rows = {
         let index = store.inner.shared.index.read();
@@ -199,11 +275,15 @@ fn settlements_are_folded_and_bounded() {
     assert_eq!(live_seqs(&store, queue.id, count), expected);
     close(store);
     let (store, recovered) = open(dir.path());
-    assert_eq!(recovered.queues[&queue.id].live_count, expected.len() as u64);
+    assert_eq!(
+        recovered.queues[&queue.id].live_count,
+        expected.len() as u64
+    );
     assert_eq!(live_seqs(&store, queue.id, count), expected);
     // In order to the end: nothing is left but the reservation.
     commit(&store, |visit| {
-        FakeQueue::recovered(queue.id, recovered.queues.get(&queue.id), true).settle(visit, 1, count)
+        FakeQueue::recovered(queue.id, recovered.queues.get(&queue.id), true)
+            .settle(visit, 1, count)
     });
     assert_eq!(store.statistics().rows, 0);
 }
@@ -234,6 +314,9 @@ fn a_sparse_chunk_is_rewritten_after_a_while() {
     close(store);
     let (store, recovered) = open(dir.path());
     let found = recovered.queues[&queue.id];
-    assert_eq!((found.live_count, found.live_bytes, found.first_live), (3, 3000, 1));
+    assert_eq!(
+        (found.live_count, found.live_bytes, found.first_live),
+        (3, 3000, 1)
+    );
     assert_eq!(live_seqs(&store, queue.id, 200), [1, 100, 200]);
 }

@@ -16,7 +16,10 @@ fn slice(queue: QueueId, seqs: impl Iterator<Item = Seq>, large: bool) -> Slice 
     let (mut first, mut last, mut count) = (0, 0, 0);
     for seq in seqs {
         let body = if large {
-            let shared = SharedBody { id: 0, bytes: Bytes::from(vec![seq as u8; 20_000]) };
+            let shared = SharedBody {
+                id: 0,
+                bytes: Bytes::from(vec![seq as u8; 20_000]),
+            };
             bodies.push((seq, shared.clone()));
             Body::Shared(shared)
         } else {
@@ -39,12 +42,23 @@ fn slice(queue: QueueId, seqs: impl Iterator<Item = Seq>, large: bool) -> Slice 
         last = seq;
         count += 1;
     }
-    Slice { queue, first, last, count, records: records.into(), bodies }
+    Slice {
+        queue,
+        first,
+        last,
+        count,
+        records: records.into(),
+        bodies,
+    }
 }
 
 fn spilled_rows(store: &Store) -> usize {
     let database = store.inner.shared.database.read();
-    database.as_ref().unwrap().scan(crate::store::families::WriteOnce::Spill).count()
+    database
+        .as_ref()
+        .unwrap()
+        .scan(crate::store::families::WriteOnce::Spill)
+        .count()
 }
 
 #[test]
@@ -65,18 +79,37 @@ fn spilled_records_come_back_among_the_durable_ones() {
         let seqs = (part * 200 + 1..=part * 200 + 200).filter(|seq| seq % 2 == 0);
         store.spill(slice(queue.id, seqs, part == 2)).unwrap();
     }
-    assert_eq!(live_seqs(&store, queue.id, 1000), (1..=1000).collect::<Vec<_>>());
+    assert_eq!(
+        live_seqs(&store, queue.id, 1000),
+        (1..=1000).collect::<Vec<_>>()
+    );
     let mut live: BTreeSet<Seq> = (1..=1000).collect();
     for (first, last) in [(1, 7), (190, 420), (3, 3), (801, 1000), (500, 500)] {
         commit(&store, |visit| queue.settle(visit, first, last));
         live.retain(|seq| !(first..=last).contains(seq));
-        assert_eq!(live_seqs(&store, queue.id, 1000), live.iter().copied().collect::<Vec<_>>());
+        assert_eq!(
+            live_seqs(&store, queue.id, 1000),
+            live.iter().copied().collect::<Vec<_>>()
+        );
     }
-    assert_eq!(live_seqs(&store, queue.id, 850), live.range(..=850).copied().collect::<Vec<_>>());
+    assert_eq!(
+        live_seqs(&store, queue.id, 850),
+        live.range(..=850).copied().collect::<Vec<_>>()
+    );
     close(store);
     let (store, _) = open(dir.path());
-    assert_eq!(spilled_rows(&store), 0, "a restart forgets what is transient");
-    assert_eq!(live_seqs(&store, queue.id, 1000), live.iter().copied().filter(|seq| seq % 2 == 1).collect::<Vec<_>>());
+    assert_eq!(
+        spilled_rows(&store),
+        0,
+        "a restart forgets what is transient"
+    );
+    assert_eq!(
+        live_seqs(&store, queue.id, 1000),
+        live.iter()
+            .copied()
+            .filter(|seq| seq % 2 == 1)
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -89,7 +122,10 @@ fn spilled_records_of_a_transient_queue_leave_nothing_behind() {
     assert_eq!(live_seqs(&store, queue.id, 150).len(), 150);
     let before = store.statistics();
     commit(&store, |visit| queue.settle(visit, 1, 120));
-    assert_eq!(live_seqs(&store, queue.id, 150), (121..=150).collect::<Vec<_>>());
+    assert_eq!(
+        live_seqs(&store, queue.id, 150),
+        (121..=150).collect::<Vec<_>>()
+    );
     commit(&store, |visit| queue.settle(visit, 121, 150));
     assert_eq!((spilled_rows(&store), store.statistics().queues), (0, 0));
     store.spill(slice(queue.id, 200..=300, false)).unwrap();
@@ -97,7 +133,11 @@ fn spilled_records_of_a_transient_queue_leave_nothing_behind() {
         visit.push(crate::message::op::Op::QueueDeleted { queue: queue.id });
     });
     assert_eq!((spilled_rows(&store), store.statistics().queues), (0, 0));
-    assert_eq!(store.statistics().syncs, before.syncs, "nothing of it is worth a sync");
+    assert_eq!(
+        store.statistics().syncs,
+        before.syncs,
+        "nothing of it is worth a sync"
+    );
     close(store);
     assert!(open(dir.path()).1.queues.is_empty());
 }

@@ -15,7 +15,10 @@ use crate::store::{Recovered, RecoveredQueue, Source, Store, StoreOptions, Visit
 
 /// Options for tests: no ballast, everything else as in production.
 pub(super) fn options(dir: &Path) -> StoreOptions {
-    StoreOptions { ballast_bytes: 0, ..StoreOptions::new(dir) }
+    StoreOptions {
+        ballast_bytes: 0,
+        ..StoreOptions::new(dir)
+    }
 }
 
 pub(super) fn open(dir: &Path) -> (Store, Recovered) {
@@ -24,7 +27,11 @@ pub(super) fn open(dir: &Path) -> (Store, Recovered) {
 
 /// Waits for a ticket without a runtime of the caller's.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 pub(super) fn wait(store: &Store, ticket: Ticket) {
@@ -97,9 +104,21 @@ impl FakeQueue {
         Self::recovered(store.next_queue_id(), None, false)
     }
 
-    pub(super) fn recovered(id: QueueId, recovered: Option<&RecoveredQueue>, elide: bool) -> Arc<Self> {
+    pub(super) fn recovered(
+        id: QueueId,
+        recovered: Option<&RecoveredQueue>,
+        elide: bool,
+    ) -> Arc<Self> {
         let next_seq = recovered.map_or(1, |queue| queue.next_seq);
-        Arc::new(Self { id, elide, state: Mutex::new(State { next_seq, pending: None, cut: None }) })
+        Arc::new(Self {
+            id,
+            elide,
+            state: Mutex::new(State {
+                next_seq,
+                pending: None,
+                cut: None,
+            }),
+        })
     }
 
     pub(super) fn next_seq(&self) -> Seq {
@@ -154,27 +173,46 @@ impl FakeQueue {
 
     pub(super) fn settle(self: &Arc<Self>, visit: &Visit<'_>, first: Seq, last: Seq) {
         self.change(visit, |state| {
-            state.pending.as_mut().unwrap().settled.insert_range(first, last);
+            state
+                .pending
+                .as_mut()
+                .unwrap()
+                .settled
+                .insert_range(first, last);
             if self.elide {
-                for changes in [state.pending.as_mut(), state.cut.as_mut()].into_iter().flatten() {
-                    changes.appended.retain(|seq, _| !(first..=last).contains(seq));
+                for changes in [state.pending.as_mut(), state.cut.as_mut()]
+                    .into_iter()
+                    .flatten()
+                {
+                    changes
+                        .appended
+                        .retain(|seq, _| !(first..=last).contains(seq));
                 }
             }
         });
     }
 
     pub(super) fn deliver(self: &Arc<Self>, visit: &Visit<'_>, upto: Seq) {
-        self.change(visit, |state| state.pending.as_mut().unwrap().delivered_upto = upto);
+        self.change(visit, |state| {
+            state.pending.as_mut().unwrap().delivered_upto = upto
+        });
     }
 
     fn change<T>(self: &Arc<Self>, visit: &Visit<'_>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
-        if state.pending.as_ref().is_none_or(|pending| pending.epoch < visit.epoch()) {
+        if state
+            .pending
+            .as_ref()
+            .is_none_or(|pending| pending.epoch < visit.epoch())
+        {
             if let Some(pending) = state.pending.take() {
                 assert!(state.cut.is_none(), "a cut is gathered before the next");
                 state.cut = Some(pending);
             }
-            state.pending = Some(Changes { epoch: visit.epoch(), ..Changes::default() });
+            state.pending = Some(Changes {
+                epoch: visit.epoch(),
+                ..Changes::default()
+            });
             visit.mark_dirty(Arc::clone(self) as Arc<dyn Source>);
         }
         change(&mut state)
@@ -186,7 +224,11 @@ impl Source for FakeQueue {
         let mut state = self.state.lock();
         let changes = match state.cut.take() {
             Some(cut) => cut,
-            None if state.pending.as_ref().is_some_and(|pending| pending.epoch <= epoch) => {
+            None if state
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.epoch <= epoch) =>
+            {
                 state.pending.take().unwrap()
             }
             None => return,
@@ -213,7 +255,12 @@ impl Source for FakeQueue {
         }
         let ranges: Vec<_> = changes.settled.iter().collect();
         if !ranges.is_empty() || changes.delivered_upto > 0 {
-            ops.push(Op::Settle(Settle { queue: self.id, ranges, next_seq, delivered_upto: changes.delivered_upto }));
+            ops.push(Op::Settle(Settle {
+                queue: self.id,
+                ranges,
+                next_seq,
+                delivered_upto: changes.delivered_upto,
+            }));
         }
     }
 }
@@ -238,13 +285,19 @@ pub(super) fn load_all(store: &Store, queue: QueueId, upto: Seq) -> Vec<(Seq, By
         assert!(bodies.next().is_none(), "every body belongs to a record");
         from = loaded.covered_upto + 1;
     }
-    assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0), "seqs rise");
+    assert!(
+        found.windows(2).all(|pair| pair[0].0 < pair[1].0),
+        "seqs rise"
+    );
     found
 }
 
 /// The seqs of everything that is live in a queue.
 pub(super) fn live_seqs(store: &Store, queue: QueueId, upto: Seq) -> Vec<Seq> {
-    load_all(store, queue, upto).into_iter().map(|(seq, _)| seq).collect()
+    load_all(store, queue, upto)
+        .into_iter()
+        .map(|(seq, _)| seq)
+        .collect()
 }
 
 /// One visit, and the wait for its epoch.

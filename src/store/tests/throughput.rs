@@ -45,13 +45,25 @@ impl Template {
             *next += 1;
         }
         let records = Bytes::copy_from_slice(&self.records);
-        Slice { queue, first, last: *next - 1, count: self.count, records, bodies: Vec::new() }
+        Slice {
+            queue,
+            first,
+            last: *next - 1,
+            count: self.count,
+            records,
+            bodies: Vec::new(),
+        }
     }
 }
 
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
@@ -94,14 +106,19 @@ fn floor(dir: &Path, bytes: usize, writes: usize) {
         file.sync_data().unwrap();
     }
     let seconds = start.elapsed().as_secs_f64();
-    let (rate, mb) = (writes as f64 / seconds, (bytes * writes) as f64 / 1e6 / seconds);
+    let (rate, mb) = (
+        writes as f64 / seconds,
+        (bytes * writes) as f64 / 1e6 / seconds,
+    );
     println!("the disk alone, {bytes} bytes: {rate:.0} writes/s, {mb:.1} MB/s");
 }
 
 #[test]
 #[ignore = "a measurement"]
 fn throughput_of_one_queue() {
-    let dir = tempfile::tempdir_in(std::env::var("LEVERET_BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).unwrap();
+    let dir =
+        tempfile::tempdir_in(std::env::var("LEVERET_BENCH_DIR").unwrap_or_else(|_| "/tmp".into()))
+            .unwrap();
     let (store, _) = open(dir.path());
     let queue = store.next_queue_id();
     let mut next = 1;
@@ -121,18 +138,28 @@ fn throughput_of_one_queue() {
     let rows = store.statistics().rows;
     let start = Instant::now();
     let live = store.load(queue, 1, next).unwrap().covered_upto;
-    println!("{rows} rows; first load of {live} records: {:?}", start.elapsed());
+    println!(
+        "{rows} rows; first load of {live} records: {:?}",
+        start.elapsed()
+    );
     close(store);
     let start = Instant::now();
     let (store, recovered) = open(dir.path());
-    println!("reopened in {:?}: {:?}", start.elapsed(), recovered.queues[&queue]);
+    println!(
+        "reopened in {:?}: {:?}",
+        start.elapsed(),
+        recovered.queues[&queue]
+    );
     let (start, mut from, mut bytes) = (Instant::now(), 1, 0);
     while from < next {
         let loaded = store.load(queue, from, next).unwrap();
         bytes += loaded.records.len();
         from = loaded.covered_upto + 1;
     }
-    println!("read back at {:.0} MB/s", bytes as f64 / 1e6 / start.elapsed().as_secs_f64());
+    println!(
+        "read back at {:.0} MB/s",
+        bytes as f64 / 1e6 / start.elapsed().as_secs_f64()
+    );
     close(store);
 }
 
@@ -158,23 +185,43 @@ fn an_idle_store_uses_no_cpu() {
 
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        / 1024
 }
 
 #[test]
 #[ignore = "a measurement"]
 fn a_deep_queue_takes_little_memory() {
-    let dir = tempfile::tempdir_in(std::env::var("LEVERET_BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).unwrap();
+    let dir =
+        tempfile::tempdir_in(std::env::var("LEVERET_BENCH_DIR").unwrap_or_else(|_| "/tmp".into()))
+            .unwrap();
     let (store, _) = open(dir.path());
     let queue = store.next_queue_id();
     let (mut next, mut template) = (1, Template::new(240, 1024));
     let bytes = template.records.len();
     let before = resident_mib();
-    run("2 million of 1 KiB", &store, 2_000_000 / 240, bytes, |visit| {
-        visit.push(Op::Append(template.slice(queue, &mut next)));
-    });
-    println!("resident {} MiB, {before} before; {:?}", resident_mib(), store.statistics());
+    run(
+        "2 million of 1 KiB",
+        &store,
+        2_000_000 / 240,
+        bytes,
+        |visit| {
+            visit.push(Op::Append(template.slice(queue, &mut next)));
+        },
+    );
+    println!(
+        "resident {} MiB, {before} before; {:?}",
+        resident_mib(),
+        store.statistics()
+    );
     close(store);
     let start = Instant::now();
     let (store, recovered) = open(dir.path());
@@ -186,12 +233,23 @@ fn a_deep_queue_takes_little_memory() {
     );
     // Consumed at the head and filled at the tail.
     let mut head = 1;
-    run("half of it consumed while as much arrives", &store, 1_000_000 / 240, bytes, |visit| {
-        visit.push(Op::Append(template.slice(queue, &mut next)));
-        let settle = Settle { queue, ranges: vec![(head, head + 239)], next_seq: next, delivered_upto: head + 240 };
-        visit.push(Op::Settle(settle));
-        head += 240;
-    });
+    run(
+        "half of it consumed while as much arrives",
+        &store,
+        1_000_000 / 240,
+        bytes,
+        |visit| {
+            visit.push(Op::Append(template.slice(queue, &mut next)));
+            let settle = Settle {
+                queue,
+                ranges: vec![(head, head + 239)],
+                next_seq: next,
+                delivered_upto: head + 240,
+            };
+            visit.push(Op::Settle(settle));
+            head += 240;
+        },
+    );
     println!("resident {} MiB; {:?}", resident_mib(), store.statistics());
     close(store);
 }

@@ -32,14 +32,22 @@ fn trie(keys: &[&str]) -> Trie {
 fn matches(trie: &Trie, routing_key: &str) -> Vec<String> {
     let mut found = Vec::new();
     trie.matches(routing_key, &mut |destinations| {
-        found.extend(destinations.iter().map(|destination| destination.name().to_string()));
+        found.extend(
+            destinations
+                .iter()
+                .map(|destination| destination.name().to_string()),
+        );
     });
     found.sort_unstable();
     found
 }
 
 fn check(binding_keys: &[&str], routing_key: &str, expected: &[&str]) {
-    assert_eq!(matches(&trie(binding_keys), routing_key), expected, "{routing_key:?} among {binding_keys:?}");
+    assert_eq!(
+        matches(&trie(binding_keys), routing_key),
+        expected,
+        "{routing_key:?} among {binding_keys:?}"
+    );
 }
 
 #[test]
@@ -125,7 +133,9 @@ fn removing_the_last_binding_removes_the_branch() {
 fn naive(pattern: &[&str], words: &[&str]) -> bool {
     match (pattern.split_first(), words.split_first()) {
         (None, None) => true,
-        (Some((&"#", rest)), _) => naive(rest, words) || (!words.is_empty() && naive(pattern, &words[1..])),
+        (Some((&"#", rest)), _) => {
+            naive(rest, words) || (!words.is_empty() && naive(pattern, &words[1..]))
+        }
         (Some((&"*", rest)), Some((_, words))) => naive(rest, words),
         (Some((literal, rest)), Some((word, words))) => literal == word && naive(rest, words),
         _ => false,
@@ -133,7 +143,11 @@ fn naive(pattern: &[&str], words: &[&str]) -> bool {
 }
 
 fn split(key: &str) -> Vec<&str> {
-    if key.is_empty() { Vec::new() } else { key.split('.').collect() }
+    if key.is_empty() {
+        Vec::new()
+    } else {
+        key.split('.').collect()
+    }
 }
 
 fn key_of(words: &'static [&'static str]) -> impl Strategy<Value = String> {

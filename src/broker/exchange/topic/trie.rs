@@ -63,13 +63,19 @@ enum Edge<'k> {
 impl Default for Trie {
     fn default() -> Self {
         let nodes = vec![Node::new("", ROOT)];
-        Self { nodes, free: Vec::new(), children: HashTable::new(), seed: RandomState::new() }
+        Self {
+            nodes,
+            free: Vec::new(),
+            children: HashTable::new(),
+            seed: RandomState::new(),
+        }
     }
 }
 
 /// The words of a key. The empty key has none; `.` has two empty ones (as in RabbitMQ).
 fn words(key: &str) -> impl Iterator<Item = &str> {
-    key.split('.').take(if key.is_empty() { 0 } else { usize::MAX })
+    key.split('.')
+        .take(if key.is_empty() { 0 } else { usize::MAX })
 }
 
 impl Trie {
@@ -77,7 +83,8 @@ impl Trie {
     pub(super) fn entry(&mut self, key: &str) -> &mut Destinations {
         let leaf = words(key).fold(ROOT, |node, word| {
             let edge = self.edge(word);
-            self.child(node, edge).unwrap_or_else(|| self.add_child(node, edge))
+            self.child(node, edge)
+                .unwrap_or_else(|| self.add_child(node, edge))
         });
         &mut self.node_mut(leaf).destinations
     }
@@ -88,7 +95,9 @@ impl Trie {
         let mut node = ROOT;
         for word in words(key) {
             let edge = self.edge(word);
-            let Some(child) = self.child(node, edge) else { return };
+            let Some(child) = self.child(node, edge) else {
+                return;
+            };
             path.push((node, edge, child));
             node = child;
         }
@@ -103,11 +112,17 @@ impl Trie {
     /// Whether nothing is bound, and no branch is left over.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.node(ROOT).is_empty() && self.nodes.len() == self.free.len() + 1 && self.children.is_empty()
+        self.node(ROOT).is_empty()
+            && self.nodes.len() == self.free.len() + 1
+            && self.children.is_empty()
     }
 
     /// Reports what is bound under each key that `routing_key` matches.
-    pub(super) fn matches<'t>(&'t self, routing_key: &str, found: &mut dyn FnMut(&'t Destinations)) {
+    pub(super) fn matches<'t>(
+        &'t self,
+        routing_key: &str,
+        found: &mut dyn FnMut(&'t Destinations),
+    ) {
         let mut open = OpenEnds::default();
         let mut reached = vec![ROOT];
         let mut next = Vec::new();
@@ -116,7 +131,10 @@ impl Trie {
             let word = Edge::Word(word, self.seed.hash_one(word));
             // What opens with this word does not take this word.
             let open_before = open.nodes.len();
-            for node in reached.drain(..).chain(open.nodes[..open_before].iter().copied()) {
+            for node in reached
+                .drain(..)
+                .chain(open.nodes[..open_before].iter().copied())
+            {
                 next.extend(self.child(node, word));
                 next.extend(self.child(node, Edge::Star));
             }
@@ -126,8 +144,13 @@ impl Trie {
                 return;
             }
         }
-        let matched = reached.iter().chain(&open.nodes).map(|node| &self.node(*node).destinations);
-        matched.filter(|destinations| !destinations.is_empty()).for_each(found);
+        let matched = reached
+            .iter()
+            .chain(&open.nodes)
+            .map(|node| &self.node(*node).destinations);
+        matched
+            .filter(|destinations| !destinations.is_empty())
+            .for_each(found);
     }
 
     fn edge<'k>(&self, word: &'k str) -> Edge<'k> {
@@ -145,7 +168,8 @@ impl Trie {
             Edge::Hash => some(node.hash),
             Edge::Word(..) if node.word_count == 0 => None,
             Edge::Word(word, _) if node.word_count == 1 && node.only_child != ROOT => {
-                (self.node(node.only_child).word.as_bytes() == word.as_bytes()).then_some(node.only_child)
+                (self.node(node.only_child).word.as_bytes() == word.as_bytes())
+                    .then_some(node.only_child)
             }
             Edge::Word(word, hash) => {
                 let is_child = |child: &NodeId| {
@@ -158,7 +182,11 @@ impl Trie {
     }
 
     fn add_child(&mut self, parent: NodeId, edge: Edge<'_>) -> NodeId {
-        let word = if let Edge::Word(word, _) = edge { word } else { "" };
+        let word = if let Edge::Word(word, _) = edge {
+            word
+        } else {
+            ""
+        };
         let node = Node::new(word, parent);
         let child = match self.free.pop() {
             Some(place) => {
@@ -176,9 +204,16 @@ impl Trie {
             Edge::Word(_, hash) => {
                 let parent_node = self.node_mut(parent);
                 parent_node.word_count += 1;
-                parent_node.only_child = if parent_node.word_count == 1 { child } else { ROOT };
+                parent_node.only_child = if parent_node.word_count == 1 {
+                    child
+                } else {
+                    ROOT
+                };
                 let (nodes, seed) = (&self.nodes, &self.seed);
-                self.children.insert_unique(under(parent, hash), child, |child| nodes[*child as usize].position(seed));
+                self.children
+                    .insert_unique(under(parent, hash), child, |child| {
+                        nodes[*child as usize].position(seed)
+                    });
             }
         }
         child
@@ -193,7 +228,10 @@ impl Trie {
                 let parent_node = self.node_mut(parent);
                 parent_node.word_count -= 1;
                 parent_node.only_child = ROOT;
-                if let Ok(entry) = self.children.find_entry(under(parent, hash), |found| *found == child) {
+                if let Ok(entry) = self
+                    .children
+                    .find_entry(under(parent, hash), |found| *found == child)
+                {
                     entry.remove();
                 }
             }
@@ -225,13 +263,19 @@ impl Node {
     }
 
     fn is_empty(&self) -> bool {
-        self.word_count == 0 && self.star == ROOT && self.hash == ROOT && self.destinations.is_empty()
+        self.word_count == 0
+            && self.star == ROOT
+            && self.hash == ROOT
+            && self.destinations.is_empty()
     }
 
     /// Where it stands in the table of children.
     fn position(&self, seed: &RandomState) -> u64 {
         // A node's bytes are those of a whole word.
-        under(self.parent, seed.hash_one(std::str::from_utf8(self.word.as_bytes()).unwrap_or_default()))
+        under(
+            self.parent,
+            seed.hash_one(std::str::from_utf8(self.word.as_bytes()).unwrap_or_default()),
+        )
     }
 }
 
@@ -267,7 +311,9 @@ impl OpenEnds {
             self.nodes.push(hash);
             match self.nodes.len() {
                 ..=SCANNED_MAX => {}
-                length if length == SCANNED_MAX + 1 => self.index = self.nodes.iter().copied().collect(),
+                length if length == SCANNED_MAX + 1 => {
+                    self.index = self.nodes.iter().copied().collect()
+                }
                 _ => _ = self.index.insert(hash),
             }
             node = hash;

@@ -1,7 +1,10 @@
 use super::*;
 
 fn alternate(name: &str, kind: &str, alternate: &str) -> ExchangeDeclare {
-    ExchangeDeclare { arguments: table(&[("alternate-exchange", text(alternate))]), ..exchange(name, kind) }
+    ExchangeDeclare {
+        arguments: table(&[("alternate-exchange", text(alternate))]),
+        ..exchange(name, kind)
+    }
 }
 
 #[test]
@@ -56,10 +59,16 @@ fn an_exchange_with_many_destinations_still_reports_each_once() {
 #[test]
 fn the_alternate_takes_what_nothing_matched() {
     let fixture = Fixture::new();
-    fixture.declare_exchange(alternate("x", "direct", "a1")).unwrap();
-    fixture.declare_exchange(alternate("a1", "direct", "a2")).unwrap();
+    fixture
+        .declare_exchange(alternate("x", "direct", "a1"))
+        .unwrap();
+    fixture
+        .declare_exchange(alternate("a1", "direct", "a2"))
+        .unwrap();
     // A cycle of alternates ends.
-    fixture.declare_exchange(alternate("a2", "direct", "x")).unwrap();
+    fixture
+        .declare_exchange(alternate("a2", "direct", "x"))
+        .unwrap();
     for (queue, exchange) in [("q", "x"), ("q1", "a1"), ("q2", "a2")] {
         fixture.queue(queue);
         fixture.bind(queue, exchange, queue).unwrap();
@@ -77,7 +86,9 @@ fn the_alternate_takes_what_nothing_matched() {
 #[test]
 fn the_default_exchange_as_alternate_finds_nothing() {
     let fixture = Fixture::new();
-    fixture.declare_exchange(alternate("x", "direct", "")).unwrap();
+    fixture
+        .declare_exchange(alternate("x", "direct", ""))
+        .unwrap();
     fixture.queue("q");
     assert!(fixture.routed("x", "q").is_empty());
 }
@@ -85,7 +96,9 @@ fn the_default_exchange_as_alternate_finds_nothing() {
 #[test]
 fn a_route_is_stale_once_anything_on_its_way_changes() {
     let fixture = Fixture::new();
-    fixture.declare_exchange(alternate("x", "direct", "later")).unwrap();
+    fixture
+        .declare_exchange(alternate("x", "direct", "later"))
+        .unwrap();
     fixture.exchange("y", "direct");
     fixture.queue("q");
     fixture.queue("other");
@@ -96,20 +109,36 @@ fn a_route_is_stale_once_anything_on_its_way_changes() {
         act();
         assert!(!before.is_current(), "{change}");
     };
-    check("the alternate is declared", &|| drop(fixture.exchange("later", "direct")));
-    check("the alternate gets a binding", &|| drop(fixture.bind("q", "later", "k")));
-    check("the exchange gets a binding to another", &|| drop(fixture.bind_exchange("y", "x", "k")));
-    check("the other gets a binding", &|| drop(fixture.bind("q", "y", "k")));
+    check("the alternate is declared", &|| {
+        drop(fixture.exchange("later", "direct"))
+    });
+    check("the alternate gets a binding", &|| {
+        drop(fixture.bind("q", "later", "k"))
+    });
+    check("the exchange gets a binding to another", &|| {
+        drop(fixture.bind_exchange("y", "x", "k"))
+    });
+    check("the other gets a binding", &|| {
+        drop(fixture.bind("q", "y", "k"))
+    });
     assert_eq!(names(&route()), ["q"]);
     check("a binding goes", &|| drop(fixture.unbind("q", "y", "k")));
     check("a binding comes", &|| drop(fixture.bind("other", "y", "k")));
     check("a queue goes", &|| drop(fixture.delete_queue("other")));
-    check("an exchange on the way goes", &|| drop(fixture.delete_exchange("y")));
-    check("the alternate goes", &|| drop(fixture.delete_exchange("later")));
-    check("the alternate is declared again", &|| drop(fixture.exchange("later", "direct")));
+    check("an exchange on the way goes", &|| {
+        drop(fixture.delete_exchange("y"))
+    });
+    check("the alternate goes", &|| {
+        drop(fixture.delete_exchange("later"))
+    });
+    check("the alternate is declared again", &|| {
+        drop(fixture.exchange("later", "direct"))
+    });
     check("the exchange goes", &|| {
         drop(fixture.delete_exchange("x"));
-        fixture.declare_exchange(alternate("x", "direct", "later")).unwrap();
+        fixture
+            .declare_exchange(alternate("x", "direct", "later"))
+            .unwrap();
     });
 }
 
@@ -146,17 +175,27 @@ fn a_route_by_name_lasts_as_long_as_its_queue() {
 fn routes_by_headers_are_not_remembered() {
     let fixture = Fixture::new();
     fixture.queue("q");
-    let bind = QueueBind { arguments: table(&[("a", text("1"))]), ..queue_bind("q", "amq.headers", "") };
-    fixture.visit(|vhost, visit| vhost.bind_queue(visit, bind)).unwrap();
+    let bind = QueueBind {
+        arguments: table(&[("a", text("1"))]),
+        ..queue_bind("q", "amq.headers", "")
+    };
+    fixture
+        .visit(|vhost, visit| vhost.bind_queue(visit, bind))
+        .unwrap();
     fixture.exchange("front", "fanout");
     fixture.bind_exchange("amq.headers", "front", "").unwrap();
     let exchange = fixture.vhost.exchange("front").unwrap();
     let route = |headers| fixture.vhost.route(&exchange, "", || headers);
     let matching = route(Some(table(&[("a", text("1"))])));
-    assert_eq!((names(&matching), matching.cacheable), (vec!["q".to_owned()], false));
+    assert_eq!(
+        (names(&matching), matching.cacheable),
+        (vec!["q".to_owned()], false)
+    );
     assert!(names(&route(None)).is_empty());
     let direct = fixture.vhost.exchange("amq.direct").unwrap();
-    fixture.vhost.route(&direct, "k", || panic!("nobody asks for the headers"));
+    fixture
+        .vhost
+        .route(&direct, "k", || panic!("nobody asks for the headers"));
 }
 
 #[test]
@@ -168,7 +207,9 @@ fn all_keys_of_a_message_are_routed_together() {
     }
     for exchange in ["", "amq.topic"] {
         let exchange = fixture.vhost.exchange(exchange).unwrap();
-        let route = fixture.vhost.route_all(&exchange, ["q1", "q3", "q1", "nope"], || None);
+        let route = fixture
+            .vhost
+            .route_all(&exchange, ["q1", "q3", "q1", "nope"], || None);
         assert_eq!(names(&route), ["q1", "q3"]);
     }
 }
