@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use leveret::config::{Config, ConfigErrors, LogLevel};
 use leveret::server;
+use leveret::store::{OpenError, Store, StoreOptions};
 use tracing::level_filters::LevelFilter;
 
 /// Serves RocksDB too: returns freed memory to the system, and stays fast with many threads.
@@ -40,6 +41,19 @@ enum Command {
     Ping(ping::PingArgs),
     /// Load a broker, measure it, and check what it delivers
     Perf(Box<leveret::perf::PerfArgs>),
+    /// Work on the data of a broker that is not running
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Accept that a damaged store has lost commits that it had confirmed, so that the broker starts again
+    Repair {
+        /// Where everything is stored [default: $LEVERET_DATA_DIR, or else ./data]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
 }
 
 /// Why a command failed. Several lines where there are several reasons.
@@ -53,6 +67,8 @@ enum Failure {
     Start(#[from] server::StartError),
     #[error(transparent)]
     Ping(#[from] ping::PingError),
+    #[error("cannot repair the store: {0}")]
+    Repair(#[from] OpenError),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +85,9 @@ fn main() -> ExitCode {
             .and_then(|config| run(config, data_dir)),
         Some(Command::Ping(args)) => ping::run(&args, load).map_err(Failure::from),
         Some(Command::Perf(args)) => return leveret::perf::run(*args),
+        Some(Command::Store(StoreCommand::Repair { data_dir })) => load()
+            .map_err(Failure::from)
+            .and_then(|config| repair(config, data_dir)),
     };
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
@@ -80,14 +99,31 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Opens the store with its losses accepted, which the log names, and closes it again.
+fn repair(config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
+    start_log(config.log_level);
+    let options = StoreOptions {
+        accept_loss: true,
+        ..StoreOptions::new(data_dir.unwrap_or(config.data_dir))
+    };
+    let (store, recovered) = Store::open(options)?;
+    drop(store);
+    tracing::info!(queues = recovered.queues.len(), "the store can be opened");
+    Ok(())
+}
+
+fn start_log(level: LogLevel) {
+    let log = tracing_subscriber::fmt().with_max_level(level_filter(level));
+    log.with_target(false)
+        .with_ansi(io::stdout().is_terminal())
+        .init();
+}
+
 fn run(mut config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
     if let Some(data_dir) = data_dir {
         config.data_dir = data_dir;
     }
-    let log = tracing_subscriber::fmt().with_max_level(level_filter(config.log_level));
-    log.with_target(false)
-        .with_ansi(io::stdout().is_terminal())
-        .init();
+    start_log(config.log_level);
     abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -32,7 +32,7 @@ use super::outbox::OUTBOX_HARD_BYTES_MAX;
 use super::outbox::buffer::WriteBuffer;
 use super::read_buffer::ReadBuffer;
 use super::session::{Connections, Session};
-use crate::message::Ticket;
+use crate::message::{Epoch, Ticket};
 use crate::store::Waiter;
 
 /// How long the client may take to answer connection.close.
@@ -60,9 +60,9 @@ enum Pause {
     /// A method waits for the disk or for a cold queue.
     Channel { channel: u16, wait: Wait },
     /// Too much is appended and not durable.
-    StoreRoom,
+    StoreRoom { epoch: Epoch },
     /// Resident chunks are far over their budget.
-    QueueMemory,
+    QueueMemory { round: u64 },
     /// An alarm is on and this connection has published.
     Alarm,
     /// Consumers are behind: they get a little time, whatever they do with it.
@@ -240,13 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn wake_when_durable(&mut self, ticket: Ticket) {
         let store = &self.session.broker.services.store;
         // One subscription is enough: the earliest that is still to come.
-        if self.subscribed.position < ticket.position || store.is_durable(self.subscribed) {
-            self.subscribed = ticket;
-        } else if self.subscribed.position > ticket.position {
-            self.subscribed = ticket;
-        } else {
+        if self.subscribed == ticket && !store.is_durable(ticket) {
             return;
         }
+        self.subscribed = ticket;
         store.subscribe(ticket, self.waiter());
     }
 
@@ -254,88 +251,92 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.outbox.clone()
     }
 
-    /// Goes on reading if what was waited for is over.
+    /// Goes on reading if what was waited for is over. A pause that goes on is registered already with what ends it.
     fn unpause(&mut self) {
+        let Some(pause) = self.pause.take() else {
+            return;
+        };
         let services = &self.session.broker.services;
-        match self.pause.take() {
-            None => {}
-            Some(Pause::Channel { channel, wait }) => self.waited(channel, wait),
-            Some(Pause::StoreRoom) if !services.store.has_room() => self.pause(Pause::StoreRoom),
-            Some(Pause::QueueMemory) if services.memory.is_far_over() => {
-                self.pause(Pause::QueueMemory)
+        let goes_on = match &pause {
+            Pause::Channel { wait, .. } => match wait {
+                Wait::Durable { ticket, .. } => !services.store.is_durable(*ticket),
+                Wait::Loading { queue, .. } => queue.is_loading(),
+            },
+            Pause::StoreRoom { epoch } => services.store.durable() < *epoch,
+            Pause::QueueMemory { round } => services.memory.round() == *round,
+            Pause::Alarm => services.alarms.is_raised(),
+            Pause::Backlog { until } => Instant::now() < *until,
+        };
+        if goes_on {
+            self.pause = Some(pause);
+            return;
+        }
+        match pause {
+            Pause::Channel { channel, wait } => self.waited(channel, wait),
+            Pause::StoreRoom { .. } if !services.store.has_room() => self.wait_for_store_room(),
+            Pause::QueueMemory { .. } if services.memory.is_far_over() => self.wait_for_memory(),
+            Pause::Alarm if std::mem::take(&mut self.told_blocked) => {
+                let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
+                let unblocked = AMQPClass::Connection(unblocked);
+                self.session.outbox.send(0, &unblocked);
             }
-            Some(Pause::Alarm) if services.alarms.is_raised() => self.pause(Pause::Alarm),
-            Some(Pause::Alarm) => {
-                if std::mem::take(&mut self.told_blocked) {
-                    let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
-                    self.session
-                        .outbox
-                        .send(0, &AMQPClass::Connection(unblocked));
-                }
-                self.input();
-            }
-            Some(Pause::Backlog { until }) if Instant::now() < until => {
-                self.pause = Some(Pause::Backlog { until })
-            }
-            Some(Pause::StoreRoom | Pause::QueueMemory | Pause::Backlog { .. }) => self.input(),
+            _ => {}
+        }
+        if self.pause.is_none() {
+            self.input();
         }
     }
 
+    /// The method that a channel waited with can be finished.
     fn waited(&mut self, channel: u16, wait: Wait) {
         match wait {
-            Wait::Durable { ticket, reply } => {
-                if !self.session.broker.services.store.is_durable(ticket) {
-                    self.pause(Pause::Channel {
-                        channel,
-                        wait: Wait::Durable { ticket, reply },
-                    });
-                    return;
-                }
+            Wait::Durable { reply, .. } => {
                 if let Some(reply) = reply {
                     self.session.outbox.send(channel, &reply);
                 }
-                self.input();
             }
-            Wait::Loading { method, .. } => {
-                // basic.get is the only method that waits for a load.
-                self.method(channel, *method, (60, 70));
-                if self.pause.is_none() {
-                    self.input();
-                }
-            }
+            // basic.get is the only method that waits for a load.
+            Wait::Loading { method, .. } => self.method(channel, *method, (60, 70)),
         }
     }
 
-    /// Stops reading and makes sure that the end of the pause wakes this task.
-    fn pause(&mut self, pause: Pause) {
+    /// Reads nothing more until what a method waits for is there.
+    fn wait_for_method(&mut self, channel: u16, wait: Wait) {
         let waiter = self.waiter();
-        let services = &self.session.broker.services;
-        match &pause {
-            Pause::Channel {
-                wait: Wait::Durable { ticket, .. },
-                ..
-            } => services.store.subscribe(*ticket, waiter),
-            Pause::Channel {
-                wait: Wait::Loading { queue, .. },
-                ..
-            } => {
+        match &wait {
+            Wait::Durable { ticket, .. } => {
+                let store = &self.session.broker.services.store;
+                store.subscribe(*ticket, waiter);
+            }
+            Wait::Loading { queue, .. } => {
                 if !queue.when_loaded(waiter) {
                     // It came in the meantime.
                     self.session.outbox.wake();
                 }
             }
-            Pause::StoreRoom => {
-                // Room is made by the next epoch that becomes durable.
-                services
-                    .store
-                    .subscribe(Ticket::local(services.store.durable() + 1), waiter);
-            }
-            Pause::QueueMemory => services.memory.when_room(waiter),
-            Pause::Alarm => services.alarms.when_cleared(waiter),
-            // The clock ends it.
-            Pause::Backlog { .. } => {}
         }
-        self.pause = Some(pause);
+        self.pause = Some(Pause::Channel { channel, wait });
+    }
+
+    /// Reads nothing more until less is appended and not durable: the next epoch may make room.
+    fn wait_for_store_room(&mut self) {
+        let store = &self.session.broker.services.store;
+        let epoch = store.durable() + 1;
+        store.subscribe(Ticket::local(epoch), self.waiter());
+        self.pause = Some(Pause::StoreRoom { epoch });
+    }
+
+    /// Reads nothing more until eviction has caught up.
+    fn wait_for_memory(&mut self) {
+        let round = self.session.broker.services.memory.when_room(self.waiter());
+        self.pause = Some(Pause::QueueMemory { round });
+    }
+
+    /// Reads nothing more until the alarm is over.
+    fn wait_for_alarm(&mut self) {
+        self.pause = Some(Pause::Alarm);
+        let alarms = &self.session.broker.services.alarms;
+        alarms.when_cleared(self.waiter());
     }
 
     /// Half a heartbeat interval has passed. `None`: the peer is silent for too long.

@@ -208,7 +208,7 @@ impl Owned {
     }
 
     /// Bytes that it holds.
-    pub fn len(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         self.head.names.len() + self.properties.len() + self.body.len()
     }
 

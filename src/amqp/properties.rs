@@ -105,7 +105,7 @@ fn decode_table(entries: &[u8]) -> Result<FieldTable, Malformed> {
     framed.extend_from_slice(&(entries.len() as u32).to_be_bytes());
     framed.extend_from_slice(entries);
     match parse_field_table(&framed[..]) {
-        Ok((rest, table)) if rest.is_empty() => Ok(table),
+        Ok(([], table)) => Ok(table),
         _ => Err(Malformed),
     }
 }

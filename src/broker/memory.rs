@@ -1,7 +1,7 @@
 //! One budget for the resident chunks of all queues.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -16,6 +16,8 @@ pub struct QueueMemory {
     budget: usize,
     waiting: AtomicBool,
     waiters: Mutex<Vec<Arc<dyn Waiter>>>,
+    /// How often the waiters were woken.
+    round: AtomicU64,
 }
 
 impl QueueMemory {
@@ -26,6 +28,7 @@ impl QueueMemory {
             budget,
             waiting: AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),
+            round: AtomicU64::new(0),
         }
     }
 
@@ -46,19 +49,31 @@ impl QueueMemory {
         }
     }
 
-    /// Wakes `waiter` once publishers may go on; at once if they may already.
-    pub fn when_room(&self, waiter: Arc<dyn Waiter>) {
-        self.waiters.lock().push(waiter);
-        self.waiting.store(true, Ordering::Release);
+    /// Wakes `waiter` once publishers may go on; at once if they may already. Answers the round in which it waits: it
+    /// has been woken when [`Self::round`] differs.
+    pub fn when_room(&self, waiter: Arc<dyn Waiter>) -> u64 {
+        let round = {
+            let mut waiters = self.waiters.lock();
+            waiters.push(waiter);
+            self.waiting.store(true, Ordering::Release);
+            self.round()
+        };
         if !self.is_far_over() {
             self.wake_all();
         }
+        round
+    }
+
+    /// How often waiters were woken so far.
+    pub fn round(&self) -> u64 {
+        self.round.load(Ordering::Acquire)
     }
 
     fn wake_all(&self) {
         let waiters = {
             let mut waiters = self.waiters.lock();
             self.waiting.store(false, Ordering::Release);
+            self.round.fetch_add(1, Ordering::AcqRel);
             std::mem::take(&mut *waiters)
         };
         for waiter in waiters {

@@ -415,6 +415,11 @@ impl Queue {
         more
     }
 
+    /// Whether a load of a cold stretch is on its way.
+    pub fn is_loading(&self) -> bool {
+        self.inner.lock().loading
+    }
+
     /// Wakes `waiter` when the load that is on its way has come. `false`: none is.
     pub fn when_loaded(&self, waiter: Arc<dyn Waiter>) -> bool {
         let mut inner = self.inner.lock();

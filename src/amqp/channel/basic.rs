@@ -75,7 +75,7 @@ impl Channel {
     }
 
     fn consume(&mut self, session: &Session, consume: basic::Consume) -> Outcome {
-        let name = self.queue_name(session, &consume.queue)?;
+        let name = self.queue_name(&consume.queue)?;
         let consumer_tag: Arc<str> = match consume.consumer_tag.as_str() {
             "" => generated("amq.ctag-"),
             tag => tag.into(),
@@ -179,8 +179,8 @@ impl Channel {
         self.reply(session, AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)))
     }
 
-    fn get(&mut self, session: &Session, get: basic::Get) -> Outcome {
-        let name = self.queue_name(session, &get.queue)?;
+    fn get(&self, session: &Session, get: basic::Get) -> Outcome {
+        let name = self.queue_name(&get.queue)?;
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
         let got = queue.get(
@@ -252,7 +252,7 @@ impl Channel {
         }
     }
 
-    fn recover(&mut self, session: &Session, requeue_all: bool) -> Outcome {
+    fn recover(&self, session: &Session, requeue_all: bool) -> Outcome {
         if !requeue_all {
             return Err(AmqpError::not_implemented("requeue=false"));
         }

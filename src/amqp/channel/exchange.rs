@@ -11,7 +11,7 @@ use crate::broker::vhost::{ExchangeBind, ExchangeDeclare};
 
 impl Channel {
     pub(super) fn exchange_method(
-        &mut self,
+        &self,
         session: &Session,
         method: exchange::AMQPMethod,
     ) -> Outcome {
@@ -50,7 +50,7 @@ impl Channel {
         }
     }
 
-    fn exchange_declare(&mut self, session: &Session, declare: exchange::Declare) -> Outcome {
+    fn exchange_declare(&self, session: &Session, declare: exchange::Declare) -> Outcome {
         let name = stripped(declare.exchange.as_str());
         let ok = AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(exchange::DeclareOk {}));
         let reply = (!declare.nowait).then_some(ok);
@@ -78,7 +78,7 @@ impl Channel {
         self.reply_when_durable(session, ticket, reply)
     }
 
-    fn exchange_delete(&mut self, session: &Session, delete: &exchange::Delete) -> Outcome {
+    fn exchange_delete(&self, session: &Session, delete: &exchange::Delete) -> Outcome {
         let name = stripped(delete.exchange.as_str());
         session.vhost.check_not_default(&name)?;
         session.check(Permission::Configure, Resource::Exchange(&name))?;

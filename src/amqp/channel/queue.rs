@@ -48,7 +48,7 @@ impl Channel {
                 self.reply_when_durable(session, ticket, Some(ok))
             }
             queue::AMQPMethod::Purge(purge) => {
-                let name = self.queue_name(session, &purge.queue)?;
+                let name = self.queue_name(&purge.queue)?;
                 session.check(Permission::Read, Resource::Queue(&name))?;
                 let queue = session.vhost.queue_for(&name, session.id)?;
                 let message_count = count(queue.purge(&session.broker.services.visit()));
@@ -57,7 +57,7 @@ impl Channel {
                 self.reply_when_durable(session, Ticket::IMMEDIATE, (!purge.nowait).then_some(ok))
             }
             queue::AMQPMethod::Delete(delete) => {
-                let name = self.queue_name(session, &delete.queue)?;
+                let name = self.queue_name(&delete.queue)?;
                 session.check(Permission::Configure, Resource::Queue(&name))?;
                 let condition = DeleteCondition {
                     if_unused: delete.if_unused,
@@ -128,16 +128,11 @@ impl Channel {
     }
 
     /// A queue name as given, or the queue declared last on this channel for an empty one (semantics row 8).
-    pub(super) fn queue_name(
-        &self,
-        session: &Session,
-        name: &ShortString,
-    ) -> Result<Arc<str>, AmqpError> {
+    pub(super) fn queue_name(&self, name: &ShortString) -> Result<Arc<str>, AmqpError> {
         let name = stripped(name.as_str());
         if !name.is_empty() {
             return Ok(name);
         }
-        let _ = session;
         self.last_queue
             .clone()
             .ok_or_else(|| AmqpError::not_found("no previously declared queue"))
@@ -151,7 +146,7 @@ impl Channel {
         routing_key: &ShortString,
         arguments: FieldTable,
     ) -> Result<QueueBind, AmqpError> {
-        let name = self.queue_name(session, queue)?;
+        let name = self.queue_name(queue)?;
         // Empty queue and empty key: the key, too, is the name of the queue declared last (semantics row 9).
         let routing_key: Arc<str> = if queue.as_str().is_empty() && routing_key.as_str().is_empty()
         {

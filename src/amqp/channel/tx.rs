@@ -30,7 +30,7 @@ impl Transaction {
     /// # Errors
     /// 406 when the transaction grows beyond its limit.
     pub(super) fn publish(&mut self, message: Owned, checked: Checked) -> Result<(), AmqpError> {
-        self.bytes += message.len();
+        self.bytes += message.held_bytes();
         if self.bytes > TRANSACTION_BYTES_MAX {
             return Err(AmqpError::precondition_failed("transaction is too large"));
         }

@@ -4,8 +4,8 @@ use amq_protocol::protocol::{AMQPClass, channel, connection, parse_class};
 use hashbrown::hash_map::Entry;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Connection, Pause, Phase};
-use crate::amqp::channel::{Channel, Phase as ChannelPhase, PublishBatch, Wait};
+use super::{Connection, Phase};
+use crate::amqp::channel::{Channel, Phase as ChannelPhase, PublishBatch};
 use crate::amqp::content::{self, Assembly, Incoming, OwnedHead};
 use crate::amqp::error::{AmqpError, Scope};
 use crate::amqp::frame::{self, Frame};
@@ -133,16 +133,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let services = &self.session.broker.services;
         if services.alarms.is_raised() {
             if self.session.capabilities.connection_blocked && !self.told_blocked {
-                let reason = short_string(&services.alarms.reason());
+                let reason = short_string(services.alarms.reason());
                 let blocked = connection::AMQPMethod::Blocked(connection::Blocked { reason });
                 self.session.outbox.send(0, &AMQPClass::Connection(blocked));
                 self.told_blocked = true;
             }
-            self.pause(Pause::Alarm);
+            self.wait_for_alarm();
         } else if !services.store.has_room() {
-            self.pause(Pause::StoreRoom);
+            self.wait_for_store_room();
         } else if services.memory.is_far_over() {
-            self.pause(Pause::QueueMemory);
+            self.wait_for_memory();
         }
     }
 
@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(AmqpError::unparsable_method(frame.payload));
         }
         match parse_class(frame.payload) {
-            Ok((rest, class)) if rest.is_empty() => Ok(class),
+            Ok(([], class)) => Ok(class),
             _ if short_strings::has_malformed_utf8(frame.payload) => {
                 Err(AmqpError::malformed_utf8())
             }
@@ -311,13 +311,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         match channel.method(&self.session, method) {
             Ok(None) => {}
-            Ok(Some(wait)) => self.wait(number, wait),
+            Ok(Some(wait)) => self.wait_for_method(number, wait),
             Err(error) => self.fail(number, &error, ids),
         }
-    }
-
-    fn wait(&mut self, channel: u16, wait: Wait) {
-        self.pause(Pause::Channel { channel, wait });
     }
 
     /// Ends what the error says must end.

@@ -226,7 +226,7 @@ impl Deliveries {
         let first = if multiple { self.base + 1 } else { last };
         let is_outstanding =
             |this: &Self, tag: u64| this.at(tag).is_some_and(|entry| entry.source & HELD == 0);
-        if !(tag == 0 && multiple) && !is_outstanding(self, tag) {
+        if !(is_outstanding(self, tag) || tag == 0 && multiple) {
             return Err(UnknownTag);
         }
         let tags: Vec<u64> = (first..=last)
