@@ -48,6 +48,13 @@ pub enum Wait {
         /// Its -ok, `None` for nowait.
         reply: Option<AMQPClass>,
     },
+    /// A consumer may begin once the ticket is durable.
+    Consume {
+        /// The mark that its queue delivers.
+        ticket: Ticket,
+        /// The consumer.
+        start: Start,
+    },
     /// basic.get found a head that has to be read from the store: repeat the method then.
     Loading {
         /// The queue.
@@ -55,6 +62,15 @@ pub enum Wait {
         /// The method.
         method: Box<AMQPClass>,
     },
+}
+
+/// A registered consumer that has not begun.
+#[derive(Debug)]
+pub struct Start {
+    queue: Arc<Queue>,
+    id: ConsumerId,
+    /// consume-ok, `None` for nowait.
+    reply: Option<AMQPClass>,
 }
 
 /// What a method leads to.

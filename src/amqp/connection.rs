@@ -8,8 +8,8 @@
 //! is over, while deliveries, confirms and heartbeats go on.
 //!
 //! ```text
-//!  Open --client's close--> Flushing --written--> gone
-//!  Open --connection error, broker's close--> Closing --close-ok, close or time--> Flushing --> gone
+//!  Open --client's close--> Flushing --written--> Lingering --client's end, or time--> gone
+//!  Open --connection error, broker's close--> Closing --close-ok, close or time--> Flushing --> ...
 //!  any  --socket error, missed heartbeats--> gone
 //! ```
 
@@ -43,6 +43,9 @@ const BUSY_READ_BYTES: usize = 32 * 1024;
 
 /// How long a publisher waits after each read while its queues have a backlog.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a client may take to end its socket after the closing handshake.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What was agreed on in the handshake, for the running connection.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +81,10 @@ enum Phase {
     },
     /// The last frames are on their way out.
     Flushing {
+        deadline: Instant,
+    },
+    /// All is said. As in RabbitMQ it is for the client to end the socket; some take its end for an error otherwise.
+    Lingering {
         deadline: Instant,
     },
 }
@@ -171,7 +178,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return "missed heartbeats from client";
                     }
                 }
-                Event::Flushed => return "closed",
+                Event::Flushed => {
+                    let deadline = Instant::now() + LINGER_TIMEOUT;
+                    self.phase = Phase::Lingering { deadline };
+                }
+                Event::TimedOut | Event::Ended | Event::Failed(_)
+                    if matches!(self.phase, Phase::Lingering { .. }) =>
+                {
+                    return "closed";
+                }
                 Event::TimedOut => return "client did not finish closing in time",
                 Event::Ended => return "client closed the socket",
                 Event::Failed(error) => {
@@ -259,7 +274,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let services = &self.session.broker.services;
         let goes_on = match &pause {
             Pause::Channel { wait, .. } => match wait {
-                Wait::Durable { ticket, .. } => !services.store.is_durable(*ticket),
+                Wait::Durable { ticket, .. } | Wait::Consume { ticket, .. } => {
+                    !services.store.is_durable(*ticket)
+                }
                 Wait::Loading { queue, .. } => queue.is_loading(),
             },
             Pause::StoreRoom { epoch } => services.store.durable() < *epoch,
@@ -295,6 +312,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.session.outbox.send(channel, &reply);
                 }
             }
+            Wait::Consume { start, .. } => {
+                if let Some(channel) = self.channels.get(&channel) {
+                    channel.start_consumer(&self.session, start);
+                }
+            }
             // basic.get is the only method that waits for a load.
             Wait::Loading { method, .. } => self.method(channel, *method, (60, 70)),
         }
@@ -304,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn wait_for_method(&mut self, channel: u16, wait: Wait) {
         let waiter = self.waiter();
         match &wait {
-            Wait::Durable { ticket, .. } => {
+            Wait::Durable { ticket, .. } | Wait::Consume { ticket, .. } => {
                 let store = &self.session.broker.services.store;
                 store.subscribe(*ticket, waiter);
             }

@@ -255,6 +255,8 @@ fn log_failure(error: &HandshakeError, stage: Stage, context: &HandshakeContext<
     let line = Printable(&line);
     match error {
         HandshakeError::NoData => tracing::debug!("{line}"),
+        // Health checks leave after connection.start.
+        HandshakeError::Closed if stage == Stage::Starting => tracing::debug!("{line}"),
         HandshakeError::Closed | HandshakeError::Io(_) => tracing::warn!("{line}"),
         HandshakeError::Timeout | HandshakeError::Foreign(_) | HandshakeError::Violation(_) => {
             tracing::error!("{line}");

@@ -254,15 +254,16 @@ impl Queue {
         }
     }
 
-    /// Registers a consumer. Deliveries begin with [`Self::activate`], so that consume-ok goes first.
+    /// Registers a consumer. Deliveries begin with [`Self::activate`], so that consume-ok goes first, and should not
+    /// begin before the ticket is durable: then a crash cannot make what was delivered look new.
     ///
     /// # Errors
     /// Exclusive access is refused as RabbitMQ does, and nothing can be consumed from a deleted queue.
     pub fn subscribe(
-        &self,
-        _visit: &Visit<'_>,
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
         spec: ConsumerSpec,
-    ) -> Result<ConsumerId, ConsumeRefused> {
+    ) -> Result<(ConsumerId, Ticket), ConsumeRefused> {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Err(ConsumeRefused::Deleted);
@@ -271,14 +272,22 @@ impl Queue {
         if consumers.has_exclusive() || (spec.exclusive && consumers.count() > 0) {
             return Err(ConsumeRefused::ExclusiveInUse);
         }
-        Ok(consumers.add(spec))
+        let id = consumers.add(spec);
+        let marks = self.mark_delivered(&mut inner, visit);
+        // What arrives later is on disk no sooner than the mark.
+        let waits = marks && inner.state.ready() > 0;
+        let ticket = if waits {
+            visit.ticket()
+        } else {
+            Ticket::IMMEDIATE
+        };
+        Ok((id, ticket))
     }
 
     /// Deliveries to this consumer may begin. True: call [`Self::pump`] in further visits.
     pub fn activate(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
         let mut inner = self.inner.lock();
         inner.state.consumers.activate(consumer);
-        self.mark_delivered(&mut inner, visit);
         self.dispatch(&mut inner, visit)
     }
 
@@ -460,15 +469,18 @@ impl Queue {
     }
 
     /// Tells the store ahead of time that messages are delivered: the mark must not wait for a commit of its own, and a
-    /// message whose mark is lost with a crash would come back as new.
-    fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) {
+    /// message whose mark is lost with a crash would come back as new. True if the mark moved.
+    fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
         let delivered = inner.state.delivered_upto();
-        if self.spec.durable && delivered + DELIVERED_AHEAD / 2 > inner.delivered_mark {
+        let moves = self.spec.durable && delivered + DELIVERED_AHEAD / 2 > inner.delivered_mark;
+        if moves {
             inner.delivered_mark = delivered + DELIVERED_AHEAD;
+            let epoch = visit.epoch();
             inner
                 .pending
-                .delivered(visit.epoch(), || visit.mark_dirty(self.clone()));
+                .delivered(epoch, || visit.mark_dirty(self.clone()));
         }
+        moves
     }
 
     fn report_memory(&self, inner: &mut Inner) {

@@ -285,11 +285,7 @@ impl<'a> Work<'a> {
                 queue: id,
                 epoch: self.epoch,
             };
-            if delivered_only {
-                self.batch.put_hint(WriteOnce::Settled, &key, &[&value]);
-            } else {
-                self.batch.put_once(WriteOnce::Settled, &key, &[&value]);
-            }
+            self.batch.put_once(WriteOnce::Settled, &key, &[&value]);
             for epoch in queue
                 .settled
                 .wrote(self.epoch, snapshot, value.len() as u64)

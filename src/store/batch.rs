@@ -70,11 +70,6 @@ impl Batch {
     /// Writes a row for the first and only time. The value is given in parts.
     pub(super) fn put_once(&mut self, family: WriteOnce, key: &impl OnceKey, value: &[&[u8]]) {
         self.needs_sync = true;
-        self.put_hint(family, key, value);
-    }
-
-    /// Like `put_once`, for a row whose loss in a crash costs nothing but an answer's accuracy.
-    pub(super) fn put_hint(&mut self, family: WriteOnce, key: &impl OnceKey, value: &[&[u8]]) {
         self.puts += 1;
         self.operation(
             kind::PUT,

@@ -6,7 +6,7 @@ use amq_protocol::protocol::{AMQPClass, basic};
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::settle::Settlement;
-use super::{Channel, ConsumerEntry, Outcome, Wait, cancel_consumer, requeue};
+use super::{Channel, ConsumerEntry, Outcome, Start, Wait, cancel_consumer, requeue};
 use crate::amqp::consumer::ChannelConsumer;
 use crate::amqp::error::AmqpError;
 use crate::amqp::frame::{self, DeliverHead};
@@ -18,6 +18,7 @@ use crate::auth::{Permission, Resource};
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue};
+use crate::store::SpaceState;
 
 impl Channel {
     pub(super) fn basic_method(&mut self, session: &Session, method: basic::AMQPMethod) -> Outcome {
@@ -100,8 +101,8 @@ impl Channel {
             prefetch: self.prefetch,
         };
         let registered = queue.subscribe(&session.broker.services.visit(), spec);
-        let id = match registered {
-            Ok(id) => id,
+        let (id, ticket) = match registered {
+            Ok(registered) => registered,
             Err(refused) => {
                 if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
                     deliveries.end_source(source);
@@ -121,21 +122,33 @@ impl Channel {
                 source,
             },
         );
-        if !consume.nowait {
+        let reply = (!consume.nowait).then(|| {
             let ok = basic::ConsumeOk {
                 consumer_tag: short_string(&consumer_tag),
             };
-            session.outbox.send(
-                self.number,
-                &AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok)),
-            );
+            AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok))
+        });
+        let start = Start { queue, id, reply };
+        let store = &session.broker.services.store;
+        // A full disk must not keep messages from those who make room.
+        if store.is_durable(ticket) || store.space() == SpaceState::Full {
+            self.start_consumer(session, start);
+            return Ok(None);
+        }
+        Ok(Some(Wait::Consume { ticket, start }))
+    }
+
+    /// consume-ok, then deliveries.
+    pub fn start_consumer(&self, session: &Session, start: Start) {
+        let Start { queue, id, reply } = start;
+        if let Some(reply) = reply {
+            session.outbox.send(self.number, &reply);
         }
         let services = &session.broker.services;
         let mut more = queue.activate(&services.visit(), id);
         while more {
             more = queue.pump(&services.visit());
         }
-        Ok(None)
     }
 
     fn sink(

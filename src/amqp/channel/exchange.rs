@@ -68,7 +68,9 @@ impl Channel {
             arguments: declare.arguments,
         };
         // An alternate exchange receives what this one cannot route: the declarer must be allowed to write there.
-        if let Some(alternate) = request.alternate_exchange() {
+        if let Some(alternate) = request.alternate_exchange()
+            && session.vhost.exchange(&request.name).is_none()
+        {
             session.check(Permission::Read, Resource::Exchange(&request.name))?;
             session.check(Permission::Write, Resource::Exchange(&alternate))?;
         }

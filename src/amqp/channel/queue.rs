@@ -113,8 +113,10 @@ impl Channel {
             arguments: declare.arguments,
             connection: session.id,
         };
-        // Dead letters leave this queue for that exchange on the declarer's authority.
-        if let Some(dead_letter_exchange) = request.dead_letter_exchange() {
+        // Dead letters leave a new queue for that exchange on the declarer's authority.
+        if let Some(dead_letter_exchange) = request.dead_letter_exchange()
+            && session.vhost.queue(&name).is_none()
+        {
             session.check(Permission::Read, Resource::Queue(&name))?;
             session.check(Permission::Write, Resource::Exchange(&dead_letter_exchange))?;
         }

@@ -42,9 +42,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 },
                 _ => std::future::poll_fn(|context| self.poll_event(context)).await,
             },
-            Phase::Closing { deadline } | Phase::Flushing { deadline } => {
-                self.event_until(deadline).await
-            }
+            Phase::Closing { deadline }
+            | Phase::Flushing { deadline }
+            | Phase::Lingering { deadline } => self.event_until(deadline).await,
         }
     }
 

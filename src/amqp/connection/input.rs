@@ -25,6 +25,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Handles the frames that are there, until a pause.
     pub(super) fn input(&mut self) {
         let mut read = std::mem::take(&mut self.read);
+        if matches!(self.phase, Phase::Lingering { .. }) {
+            read.consume(read.bytes().len());
+        }
         self.frames(&mut read);
         self.read = read;
         self.release_confirms();

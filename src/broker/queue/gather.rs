@@ -22,7 +22,9 @@ impl Source for Queue {
                 return;
             };
             let ranges = work.take_settled();
-            if !ranges.is_empty() || work.delivered {
+            // The mark of deliveries goes with the first records that it covers.
+            let marked = work.delivered || (work.appended.is_some() && inner.delivered_mark > 0);
+            if !ranges.is_empty() || marked {
                 let next_seq = inner.state.next_seq();
                 let delivered_upto = inner.delivered_mark.max(inner.state.delivered_upto());
                 ops.push(Op::Settle(Settle {

@@ -45,7 +45,7 @@ fn consume(
         priority: 0,
         prefetch: 0,
     };
-    let id = fixture
+    let (id, _) = fixture
         .visit(|_, visit| queue.subscribe(visit, spec))
         .unwrap();
     (sink, id)
