@@ -1,7 +1,7 @@
 //! A channel: the state that its methods share, and which method goes where.
 //!
 //! One file per method group: [`exchange`], [`queue`], [`basic`] (qos, consume, cancel, get, recover), [`publish`],
-//! [`settle`] (ack, nack, reject), [`confirm`], [`tx`]. Methods are synchronous. What has to wait (for the disk, for a
+//! [`mod@settle`] (ack, nack, reject), [`confirm`], [`tx`]. Methods are synchronous. What has to wait (for the disk, for a
 //! cold queue) is answered as a [`Wait`], and the connection reads nothing more until it is over.
 //!
 //! ```text

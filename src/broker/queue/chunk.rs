@@ -126,7 +126,7 @@ impl Chunk {
             + self.bodies.capacity() * 32
     }
 
-    /// Whether it can be dropped from memory once `durable` is on disk and [`Self::unsaved_transient`] is stored.
+    /// Whether it can be dropped from memory once `durable` is on disk and its transient records are stored.
     pub(super) const fn is_stored(&self, durable: Epoch) -> bool {
         self.dirty_epoch <= durable && matches!(self.transient, Transient::Stored)
     }
