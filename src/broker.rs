@@ -1,7 +1,7 @@
 //! The broker: virtual hosts with their exchanges, queues and bindings.
 //!
-//! It knows no socket, no protocol frame, no RocksDB. All changes happen in visits; durable ones are pushed to the store
-//! as operations, and what a client hears about them waits for their ticket.
+//! It knows no socket, no protocol frame, no RocksDB. All changes happen in visits; durable ones are pushed to the
+//! store as operations, and what a client hears about them waits for their ticket.
 
 pub mod alarms;
 pub mod arguments;

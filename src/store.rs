@@ -1,15 +1,18 @@
 //! The journal: everything durable, on RocksDB, in one group commit after the other.
 //!
 //! ```text
-//! visit (gate shared) -> queues and topology change -> cut (gate exclusive) -> gather -> batch -> write, sync -> durable
+//! visit (gate shared) -> queues and topology change -> cut (gate exclusive) -> gather -> batch -> write, sync ->
+//! durable
 //! ```
 //!
 //! The store knows queues as ids, messages as records with seqs, and everything else as keys and values of the `state`
 //! family. It does not know what they mean. What it promises:
 //!
-//! - A [`Ticket`] that is durable covers everything done in its epoch: synced to disk, or settled before it was written.
+//! - A [`Ticket`] that is durable covers everything done in its epoch: synced to disk, or settled before it was
+//!   written.
 //! - An epoch is on disk as a whole or not at all, and never without all epochs before it.
-//! - After a crash every record comes back whose epoch was durable and which was not settled in a durable epoch, with its
+//! - After a crash every record comes back whose epoch was durable and which was not settled in a durable epoch, with
+//!   its
 //!   seq; a seq on disk is never given to another message.
 //! - Memory grows with the number of chunks (about 90 bytes for 256 KiB), not with that of messages.
 //!
@@ -177,15 +180,16 @@ impl Store {
         }
     }
 
-    /// Reads records back: those of `from..=upto` that are not settled, as far as the store has applied it, about 256 KiB
-    /// at a time. Blocks; for a thread pool.
+    /// Reads records back: those of `from..=upto` that are not settled, as far as the store has applied it, about 256
+    /// KiB at a time. Blocks; for a thread pool.
     ///
     /// Only for records that are durable or were spilled: what is not written yet is not found.
     pub fn load(&self, queue: QueueId, from: Seq, upto: Seq) -> Result<Loaded, LoadError> {
         self.shared().load(queue, from, upto)
     }
 
-    /// Puts transient records aside until they are settled or loaded; a restart forgets them. Blocks; for a thread pool.
+    /// Puts transient records aside until they are settled or loaded; a restart forgets them. Blocks; for a thread
+    /// pool.
     ///
     /// Settle operations are applied to what is spilled when they are committed: the queue repeats those for records
     /// that were settled between taking the slice and the return of this call.
@@ -203,8 +207,8 @@ impl Store {
         self.shared().ids.next_body()
     }
 
-    /// Deletes the rows of all queues but `known`: what a crash between two epochs cannot leave, but an older version or
-    /// a lost topology row might. The ticket is durable when they are gone.
+    /// Deletes the rows of all queues but `known`: what a crash between two epochs cannot leave, but an older version
+    /// or a lost topology row might. The ticket is durable when they are gone.
     pub fn forget_unknown(&self, known: &HashSet<QueueId>, now_ms: u64) -> Ticket {
         let mut unknown: Vec<QueueId> = self
             .shared()

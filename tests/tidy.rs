@@ -133,9 +133,11 @@ fn errors_are_handled_or_explained() {
     );
 }
 
+/// Tests quote what they expect, and tables have a row per line.
 #[test]
 fn lines_fit_on_a_screen() {
-    let violations = all_sources().iter().flat_map(check_line_lengths).collect();
+    let sources = broker_sources();
+    let violations = sources.iter().flat_map(check_line_lengths).collect();
     expect_none("lines have at most 120 columns", violations);
 }
 

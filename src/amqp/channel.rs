@@ -1,8 +1,8 @@
 //! A channel: the state that its methods share, and which method goes where.
 //!
 //! One file per method group: [`exchange`], [`queue`], [`basic`] (qos, consume, cancel, get, recover), [`publish`],
-//! [`mod@settle`] (ack, nack, reject), [`confirm`], [`tx`]. Methods are synchronous. What has to wait (for the disk, for a
-//! cold queue) is answered as a [`Wait`], and the connection reads nothing more until it is over.
+//! [`mod@settle`] (ack, nack, reject), [`confirm`], [`tx`]. Methods are synchronous. What has to wait (for the disk,
+//! for a cold queue) is answered as a [`Wait`], and the connection reads nothing more until it is over.
 //!
 //! ```text
 //!  Open --channel error: channel.close sent--> Closing --close or close-ok--> gone

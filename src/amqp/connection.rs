@@ -45,7 +45,7 @@ const BUSY_READ_BYTES: usize = 32 * 1024;
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a client may take to end its socket after the closing handshake.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What was agreed on in the handshake, for the running connection.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! Exchanges: where messages enter, and which bindings they take from there.
 //!
-//! A type is a [`RoutingTable`] and a line in [`TYPES`]. The bindings stand behind a read-write lock that publishers take
-//! only when they do not remember a route; each change of what an exchange does raises its version, which makes the
-//! remembered routes stale.
+//! A type is a [`RoutingTable`] and a line in [`TYPES`]. The bindings stand behind a read-write lock that publishers
+//! take only when they do not remember a route; each change of what an exchange does raises its version, which makes
+//! the remembered routes stale.
 
 mod destinations;
 mod direct;

@@ -8,8 +8,8 @@
 //! | `q/` vhost name | flags, queue id, arguments |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
 //!
-//! Names are short strings, a length byte before the bytes, so that a key can be read back; arguments fill the rest as an
-//! AMQP field table, or are left out. Integers are big-endian. `u/` and `p/` belong to `auth`.
+//! Names are short strings, a length byte before the bytes, so that a key can be read back; arguments fill the rest
+//! as an AMQP field table, or are left out. Integers are big-endian. `u/` and `p/` belong to `auth`.
 
 use sha2::{Digest, Sha256};
 

@@ -1,7 +1,7 @@
 //! A virtual host: its queues, exchanges and bindings, and the rules by which they come and go.
 //!
-//! Changes are made one at a time under the topology's lock; look-ups take only the lock of the map. Durable changes are
-//! pushed to the store within the caller's visit, in the order in which they happen; what a client hears about them
+//! Changes are made one at a time under the topology's lock; look-ups take only the lock of the map. Durable changes
+//! are pushed to the store within the caller's visit, in the order in which they happen; what a client hears about them
 //! waits for the ticket that each method answers.
 //!
 //! Lock order: gate (the visit) -> topology -> maps and bindings -> queue. Nothing takes them the other way round: a

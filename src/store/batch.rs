@@ -5,7 +5,8 @@
 //! write-ahead log (`db/write_batch.cc`): u64 sequence, u32 count, then the operations.
 //!
 //! The two kinds of family are two types here. A second Put of a key that is removed with SingleDelete would bring the
-//! first one back, so [`WriteOnce`] rows are put under keys that end with the epoch, once, and only ever single-deleted.
+//! first one back, so [`WriteOnce`] rows are put under keys that end with the epoch, once, and only ever
+//! single-deleted.
 
 use rocksdb::WriteBatch;
 

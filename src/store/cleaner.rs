@@ -1,5 +1,5 @@
-//! What is done once a second while the store works, and once after it has become idle: the `durable` file, the ballast,
-//! and keeping the disk usage of blob files in proportion.
+//! What is done once a second while the store works, and once after it has become idle: the `durable` file, the
+//! ballast, and keeping the disk usage of blob files in proportion.
 //!
 //! A blob file goes when everything in it is dead and compaction has noticed. Chunks die roughly in the order in which
 //! they were written, but a few that stay keep whole files. When the files hold more than twice what is live and some

@@ -5,9 +5,9 @@
 //! thread:                      cut E | gather E, compose, write + sync | durable = E, wake | cut E+1 ...
 //! ```
 //!
-//! Pace: an idle store commits at once; one that found work waiting at the end of a commit not before 1 ms after the last
-//! start, unless 256 KiB wait. On a disk that syncs in 0.1 ms this halves the CPU time of small commits, and more is
-//! settled before it is written.
+//! Pace: an idle store commits at once; one that found work waiting at the end of a commit not before 1 ms after the
+//! last start, unless 256 KiB wait. On a disk that syncs in 0.1 ms this halves the CPU time of small commits, and
+//! more is settled before it is written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

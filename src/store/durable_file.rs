@@ -39,7 +39,8 @@ impl DurableFile {
             Err(error) => return Err(error),
         };
         if known.is_none() {
-            tracing::warn!(file = %dir.join(NAME).display(), "the last durable epoch cannot be read, the check for lost epochs is skipped");
+            tracing::warn!(file = %dir.join(NAME).display(), "the last durable epoch cannot be read, \
+                the check for lost epochs is skipped");
         }
         let epoch = known.unwrap_or(0);
         Ok((

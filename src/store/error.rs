@@ -8,7 +8,7 @@ use crate::message::{Epoch, QueueId, Seq};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process works in the directory.
-    #[error("data directory {dir} is in use by another process{}", owner.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    #[error("data directory {dir} is in use by another process{}", pid_in_words(*owner))]
     InUse {
         /// The directory.
         dir: PathBuf,
@@ -17,7 +17,8 @@ pub enum OpenError {
     },
     /// The directory was written by a version that this one cannot read.
     #[error(
-        "data directory {dir} has format {found} and needs a reader of at least {reader}; this version reads up to {supported}: use the newer version that wrote it"
+        "data directory {dir} has format {found} and needs a reader of at least {reader}; this version reads \
+         up to {supported}: use the newer version that wrote it"
     )]
     NewerFormat {
         /// The directory.
@@ -30,7 +31,11 @@ pub enum OpenError {
         supported: u32,
     },
     /// Commits that were known to be on disk are gone: the write-ahead log is damaged.
-    #[error("data directory {dir} ends at epoch {found}, but epoch {durable} was known to be on disk: confirmed changes of {} epochs are lost; `leveret store repair` accepts the loss", durable - found)]
+    #[error(
+        "data directory {dir} ends at epoch {found}, but epoch {durable} was known to be on disk: confirmed changes of \
+         {} epochs are lost; `leveret store repair` accepts the loss",
+        durable - found
+    )]
     LostEpochs {
         /// The directory.
         dir: PathBuf,
@@ -104,4 +109,8 @@ pub enum SpillError {
     /// RocksDB could not write.
     #[error("cannot write: {0}")]
     Failed(String),
+}
+
+fn pid_in_words(owner: Option<u32>) -> String {
+    owner.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }

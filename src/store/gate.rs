@@ -179,8 +179,8 @@ impl Gate {
 }
 
 thread_local! {
-    /// This thread holds a visit. A second one would wait for the first as soon as a cut waits between them: rarely, and
-    /// for ever. So it is refused always.
+    /// This thread holds a visit. A second one would wait for the first as soon as a cut waits between them: rarely,
+    /// and for ever. So it is refused always.
     static VISITING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -209,7 +209,8 @@ impl Visit<'_> {
         self.epoch
     }
 
-    /// The time of this visit in ms since the Unix epoch. Never earlier than that of an earlier visit, over restarts too.
+    /// The time of this visit in ms since the Unix epoch. Never earlier than that of an earlier visit, over restarts
+    /// too.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
     }

@@ -298,7 +298,8 @@ fn some_rows(
         })
 }
 
-/// The last seq before appended rows that are not written yet. Rows that replace others do not count: those can be read.
+/// The last seq before appended rows that are not written yet. Rows that replace others do not count: those can be
+/// read.
 fn readable_upto(queue: &QueueIndex, written: Epoch) -> Seq {
     let last_readable = queue.retired().iter().map(|(_, row, _)| row.last).max();
     let mut upto = Seq::MAX;

@@ -15,8 +15,8 @@ pub const EPOCH_BYTES_EARLY: usize = 256 * 1024;
 /// Appended records of at least this size become a chunk at once, smaller ones a slice.
 pub const CHUNK_BYTES_MIN: usize = 64 * 1024;
 
-/// What a chunk aims at. A larger append is split evenly into chunks of three quarters to one and a half of it; a single
-/// larger record makes a larger chunk.
+/// What a chunk aims at. A larger append is split evenly into chunks of three quarters to one and a half of it; a
+/// single larger record makes a larger chunk.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The slices of one queue are sealed into a chunk when there are this many.

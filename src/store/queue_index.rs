@@ -1,6 +1,7 @@
 //! What the store remembers of one queue: its rows by first seq, and what is settled in rows that are settled in part.
 //!
-//! Small by design: about 90 bytes per row of up to 256 KiB, a bit per record for the few rows that are settled in part.
+//! Small by design: about 90 bytes per row of up to 256 KiB, a bit per record for the few rows that are settled in
+//! part.
 
 use std::collections::BTreeMap;
 

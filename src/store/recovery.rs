@@ -53,8 +53,8 @@ pub struct Recovered {
     pub queues: HashMap<QueueId, RecoveredQueue>,
     /// Whose directory this is.
     pub identity: Option<Identity>,
-    /// The latest time that was given to a visit whose epoch is on disk, ms since the Unix epoch. No visit sees an earlier
-    /// one: a wall clock that is behind deserves a warning.
+    /// The latest time that was given to a visit whose epoch is on disk, ms since the Unix epoch. No visit sees an
+    /// earlier one: a wall clock that is behind deserves a warning.
     pub clock_ms: u64,
 }
 

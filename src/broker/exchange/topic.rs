@@ -1,7 +1,7 @@
 //! `topic`: keys are words separated by dots; in a binding key `*` stands for one word and `#` for any number of them.
 //!
-//! The binding keys form a trie of words ([`trie`]), so that the cost of a message grows with its words and its matches,
-//! not with the number of bindings. A message with CC and BCC keys takes what any of its keys matches.
+//! The binding keys form a trie of words ([`trie`]), so that the cost of a message grows with its words and its
+//! matches, not with the number of bindings. A message with CC and BCC keys takes what any of its keys matches.
 
 #[cfg(test)]
 mod tests;
@@ -12,8 +12,8 @@ use self::trie::Trie;
 use super::{ExchangeType, Message, RoutingTable, any_binding};
 use crate::broker::binding::{Binding, Destination};
 
-/// RabbitMQ refuses more than two `#` in a key since 4.3.4, as its matching backtracks. The work is bounded here, so any
-/// number is accepted.
+/// RabbitMQ refuses more than two `#` in a key since 4.3.4, as its matching backtracks. The work is bounded here, so
+/// any number is accepted.
 pub(super) const TYPE: ExchangeType = ExchangeType {
     name: "topic",
     table: |_| Box::<Topic>::default(),

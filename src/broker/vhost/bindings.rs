@@ -47,8 +47,8 @@ impl VHost {
     /// Binds a queue to an exchange. A binding that exists is left as it is.
     ///
     /// # Errors
-    /// One of them does not exist or is the default exchange, the exchange's type refuses key or arguments, or the queue
-    /// is exclusive to another connection; in this order.
+    /// One of them does not exist or is the default exchange, the exchange's type refuses key or arguments, or the
+    /// queue is exclusive to another connection; in this order.
     pub fn bind_queue(&self, visit: &Visit<'_>, bind: QueueBind) -> Result<Ticket, Error> {
         self.check_not_default(&bind.exchange)?;
         let mut topology = self.topology.lock();

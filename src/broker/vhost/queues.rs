@@ -181,7 +181,8 @@ impl VHost {
         let _ = self.remove_queue(visit, &mut topology, queue, condition);
     }
 
-    /// A connection closed: its exclusive queues go, a bounded number in one visit. True: call again in a further visit.
+    /// A connection closed: its exclusive queues go, a bounded number in one visit. True: call again in a further
+    /// visit.
     #[must_use = "queues may be left"]
     pub fn delete_exclusive_queues(&self, visit: &Visit<'_>, connection: ConnectionId) -> bool {
         let mut topology = self.topology.lock();

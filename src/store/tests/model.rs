@@ -224,7 +224,8 @@ impl World {
         }
     }
 
-    /// As a dead letter: the large body keeps its id. Records are looked up at the model, as the broker has them in memory.
+    /// As a dead letter: the large body keeps its id. Records are looked up at the model, as the broker has them in
+    /// memory.
     fn move_first(&mut self, queue: usize) {
         self.commit();
         let Some((seq, body)) = self.live[queue].pop_first() else {

@@ -39,8 +39,8 @@ struct Node {
     parent: NodeId,
     /// Number of children under words.
     word_count: u32,
-    /// The child under a word while it is the only one: most nodes have one, and it is found without the table. [`ROOT`]
-    /// when that is not known.
+    /// The child under a word while it is the only one: most nodes have one, and it is found without the table.
+    /// [`ROOT`] when that is not known.
     only_child: NodeId,
     /// The child under `*`, or [`ROOT`] for none.
     star: NodeId,
