@@ -171,7 +171,7 @@ impl Queue {
             Some(found) => State::recovered(
                 found.first_live,
                 found.next_seq,
-                found.delivered_upto,
+                delivered_before(&found),
                 found.live_count,
             ),
             None => State::new(),
@@ -233,6 +233,10 @@ impl Queue {
                     .pending
                     .appended(epoch, seq, || visit.mark_dirty(self.clone()));
             }
+        }
+        if journaled_bytes > 0 && inner.delivered_mark > 0 {
+            // In the epoch of the messages: they cannot outlive the mark that covers them.
+            self.mark_delivered(&mut inner, visit);
         }
         // Twice: once for what came now, once for a backlog, so that a busy queue catches up.
         let more = self.dispatch(&mut inner, visit) && self.dispatch(&mut inner, visit);
@@ -471,10 +475,10 @@ impl Queue {
     /// Tells the store ahead of time that messages are delivered: the mark must not wait for a commit of its own, and a
     /// message whose mark is lost with a crash would come back as new. True if the mark moved.
     fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
-        let delivered = inner.state.delivered_upto();
-        let moves = self.spec.durable && delivered + DELIVERED_AHEAD / 2 > inner.delivered_mark;
+        let soon = inner.state.delivered_soon(DELIVERED_AHEAD / 2);
+        let moves = self.spec.durable && soon > inner.delivered_mark;
         if moves {
-            inner.delivered_mark = delivered + DELIVERED_AHEAD;
+            inner.delivered_mark = soon + DELIVERED_AHEAD / 2;
             let epoch = visit.epoch();
             inner
                 .pending
@@ -496,6 +500,16 @@ impl Drop for Queue {
     fn drop(&mut self) {
         let reported = self.inner.get_mut().reported_bytes;
         self.services.memory.moved(reported, 0);
+    }
+}
+
+/// How far a queue may have delivered before the restart. A queue that never had a consumer has no mark. In all others
+/// everything counts as delivered: the last deliveries before a crash may be ahead of any mark that reached the disk.
+fn delivered_before(found: &RecoveredQueue) -> Seq {
+    if found.delivered_upto > 0 {
+        found.next_seq
+    } else {
+        0
     }
 }
 

@@ -88,8 +88,6 @@ impl State {
     /// The state after a restart: `live` messages in `first..next_seq`, all of them only in the store.
     pub(super) fn recovered(first: Seq, next_seq: Seq, delivered_upto: Seq, live: u64) -> Self {
         let first = first.clamp(1, next_seq.max(1));
-        // The mark runs ahead of the deliveries: what arrives from here on is new.
-        let delivered_upto = delivered_upto.min(next_seq);
         Self::over(
             Log::cold(first, next_seq.max(1), live),
             if live > 0 { first } else { next_seq },
@@ -126,6 +124,16 @@ impl State {
     /// Seqs below may have been delivered.
     pub(super) fn delivered_upto(&self) -> Seq {
         self.cursor.max(self.delivered_before)
+    }
+
+    /// Seqs below are delivered with the next `count` deliveries at the latest, if seqs are dense. A short queue counts
+    /// as delivered as a whole: a restart leaves gaps in its seqs.
+    pub(super) fn delivered_soon(&self, count: u64) -> Seq {
+        if self.ready <= count {
+            self.log.next_seq()
+        } else {
+            self.delivered_upto() + count
+        }
     }
 
     pub(super) const fn log(&self) -> &Log {
