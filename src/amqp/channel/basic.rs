@@ -43,13 +43,12 @@ impl Channel {
                 requeued_if(reject.requeue),
             ),
             basic::AMQPMethod::Recover(recover) => {
-                self.recover(session, recover.requeue)?;
-                self.reply(
-                    session,
-                    AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})),
-                )
+                let ok = basic::AMQPMethod::RecoverOk(basic::RecoverOk {});
+                self.recover(session, recover.requeue, Some(AMQPClass::Basic(ok)))
             }
-            basic::AMQPMethod::RecoverAsync(recover) => self.recover(session, recover.requeue),
+            basic::AMQPMethod::RecoverAsync(recover) => {
+                self.recover(session, recover.requeue, None)
+            }
             other => Err(AmqpError::unexpected_method(&AMQPClass::Basic(other))),
         }
     }
@@ -265,9 +264,13 @@ impl Channel {
         }
     }
 
-    fn recover(&self, session: &Session, requeue_all: bool) -> Outcome {
+    fn recover(&self, session: &Session, requeue_all: bool, reply: Option<AMQPClass>) -> Outcome {
         if !requeue_all {
             return Err(AmqpError::not_implemented("requeue=false"));
+        }
+        // As in RabbitMQ the answer goes first: clients drop what they hold until it comes.
+        if let Some(reply) = reply {
+            session.outbox.send(self.number, &reply);
         }
         let (shares, waiting) = match session.outbox.lock().split(self.number) {
             Some((_, deliveries)) => (deliveries.take_all(), deliveries.take_waiting()),
