@@ -6,7 +6,7 @@
 //! | [`handshake`] | from the protocol header to connection.open-ok |
 //! | [`connection`] | the task of an open connection |
 //! | [`channel`] | one file per method group |
-//! | [`content`], [`properties`] | messages on their way in |
+//! | [`content`] | messages on their way in |
 //! | [`outbox`], [`consumer`] | messages on their way out, what is unacknowledged |
 //! | [`confirms`] | what publishers hear |
 //! | [`error`] | the one table from errors to reply codes and texts |
@@ -23,7 +23,6 @@ pub mod names;
 mod nesting;
 mod octets;
 pub mod outbox;
-pub mod properties;
 pub mod read_buffer;
 mod route_cache;
 pub mod server_properties;

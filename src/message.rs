@@ -3,7 +3,9 @@
 //! Nothing here knows a queue's rules, a socket or RocksDB. The broker writes records and emits [`op::Op`]s,
 //! the store persists them, the protocol layers read records to encode deliveries.
 
+pub mod field;
 pub mod op;
+pub mod properties;
 pub mod ranges;
 pub mod record;
 

@@ -10,12 +10,12 @@ use crate::amqp::confirms::Verdict;
 use crate::amqp::content::{Incoming, Owned, PublishHead};
 use crate::amqp::error::{AmqpError, copy_keys, parse_expiration};
 use crate::amqp::frame;
-use crate::amqp::properties::{self, Properties};
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource, User};
 use crate::broker::queue::{Published, Queue, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use crate::broker::vhost::Route;
 use crate::message::Ticket;
+use crate::message::properties::{self, Properties};
 use crate::message::record::{Body, NewMessage};
 use crate::store::Visit;
 

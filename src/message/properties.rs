@@ -3,8 +3,12 @@
 //! A broker passes properties on as they came. What it needs of them itself (delivery mode, priority, expiration,
 //! user id, reply-to, the headers table) is found by walking the property list once (AMQP 0-9-1 section 4.2.6.1).
 
+mod rewrite;
+
 use amq_protocol::types::FieldTable;
 use amq_protocol::types::parsing::parse_field_table;
+
+pub use self::rewrite::Rewrite;
 
 const CONTENT_TYPE: u16 = 1 << 15;
 const CONTENT_ENCODING: u16 = 1 << 14;
@@ -108,6 +112,21 @@ fn decode_table(entries: &[u8]) -> Result<FieldTable, Malformed> {
         Ok(([], table)) => Ok(table),
         _ => Err(Malformed),
     }
+}
+
+/// The encoded value (type octet first) of the entry `name` on the first level of an encoded table. `None` when there is
+/// none, or the table is malformed before it.
+pub fn header<'a>(entries: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut reader = Reader { rest: entries };
+    while !reader.rest.is_empty() {
+        let found = reader.octets_with_octet_length().ok()?;
+        let value = reader.rest;
+        reader.skip_value(0).ok()?;
+        if found == name {
+            return Some(&value[..value.len() - reader.rest.len()]);
+        }
+    }
+    None
 }
 
 /// Whether the encoded table has an entry with one of these names on its first level. Cheap: names are compared in
