@@ -12,7 +12,7 @@ CARGO_FLAGS := --release --locked
 LEVERET := $(CARGO_TARGET_DIR)/release/leveret
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint doc bench test-docker setup-build setup-test setup-docker
+.PHONY: help run build test lint doc bench bench-hot-path test-docker setup-build setup-test setup-docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: setup-build ## formatting, lints and documentation
 
 bench: setup-test ## Leveret and RabbitMQ side by side; writes docs/performance.md
 	benches/peers/run
+
+bench-hot-path: setup-build ## micro-benchmarks of the path of a message
+	cargo bench --locked --bench hot_path
 
 test-docker: setup-docker build ## the container image and the compose file, against a real engine
 	conformance/docker/run.sh $(LEVERET)
