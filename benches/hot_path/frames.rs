@@ -2,8 +2,9 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use leveret::amqp::content;
 use leveret::amqp::frame::{self, DeliverHead};
-use leveret::amqp::{content, properties};
+use leveret::message::properties;
 
 use super::fixture::BATCH;
 

@@ -114,8 +114,8 @@ fn decode_table(entries: &[u8]) -> Result<FieldTable, Malformed> {
     }
 }
 
-/// The encoded value (type octet first) of the entry `name` on the first level of an encoded table. `None` when there is
-/// none, or the table is malformed before it.
+/// The encoded value (type octet first) of the entry `name` on the first level of an encoded table. `None` when there
+/// is none, or the table is malformed before it.
 pub fn header<'a>(entries: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut reader = Reader { rest: entries };
     while !reader.rest.is_empty() {

@@ -12,8 +12,8 @@ pub struct Rewrite<'a> {
     pub remove_expiration: bool,
     /// Sets `reply-to` (up to 255 bytes).
     pub reply_to: Option<&'a [u8]>,
-    /// Headers by name (up to 255 bytes): the encoded value (type octet first, see [`crate::message::field`]) that takes
-    /// the place of any value of that name, or `None` to leave the header out.
+    /// Headers by name (up to 255 bytes): the encoded value (type octet first, see [`crate::message::field`]) that
+    /// takes the place of any value of that name, or `None` to leave the header out.
     pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
 }
 
