@@ -9,8 +9,23 @@ pub mod properties;
 pub mod ranges;
 pub mod record;
 
-/// Identity of a queue in the store: never reused within a data directory.
+/// Identity of a queue, or of a lane of one ([`lane_id`]), in the store: never reused within a data directory.
 pub type QueueId = u64;
+
+/// Ids that are given out stay below `1 << QUEUE_ID_BITS`; the bits above number the lanes of a queue.
+pub const QUEUE_ID_BITS: u32 = 48;
+
+/// Id of a lane of a queue: an ordered part with seqs of its own (a priority, the returned messages), which the store
+/// knows as a queue of its own. `base` is the id that the queue was given; lane 0 has that very id.
+pub const fn lane_id(base: QueueId, lane: u16) -> QueueId {
+    debug_assert!(base >> QUEUE_ID_BITS == 0);
+    (lane as QueueId) << QUEUE_ID_BITS | base
+}
+
+/// Id of the queue that lane `id` belongs to.
+pub const fn base_id(id: QueueId) -> QueueId {
+    id & ((1 << QUEUE_ID_BITS) - 1)
+}
 
 /// Position of a message in its queue, from 1. Gaps are normal: elided and settled records leave them.
 pub type Seq = u64;
@@ -54,5 +69,23 @@ impl Ticket {
         } else {
             self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_have_ids_of_their_own_and_lead_to_their_queue() {
+        let last = (1 << QUEUE_ID_BITS) - 1;
+        for base in [1, 77, last] {
+            assert_eq!(lane_id(base, 0), base);
+            for lane in [0, 1, 255, u16::MAX] {
+                assert_eq!(base_id(lane_id(base, lane)), base);
+            }
+        }
+        assert_ne!(lane_id(1, 1), lane_id(2, 1));
+        assert_ne!(lane_id(1, 1), lane_id(1, 2));
     }
 }

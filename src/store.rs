@@ -37,6 +37,7 @@ mod queue_index;
 mod recovery;
 mod rewrite;
 mod row;
+mod settled_row;
 mod space;
 mod spill;
 mod statistics;
@@ -68,7 +69,7 @@ pub use statistics::Statistics;
 pub use waiters::Waiter;
 
 use crate::message::op::{Op, Slice};
-use crate::message::{Epoch, QueueId, Seq, Ticket};
+use crate::message::{Epoch, QueueId, Seq, Ticket, base_id};
 use cleaner::{Cleaner, Upkeep};
 use commit::Committer;
 use families::Database;
@@ -197,7 +198,8 @@ impl Store {
         self.shared().spill(slice)
     }
 
-    /// A queue id that was never given out before in this directory, as far as anything on disk names it.
+    /// A queue id that was never given out before in this directory, as far as anything on disk names it. Below
+    /// `1 << 48`: the bits above are for the queue's lanes, see [`crate::message::lane_id`].
     pub fn next_queue_id(&self) -> QueueId {
         self.shared().ids.next_queue()
     }
@@ -207,8 +209,9 @@ impl Store {
         self.shared().ids.next_body()
     }
 
-    /// Deletes the rows of all queues but `known`: what a crash between two epochs cannot leave, but an older version
-    /// or a lost topology row might. The ticket is durable when they are gone.
+    /// Deletes the rows of all queues, with all their lanes, but `known`, given by their base ids: what a crash between
+    /// two epochs cannot leave, but an older version or a lost topology row might. The ticket is durable when they are
+    /// gone.
     pub fn forget_unknown(&self, known: &HashSet<QueueId>, now_ms: u64) -> Ticket {
         let mut unknown: Vec<QueueId> = self
             .shared()
@@ -217,7 +220,7 @@ impl Store {
             .queues
             .keys()
             .copied()
-            .filter(|queue| !known.contains(queue))
+            .filter(|queue| !known.contains(&base_id(*queue)))
             .collect();
         unknown.sort_unstable();
         if unknown.is_empty() {

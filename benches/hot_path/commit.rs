@@ -43,6 +43,7 @@ fn commit(bencher: Bencher<'_, '_>, count: u32, no_sync: bool) {
                 ranges: settle.into_iter().collect(),
                 next_seq,
                 delivered_upto: 0,
+                counts: Vec::new(),
             }));
             let ticket = visit.ticket();
             drop(visit);

@@ -16,7 +16,8 @@ pub enum Op {
     Append(Slice),
     /// Records of a queue that are gone: acknowledged, rejected, dropped, expired, purged.
     Settle(Settle),
-    /// The queue and everything in it is gone. Its id is never used again.
+    /// The queue (or the lane of one, each of which is named on its own) and everything in it is gone. Its id is never
+    /// used again.
     QueueDeleted {
         /// Which queue.
         queue: QueueId,
@@ -65,6 +66,18 @@ pub struct Settle {
     pub next_seq: Seq,
     /// All seqs below were delivered at least once: after a crash they come back with redelivered set.
     pub delivered_upto: Seq,
+    /// How often messages were delivered that came back and are still there, by rising seq: exceptions only. Each
+    /// entry replaces what was said of that message before. Seqs that are settled or not stored are passed over.
+    pub counts: Vec<(Seq, Counts)>,
+}
+
+/// How often a message was given to a consumer (`basic.get` included), as RabbitMQ's quorum queues count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Deliveries that failed: what `x-delivery-count` says and the delivery limit is compared with.
+    pub delivered: u32,
+    /// All deliveries: what `x-acquired-count` says.
+    pub acquired: u32,
 }
 
 impl Op {
@@ -80,7 +93,7 @@ impl Op {
                         .sum::<usize>()
                     + 64
             }
-            Self::Settle(settle) => 64 + settle.ranges.len() * 16,
+            Self::Settle(settle) => 64 + settle.ranges.len() * 16 + settle.counts.len() * 16,
             Self::QueueDeleted { .. } => 32,
             Self::PutState { key, value } => key.len() + value.len(),
             Self::DeleteState { key } => key.len(),

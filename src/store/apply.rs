@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::batch::Batch;
-use super::encode::{EncodedRow, IndexRow, SettledRow};
+use super::encode::{EncodedRow, IndexRow};
 use super::families::{Database, Mutable, WriteOnce};
 use super::fatal;
 use super::index::Index;
@@ -15,7 +15,8 @@ use super::load::stored_runs;
 use super::options::CHUNK_BYTES_MIN;
 use super::queue_index::{Gone, QueueIndex, Settled};
 use super::row::{Content, Place, Row, RowBody, Runs};
-use crate::message::op::{Op, Settle};
+use super::settled_row::SettledRow;
+use crate::message::op::{Counts, Op, Settle};
 use crate::message::ranges::RangeSet;
 use crate::message::{Epoch, QueueId, Seq};
 
@@ -25,6 +26,13 @@ const SINGLE_DELETES_MAX: usize = 10_000;
 /// A settled range of the row that begins with a seq.
 type Kept = (Seq, (Seq, Seq));
 
+/// What an epoch says about a queue in `settled`.
+#[derive(Default)]
+struct Touched {
+    kept: Vec<Kept>,
+    counts: BTreeMap<Seq, Counts>,
+}
+
 /// One epoch in the making.
 pub(super) struct Work<'a> {
     pub(super) database: &'a Database,
@@ -33,7 +41,7 @@ pub(super) struct Work<'a> {
     /// Rows with gaps that are not in RocksDB yet.
     fresh: HashMap<RowKey, Content>,
     /// What the queues' rows in `settled` have to say.
-    touched: BTreeMap<QueueId, Vec<Kept>>,
+    touched: BTreeMap<QueueId, Touched>,
     /// Spilled rows that nobody needs any more.
     pub(super) spill_gone: Vec<RowKey>,
     /// Chunks that have become sparse.
@@ -163,11 +171,11 @@ impl<'a> Work<'a> {
         if queue.is_durable() {
             queue.settled.delivered(settle.delivered_upto);
             let reserved = queue.settled.reserve(settle.next_seq);
-            if reserved || !all.kept.is_empty() || queue.delivered_is_news() {
-                self.touched
-                    .entry(queue_id)
-                    .or_default()
-                    .append(&mut all.kept);
+            let counted = !settle.counts.is_empty();
+            if reserved || counted || !all.kept.is_empty() || queue.delivered_is_news() {
+                let touched = self.touched.entry(queue_id).or_default();
+                touched.kept.append(&mut all.kept);
+                touched.counts.extend(settle.counts.iter().copied());
             }
         }
         index.tail_bytes = index.tail_bytes.saturating_sub(all.tail_bytes);
@@ -253,48 +261,75 @@ impl<'a> Work<'a> {
 
     /// Writes the rows of `settled`. Comes after everything that removes or rewrites rows.
     pub(super) fn write_settled(&mut self, index: &mut Index) {
-        for (id, kept) in std::mem::take(&mut self.touched) {
+        for (id, touched) in std::mem::take(&mut self.touched) {
             let Some(queue) = index.queues.get_mut(&id) else {
                 continue;
             };
-            let snapshot = queue.settled.wants_snapshot();
-            let ranges = if snapshot {
-                queue.snapshot()
-            } else {
-                join(
-                    kept.into_iter()
-                        .filter(|(first, _)| queue.rows().contains_key(first))
-                        .map(|(_, range)| range),
-                )
-            };
-            let delivered_only =
-                !snapshot && ranges.is_empty() && !queue.settled.reserved_is_news();
-            if delivered_only && !queue.delivered_is_news() {
+            let row = settled_row(self.database, id, queue, touched);
+            let marks_only = !row.snapshot && row.ranges.is_empty() && row.counts.is_empty();
+            if marks_only && !queue.settled.reserved_is_news() && !queue.delivered_is_news() {
                 continue;
             }
-            let (next_seq, delivered_upto) =
-                (queue.settled.reserved(), queue.settled.delivered_upto());
-            let value = SettledRow {
-                snapshot,
-                next_seq,
-                delivered_upto,
-                ranges,
-            }
-            .encode();
+            let value = row.encode();
             let key = SettledKey {
                 queue: id,
                 epoch: self.epoch,
             };
             self.batch.put_once(WriteOnce::Settled, &key, &[&value]);
-            for epoch in queue
-                .settled
-                .wrote(self.epoch, snapshot, value.len() as u64)
-            {
+            for epoch in queue.settled.wrote(self.epoch, &row, value.len() as u64) {
                 self.batch
                     .single_delete(WriteOnce::Settled, &SettledKey { queue: id, epoch });
             }
         }
     }
+}
+
+/// The row that says what `touched` does or, when the rows on disk have become many, all that still matters.
+fn settled_row(
+    database: &Database,
+    id: QueueId,
+    queue: &QueueIndex,
+    touched: Touched,
+) -> SettledRow {
+    let snapshot = queue.settled.wants_snapshot();
+    let (ranges, mut counts) = if snapshot {
+        let mut counts = stored_counts(database, id, queue);
+        counts.extend(touched.counts);
+        (queue.snapshot(), counts)
+    } else {
+        let kept = touched.kept.into_iter();
+        let kept = kept.filter(|(first, _)| queue.rows().contains_key(first));
+        (join(kept.map(|(_, range)| range)), touched.counts)
+    };
+    counts.retain(|seq, _| queue.may_be_live(*seq));
+    SettledRow {
+        snapshot,
+        next_seq: queue.settled.reserved(),
+        delivered_upto: queue.settled.delivered_upto(),
+        ranges,
+        counts,
+    }
+}
+
+/// The delivery counts that the rows on disk have. They are not kept in memory: that would grow with the messages that
+/// came back, while the rows are read no more often than they are written.
+fn stored_counts(database: &Database, id: QueueId, queue: &QueueIndex) -> BTreeMap<Seq, Counts> {
+    let mut counts = BTreeMap::new();
+    for epoch in queue.settled.counted() {
+        let key = SettledKey {
+            queue: id,
+            epoch: *epoch,
+        };
+        let row = match database.get(WriteOnce::Settled, &key) {
+            Ok(value) => value.and_then(|value| SettledRow::decode(&value)),
+            Err(error) => fatal(&format!("settled row {key:?} cannot be read: {error}")),
+        };
+        let Some(row) = row else {
+            fatal(&format!("settled row {key:?} is missing or malformed"));
+        };
+        counts.extend(row.counts);
+    }
+    counts
 }
 
 /// Which seqs a row has.

@@ -80,20 +80,20 @@ fn put_body(out: &mut Vec<u8>, seq: Seq, body: &RowBody) {
 }
 
 /// Reads a value front to back; every step can fail.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
         (self.take(4)?.first() == Some(&VERSION)).then_some(())
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    pub(super) fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.take(1)?.first()?;
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -325,66 +325,6 @@ impl RowBody {
     }
 }
 
-/// What one epoch settled in one queue, or everything that still matters (a snapshot).
-///
-/// ```text
-///  0 u8 version (1), u8 1 for a snapshot, two bytes 0
-///  4 u64 next seq, reserved ahead     12 u64 delivered up to
-/// 20 varint number of ranges, then per range varint gap before it and varint length - 1
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SettledRow {
-    pub(super) snapshot: bool,
-    /// No seq below is ever given out again.
-    pub(super) next_seq: Seq,
-    /// Seqs below were delivered at least once.
-    pub(super) delivered_upto: Seq,
-    /// Inclusive, rising and disjoint.
-    pub(super) ranges: Vec<(Seq, Seq)>,
-}
-
-impl SettledRow {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(24 + self.ranges.len() * 4);
-        out.extend_from_slice(&[VERSION, u8::from(self.snapshot), 0, 0]);
-        out.extend_from_slice(&self.next_seq.to_le_bytes());
-        out.extend_from_slice(&self.delivered_upto.to_le_bytes());
-        put_varint(&mut out, self.ranges.len() as u64);
-        let mut end = 0;
-        for (first, last) in &self.ranges {
-            put_varint(&mut out, first - end);
-            put_varint(&mut out, last - first);
-            end = *last;
-        }
-        out
-    }
-
-    /// `None` when `value` is not a whole row of `settled`.
-    pub(super) fn decode(value: &[u8]) -> Option<Self> {
-        let mut reader = Reader(value);
-        let fixed = reader.take(4)?;
-        let snapshot = match fixed {
-            [VERSION, kind @ (0 | 1), ..] => *kind == 1,
-            _ => return None,
-        };
-        let (next_seq, delivered_upto) = (reader.u64()?, reader.u64()?);
-        let number = reader.varint()?;
-        let mut ranges = Vec::new();
-        let mut end = 0u64;
-        for _ in 0..number {
-            let first = end.checked_add(reader.varint()?)?;
-            end = first.checked_add(reader.varint()?)?;
-            ranges.push((first, end));
-        }
-        reader.0.is_empty().then_some(Self {
-            snapshot,
-            next_seq,
-            delivered_upto,
-            ranges,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,26 +405,6 @@ mod tests {
                     "{length} bytes"
                 );
             }
-        }
-    }
-
-    #[test]
-    fn a_settled_row_reads_back() {
-        let ranges = vec![(1, 1), (3, 90), (1 << 40, (1 << 40) + 5)];
-        let row = SettledRow {
-            snapshot: true,
-            next_seq: 1 << 41,
-            delivered_upto: 7,
-            ranges,
-        };
-        let encoded = row.encode();
-        assert_eq!(SettledRow::decode(&encoded).as_ref(), Some(&row));
-        for length in 0..encoded.len() {
-            assert_eq!(
-                SettledRow::decode(&encoded[..length]),
-                None,
-                "{length} bytes"
-            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::message::QueueId;
+use crate::message::{QUEUE_ID_BITS, QueueId};
 
 /// Counters for queue and body ids. Every batch that is written carries them when they moved, and an id is taken before
 /// the operation that names it, so that what is on disk is always above every id on disk.
@@ -23,7 +23,10 @@ impl Ids {
     }
 
     pub(super) fn next_queue(&self) -> QueueId {
-        self.queue.fetch_add(1, Ordering::Relaxed)
+        let id = self.queue.fetch_add(1, Ordering::Relaxed);
+        // A million queues a second would take nine years to get there.
+        assert!(id >> QUEUE_ID_BITS == 0, "queue ids are used up");
+        id
     }
 
     pub(super) fn next_body(&self) -> u64 {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::keys::RowKey;
 use super::options::{CHUNK_BYTES, SLICES_MAX};
 use super::row::{KeptBody, Partial, Place, Row, Runs};
+use super::settled_row::SettledRow;
 use crate::message::{Epoch, QueueId, Seq};
 
 /// Seqs are reserved ahead in steps of this many, so that traffic which is consumed before it is written needs no row.
@@ -39,6 +40,8 @@ pub(super) struct QueueIndex {
 pub(super) struct SettledState {
     /// Epochs of the rows on disk.
     pub(super) rows: Vec<Epoch>,
+    /// Those of them that have delivery counts.
+    counted: Vec<Epoch>,
     snapshot_bytes: u64,
     delta_bytes: u64,
     /// No seq below is given out after a restart.
@@ -143,6 +146,20 @@ impl QueueIndex {
                 .and_then(Partial::first_live)
                 .unwrap_or(*first),
         )
+    }
+
+    /// Whether a record with this seq may be in a durable row and is not settled. Exact for rows that are settled in
+    /// part; in the gaps of others a seq passes for live until its row goes.
+    pub(super) fn may_be_live(&self, seq: Seq) -> bool {
+        self.rows
+            .range(..=seq)
+            .next_back()
+            .filter(|(_, row)| row.last >= seq)
+            .is_some_and(|(first, _)| {
+                self.partials
+                    .get(first)
+                    .is_none_or(|partial| partial.is_live(seq))
+            })
     }
 
     /// Nothing of the queue is on disk.
@@ -352,21 +369,16 @@ impl SettledState {
         true
     }
 
-    /// Takes over what a row on disk says, at recovery.
-    pub(super) fn recover(
-        &mut self,
-        epoch: Epoch,
-        next_seq: Seq,
-        delivered_upto: Seq,
-        snapshot: bool,
-        bytes: u64,
-    ) {
+    /// Takes over what a row of `bytes` bytes on disk says, at recovery; not its ranges and counts.
+    pub(super) fn recover(&mut self, epoch: Epoch, row: &SettledRow, bytes: u64) {
         self.rows.push(epoch);
-        self.reserved = self.reserved.max(next_seq);
+        self.counted
+            .extend((!row.counts.is_empty()).then_some(epoch));
+        self.reserved = self.reserved.max(row.next_seq);
         self.reserved_written = self.reserved;
-        self.delivered(delivered_upto);
+        self.delivered(row.delivered_upto);
         self.delivered_upto_written = self.delivered_upto;
-        if snapshot {
+        if row.snapshot {
             self.snapshot_bytes = bytes;
         } else {
             self.delta_bytes += bytes;
@@ -378,11 +390,21 @@ impl SettledState {
         self.delta_bytes > DELTA_BYTES_MIN.max(2 * self.snapshot_bytes)
     }
 
-    /// A row of `bytes` was written in `epoch`; returns the epochs of the rows that it replaces.
-    pub(super) fn wrote(&mut self, epoch: Epoch, snapshot: bool, bytes: u64) -> Vec<Epoch> {
+    /// Epochs of the rows on disk that have delivery counts, rising.
+    pub(super) fn counted(&self) -> &[Epoch] {
+        &self.counted
+    }
+
+    /// `row` was written in `epoch` with `bytes` bytes; returns the epochs of the rows that it replaces.
+    pub(super) fn wrote(&mut self, epoch: Epoch, row: &SettledRow, bytes: u64) -> Vec<Epoch> {
         self.delivered_upto_written = self.delivered_upto;
         self.reserved_written = self.reserved;
-        if !snapshot {
+        if row.snapshot {
+            self.counted.clear();
+        }
+        self.counted
+            .extend((!row.counts.is_empty()).then_some(epoch));
+        if !row.snapshot {
             self.rows.push(epoch);
             self.delta_bytes += bytes;
             return Vec::new();

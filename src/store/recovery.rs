@@ -3,7 +3,7 @@
 //! Order: owner lock, RocksDB, format version, epoch against the `durable` file, broker state, index, tail, settled (by
 //! epoch), bodies. The cost is bounded by the number of chunks and 256 MiB of slices, not by the bytes of messages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::batch::Batch;
 use super::bodies::{BODIES_QUEUE, delete_body};
 use super::commit::epoch_row;
 use super::durable_file::DurableFile;
-use super::encode::{IndexRow, RowView, SettledRow};
+use super::encode::{IndexRow, RowView};
 use super::error::OpenError;
 use super::families::{Database, Mutable, WriteOnce};
 use super::ids::Ids;
@@ -26,15 +26,17 @@ use super::load::stored_runs;
 use super::options::{Identity, StoreOptions};
 use super::queue_index::{Gone, QueueIndex};
 use super::row::{KeptBody, Partial, Place, Row, Runs};
+use super::settled_row::SettledRow;
 use super::space::{Ballast, is_no_space};
+use crate::message::op::Counts;
 use crate::message::record::records;
 use crate::message::{Epoch, QueueId, Seq};
 
 /// The form of the rows that this version writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The oldest reader that understands what this version writes.
-pub(super) const READER: u32 = 1;
+pub(super) const READER: u32 = 2;
 
 const LOCK: &str = "owner";
 
@@ -59,7 +61,7 @@ pub struct Recovered {
 }
 
 /// A durable queue after a start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredQueue {
     /// The first seq that is not settled; `next_seq` when there is none.
     pub first_live: Seq,
@@ -71,6 +73,8 @@ pub struct RecoveredQueue {
     pub live_count: u64,
     /// Their body bytes. Exact, unless very many chunks are settled in part: then those count with their average.
     pub live_bytes: u64,
+    /// How often messages were delivered that came back. May name seqs that were never stored.
+    pub counts: BTreeMap<Seq, Counts>,
 }
 
 /// Everything that a store needs to run.
@@ -105,6 +109,7 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         index: Index::default(),
         body_bytes: HashMap::new(),
         sums: HashMap::new(),
+        counts: HashMap::new(),
         exact_left: EXACT_BYTES_MAX,
         sparse: Vec::new(),
         garbage: Batch::new(database.ids()),
@@ -256,6 +261,8 @@ struct Recovery<'a> {
     body_bytes: HashMap<RowKey, u64>,
     /// Body bytes of all rows of a queue.
     sums: HashMap<QueueId, u64>,
+    /// What the rows of `settled` say of messages that may be settled meanwhile.
+    counts: HashMap<QueueId, BTreeMap<Seq, Counts>>,
     exact_left: u64,
     sparse: Vec<RowKey>,
     /// Removes what a crash has left.
@@ -297,6 +304,9 @@ impl Recovery<'_> {
                 supported: FORMAT,
             });
         }
+        if found < FORMAT {
+            self.write_format()?;
+        }
         let identity = match self
             .state_row(state::IDENTITY)?
             .as_deref()
@@ -319,6 +329,13 @@ impl Recovery<'_> {
         })
     }
 
+    /// From now on rows are written that older versions cannot read.
+    fn write_format(&self) -> Result<(), OpenError> {
+        let mut batch = Batch::new(self.database.ids());
+        batch.put(Mutable::State, state::FORMAT, &format_row());
+        self.write(&batch)
+    }
+
     fn pair(&self, key: &[u8]) -> Result<Option<(u64, u64)>, OpenError> {
         match self.state_row(key)?.as_deref().map(<[u8]>::as_chunks::<8>) {
             None => Ok(None),
@@ -336,11 +353,7 @@ impl Recovery<'_> {
             })?,
         };
         let mut batch = Batch::new(self.database.ids());
-        batch.put(
-            Mutable::State,
-            state::FORMAT,
-            &[FORMAT.to_le_bytes(), READER.to_le_bytes()].concat(),
-        );
+        batch.put(Mutable::State, state::FORMAT, &format_row());
         batch.put(
             Mutable::State,
             state::IDENTITY,
@@ -499,13 +512,10 @@ impl Recovery<'_> {
             let SettledKey { queue: id, epoch } = SettledKey::decode(&key).ok_or_else(malformed)?;
             let settled = SettledRow::decode(&value).ok_or_else(malformed)?;
             let queue = self.index.queues.entry(id).or_default();
-            queue.settled.recover(
-                epoch,
-                settled.next_seq,
-                settled.delivered_upto,
-                settled.snapshot,
-                value.len() as u64,
-            );
+            queue.settled.recover(epoch, &settled, value.len() as u64);
+            if !settled.counts.is_empty() {
+                self.counts.entry(id).or_default().extend(settled.counts);
+            }
             for range in settled.ranges {
                 self.settle(id, range, epoch)?;
             }
@@ -598,6 +608,13 @@ impl Recovery<'_> {
                     first_live: queue.first_live().unwrap_or(next_seq),
                     next_seq,
                     delivered_upto: queue.settled.delivered_upto(),
+                    counts: self
+                        .counts
+                        .remove(id)
+                        .unwrap_or_default()
+                        .into_iter()
+                        .filter(|(seq, _)| queue.may_be_live(*seq))
+                        .collect(),
                     live_count: queue.live_count(),
                     live_bytes: self.sums.get(id).copied().unwrap_or(0)
                         - self.settled_bytes(*id, queue)?,
@@ -654,6 +671,10 @@ impl Recovery<'_> {
             .filter(|(position, _)| partial.is_settled(*position));
         Ok(settled.map(|(_, record)| record.body_len() as u64).sum())
     }
+}
+
+fn format_row() -> Vec<u8> {
+    [FORMAT.to_le_bytes(), READER.to_le_bytes()].concat()
 }
 
 fn random_identity() -> Result<Identity, String> {

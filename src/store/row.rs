@@ -182,6 +182,12 @@ impl Partial {
             .is_some_and(|bits| bits & (1 << (position % 64)) != 0)
     }
 
+    /// Whether the row has a record with this seq that is not settled.
+    pub(super) fn is_live(&self, seq: Seq) -> bool {
+        let position = self.runs.position(seq);
+        position < self.runs.count() && self.runs.seq(position) == seq && !self.is_settled(position)
+    }
+
     /// The first seq that is not settled.
     pub(super) fn first_live(&self) -> Option<Seq> {
         (0..self.runs.count())
@@ -438,6 +444,7 @@ mod tests {
             prop_assert_eq!(partial.first_live(), live.first().copied());
             let settled: BTreeSet<u64> = partial.ranges().into_iter().flat_map(|(first, last)| first..=last).collect();
             prop_assert!(seqs.iter().all(|seq| settled.contains(seq) != live.contains(seq)));
+            prop_assert!((0..420).all(|seq| partial.is_live(seq) == live.contains(&seq)));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cleaning;
+mod counts;
 mod elision;
 mod epochs;
 mod full_disk;

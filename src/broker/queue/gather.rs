@@ -32,6 +32,7 @@ impl Source for Queue {
                     ranges,
                     next_seq,
                     delivered_upto,
+                    counts: Vec::new(),
                 }));
             }
             work.appended

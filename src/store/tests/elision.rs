@@ -32,7 +32,7 @@ fn a_stream_of_elided_messages_writes_one_reservation_per_million() {
     let given_out = queue.next_seq();
     close(store);
     let (store, recovered) = open(dir.path());
-    let found = recovered.queues[&queue.id];
+    let found = &recovered.queues[&queue.id];
     assert!(found.next_seq >= given_out);
     assert_eq!((found.live_count, found.first_live), (1, 1));
     drop(store);
@@ -71,7 +71,7 @@ fn a_new_record_is_never_born_settled() {
         dir = copy;
     }
     let (store, recovered) = open(dir.path());
-    let found = recovered.queues[&id.unwrap()];
+    let found = &recovered.queues[&id.unwrap()];
     assert_eq!(live_seqs(&store, id.unwrap(), found.next_seq), expected);
 }
 
@@ -127,9 +127,9 @@ fn seqs_without_records_do_not_count() {
     });
     close(store);
     let (store, recovered) = open(dir.path());
-    let found = recovered.queues[&queue.id];
+    let found = &recovered.queues[&queue.id];
     assert_eq!((found.live_count, found.first_live), (501, 1001));
-    let queue = FakeQueue::recovered(queue.id, Some(&found), true);
+    let queue = FakeQueue::recovered(queue.id, Some(found), true);
     commit(&store, |visit| queue.settle(visit, 1, 2000));
     assert_eq!(
         live_seqs(&store, queue.id, queue.next_seq()),

@@ -34,7 +34,7 @@ fn what_was_published_is_there_after_a_restart() {
         recovered.state,
         [(b"queue/q".to_vec(), b"durable".to_vec())]
     );
-    let found = recovered.queues[&queue.id];
+    let found = &recovered.queues[&queue.id];
     assert_eq!(
         (found.first_live, found.live_count, found.live_bytes),
         (1, 2, 6)

@@ -45,6 +45,13 @@ enum Step {
     Deliver {
         queue: usize,
     },
+    /// Some live messages come back, from that share of them on, every nth.
+    ComeBack {
+        queue: usize,
+        from: u8,
+        count: u8,
+        every: u8,
+    },
     Delete {
         queue: usize,
     },
@@ -69,6 +76,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(queue, from, count, every)| Step::Settle { queue, from, count, every }),
         2 => queue.clone().prop_map(|queue| Step::Move { queue }),
         1 => queue.clone().prop_map(|queue| Step::Deliver { queue }),
+        4 => (queue.clone(), any::<u8>(), 1..90u8, 1..5u8)
+            .prop_map(|(queue, from, count, every)| Step::ComeBack { queue, from, count, every }),
         1 => queue.clone().prop_map(|queue| Step::Delete { queue }),
         1 => queue.prop_map(|queue| Step::Purge { queue }),
         10 => Just(Step::Commit),
@@ -85,6 +94,8 @@ struct World {
     queues: Vec<Arc<FakeQueue>>,
     live: Vec<BTreeMap<Seq, Vec<u8>>>,
     delivered: Vec<Seq>,
+    /// How often live messages came back.
+    times: Vec<BTreeMap<Seq, u32>>,
     elide: bool,
     small: bool,
     stamp: u8,
@@ -102,6 +113,7 @@ impl World {
             queues,
             live,
             delivered: vec![0; QUEUES],
+            times: vec![BTreeMap::new(); QUEUES],
             elide,
             small,
             stamp: 0,
@@ -166,15 +178,22 @@ impl World {
                 count,
                 every,
             } => {
-                let start = self.live[queue].len() * usize::from(from) / 256;
-                let seqs: Vec<Seq> = self.live[queue]
-                    .keys()
-                    .skip(start)
-                    .step_by(every.into())
-                    .take(count.into())
-                    .copied()
-                    .collect();
+                let seqs = self.choose(queue, from, count, every);
                 self.settle(queue, &seqs);
+            }
+            Step::ComeBack {
+                queue,
+                from,
+                count,
+                every,
+            } => {
+                let seqs = self.choose(queue, from, count, every);
+                let visit = self.store.as_ref().unwrap().visit(1);
+                for seq in seqs {
+                    let times = self.times[queue].entry(seq).or_default();
+                    *times += 1;
+                    self.queues[queue].came_back(&visit, seq, *times);
+                }
             }
             Step::Purge { queue } => {
                 let (Some(first), Some(last)) = (
@@ -214,6 +233,13 @@ impl World {
                 self.reopen(&path);
             }
         }
+    }
+
+    fn choose(&self, queue: usize, from: u8, count: u8, every: u8) -> Vec<Seq> {
+        let live = &self.live[queue];
+        let start = live.len() * usize::from(from) / 256;
+        let chosen = live.keys().skip(start).step_by(every.into());
+        chosen.take(count.into()).copied().collect()
     }
 
     fn settle(&mut self, queue: usize, seqs: &[Seq]) {
@@ -256,6 +282,7 @@ impl World {
         self.queues[queue] = declare(self.store(), self.elide);
         self.live[queue].clear();
         self.delivered[queue] = 0;
+        self.times[queue].clear();
     }
 
     fn commit(&self) {
@@ -272,6 +299,16 @@ impl World {
                 .unwrap_or_default();
             let bytes: usize = live.values().map(Vec::len).sum();
             assert_eq!(found_or_empty, (live.len() as u64, bytes as u64));
+            self.times[number].retain(|seq, _| live.contains_key(seq));
+            let counts = found.map(|found| &found.counts).into_iter().flatten();
+            let times: BTreeMap<_, _> = counts
+                .filter(|(seq, _)| live.contains_key(seq))
+                .map(|(seq, counts)| {
+                    assert_eq!(counts.acquired, counts.delivered + 1);
+                    (*seq, counts.delivered)
+                })
+                .collect();
+            assert_eq!(times, self.times[number]);
             if let Some(found) = found {
                 assert_eq!(
                     found.first_live,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::support::*;
+use crate::message::lane_id;
 use crate::message::op::Op;
 use crate::store::families::Database;
 use crate::store::keys::state;
@@ -33,6 +34,18 @@ fn a_newer_format_stops_the_start() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn a_directory_of_the_first_format_is_raised_to_this_one() {
+    let dir = tempfile::tempdir().unwrap();
+    close(open(dir.path()).0);
+    let format = |version: u32| [version.to_le_bytes(); 2].concat();
+    change_state(dir.path(), state::FORMAT, &format(1));
+    close(open(dir.path()).0);
+    let database = Database::open(&dir.path().join("journal")).unwrap();
+    let found = database.db().get_cf(database.state(), state::FORMAT);
+    assert_eq!(found.unwrap(), Some(format(2)));
 }
 
 #[test]
@@ -139,6 +152,30 @@ fn rows_of_unknown_queues_are_deleted() {
 }
 
 #[test]
+fn a_known_queue_keeps_its_lanes_and_an_unknown_one_loses_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let bases = [store.next_queue_id(), store.next_queue_id()];
+    let lanes: Vec<_> = bases
+        .into_iter()
+        .flat_map(|base| [lane_id(base, 0), lane_id(base, 3), lane_id(base, u16::MAX)])
+        .collect();
+    commit(&store, |visit| {
+        for lane in &lanes {
+            FakeQueue::recovered(*lane, None, true).publish(visit, b"in a lane");
+        }
+    });
+    wait(&store, store.forget_unknown(&[bases[0]].into(), 0));
+    close(store);
+    let (store, recovered) = open(dir.path());
+    let left: HashSet<_> = recovered.queues.into_keys().collect();
+    assert_eq!(left, lanes[..3].iter().copied().collect());
+    for lane in &lanes[..3] {
+        assert_eq!(live_seqs(&store, *lane, 9), [1]);
+    }
+}
+
+#[test]
 fn a_queue_with_very_many_rows_is_deleted_as_a_range() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -211,7 +248,7 @@ fn a_journal_that_is_ahead_of_its_damaged_log_can_be_salvaged() {
         ..options(dir.path())
     })
     .unwrap();
-    let found = recovered.queues[&queue.id];
+    let found = &recovered.queues[&queue.id];
     let live = live_seqs(&store, queue.id, found.next_seq);
     assert_eq!(live.len() as u64, found.live_count);
     assert!(live.len() > 100 && live.len() < 1050, "{}", live.len());

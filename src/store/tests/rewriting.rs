@@ -313,7 +313,7 @@ fn a_sparse_chunk_is_rewritten_after_a_while() {
     assert!(store.statistics().chunk_live_bytes < 4_000);
     close(store);
     let (store, recovered) = open(dir.path());
-    let found = recovered.queues[&queue.id];
+    let found = &recovered.queues[&queue.id];
     assert_eq!(
         (found.live_count, found.live_bytes, found.first_live),
         (3, 3000, 1)

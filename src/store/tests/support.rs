@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use crate::message::op::{Op, Settle, Slice};
+use crate::message::op::{Counts, Op, Settle, Slice};
 use crate::message::ranges::RangeSet;
 use crate::message::record::{self, Body, NewMessage, SharedBody, records};
 use crate::message::{Epoch, QueueId, Seq, Ticket};
@@ -78,6 +78,7 @@ struct Changes {
     appended: BTreeMap<Seq, (Vec<u8>, Option<SharedBody>)>,
     settled: RangeSet,
     delivered_upto: Seq,
+    counts: BTreeMap<Seq, Counts>,
 }
 
 struct State {
@@ -198,6 +199,17 @@ impl FakeQueue {
         });
     }
 
+    /// A message came back for the `times`th time.
+    pub(super) fn came_back(self: &Arc<Self>, visit: &Visit<'_>, seq: Seq, times: u32) {
+        let counts = Counts {
+            delivered: times,
+            acquired: times + 1,
+        };
+        self.change(visit, |state| {
+            state.pending.as_mut().unwrap().counts.insert(seq, counts);
+        });
+    }
+
     fn change<T>(self: &Arc<Self>, visit: &Visit<'_>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         if state
@@ -254,12 +266,14 @@ impl Source for FakeQueue {
             }));
         }
         let ranges: Vec<_> = changes.settled.iter().collect();
-        if !ranges.is_empty() || changes.delivered_upto > 0 {
+        let counts: Vec<_> = changes.counts.into_iter().collect();
+        if !ranges.is_empty() || !counts.is_empty() || changes.delivered_upto > 0 {
             ops.push(Op::Settle(Settle {
                 queue: self.id,
                 ranges,
                 next_seq,
                 delivered_upto: changes.delivered_upto,
+                counts,
             }));
         }
     }

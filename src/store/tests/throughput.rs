@@ -245,6 +245,7 @@ fn a_deep_queue_takes_little_memory() {
                 ranges: vec![(head, head + 239)],
                 next_seq: next,
                 delivered_upto: head + 240,
+                counts: Vec::new(),
             };
             visit.push(Op::Settle(settle));
             head += 240;
