@@ -18,6 +18,7 @@ pub mod recovery;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod timers;
 pub mod vhost;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use self::alarms::Alarms;
 use self::loader::Loader;
 use self::memory::QueueMemory;
 use self::queue::Queue;
+use self::timers::Timers;
 use self::vhost::VHost;
 use crate::auth::Auth;
 use crate::clock::Clock;
@@ -47,6 +49,8 @@ pub struct Services {
     pub memory: Arc<QueueMemory>,
     /// Reads cold messages back.
     pub loader: Loader,
+    /// Calls at a time.
+    pub timers: Timers,
     /// What keeps publishers waiting.
     pub alarms: Arc<Alarms>,
     /// The time, for visits.

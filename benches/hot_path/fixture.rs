@@ -8,6 +8,7 @@ use leveret::broker::alarms::Alarms;
 use leveret::broker::loader::Loader;
 use leveret::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use leveret::broker::queue::Queue;
+use leveret::broker::timers::Timers;
 use leveret::broker::vhost::{ExchangeDeclare, QueueBind, QueueDeclare, VHost};
 use leveret::broker::{Broker, Services};
 use leveret::clock::{Clock, SystemClock};
@@ -41,6 +42,7 @@ impl Fixture {
         let services = Services {
             memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
             loader: Loader::start(&store, &clock).unwrap(),
+            timers: Timers::start(&clock).unwrap(),
             alarms: Arc::new(Alarms::default()),
             store,
             clock,

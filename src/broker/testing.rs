@@ -8,6 +8,7 @@ use super::alarms::Alarms;
 use super::loader::Loader;
 use super::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use super::recovery::RecoverError;
+use super::timers::Timers;
 use super::{Broker, Services};
 use crate::auth::Auth;
 use crate::clock::{Clock, SystemClock};
@@ -63,6 +64,7 @@ impl TestBroker {
         let services = Services {
             memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
             loader: Loader::start(&store, &clock).unwrap(),
+            timers: Timers::start(&clock).unwrap(),
             alarms: Arc::new(Alarms::default()),
             store,
             clock,

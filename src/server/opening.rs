@@ -7,6 +7,7 @@ use crate::auth::Auth;
 use crate::broker::alarms::Alarms;
 use crate::broker::loader::Loader;
 use crate::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
+use crate::broker::timers::Timers;
 use crate::broker::{Broker, Services, keeper};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -40,6 +41,7 @@ fn open_blocking(
     let services = Services {
         memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
         loader: Loader::start(&store, &clock).map_err(StartError::Threads)?,
+        timers: Timers::start(&clock).map_err(StartError::Threads)?,
         alarms: Arc::new(Alarms::default()),
         store,
         clock,
