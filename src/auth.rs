@@ -190,6 +190,16 @@ impl Auth {
         Ok(user)
     }
 
+    /// The user as it is now: with the tags of this moment. One that was deleted keeps its name and has no tags; it
+    /// has no permissions either.
+    pub fn refreshed(&self, user: &User) -> User {
+        let found = self.find(&user.name).map(|(_, user)| user);
+        found.unwrap_or_else(|| User {
+            name: user.name.clone(),
+            tags: Arc::default(),
+        })
+    }
+
     /// Whether the user may enter the vhost: it may when it has permissions there, whatever they allow.
     ///
     /// # Errors

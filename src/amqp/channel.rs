@@ -32,6 +32,7 @@ use super::outbox::Cancelled;
 use super::outbox::deliveries::{Deliveries, Share};
 use super::route_cache::RouteCache;
 use super::session::Session;
+use crate::auth::{Permission, Resource};
 use crate::broker::delivery::ConsumerId;
 use crate::broker::queue::{Queue, VISIT_MESSAGES_MAX};
 use crate::message::Ticket;
@@ -229,9 +230,26 @@ impl Channel {
         }
     }
 
-    /// The user changed: permissions are asked anew.
-    pub fn user_changed(&mut self) {
+    /// The user changed: permissions are asked anew, and consumers end whose queue it may not read any more.
+    pub fn user_changed(&mut self, session: &Session) {
         self.routes.clear();
+        let may_read = |entry: &ConsumerEntry| {
+            let queue = Resource::Queue(&entry.queue.spec.name);
+            session.check(Permission::Read, queue).is_ok()
+        };
+        let refused = self.consumers.iter().filter(|(_, entry)| !may_read(entry));
+        let refused: Vec<_> = refused.map(|(tag, _)| tag.clone()).collect();
+        for consumer_tag in refused {
+            if let Some(entry) = self.consumers.get(&consumer_tag) {
+                cancel_consumer(session, entry);
+            }
+            let channel = self.number;
+            let cancelled = Cancelled {
+                channel,
+                consumer_tag,
+            };
+            self.consumer_cancelled(session, &cancelled);
+        }
     }
 
     /// Removes the consumers and requeues what is unacknowledged, in order: the channel ends.

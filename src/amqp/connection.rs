@@ -3,6 +3,7 @@
 //! - [`events`]: what can happen next, polled in one place.
 //! - [`input`]: frames in, methods to channels.
 //! - [`closing`]: the ways a connection ends.
+//! - [`secret`]: connection.update-secret.
 //!
 //! Everything between two events is synchronous. What a method waits for is a [`Pause`]: nothing more is read until it
 //! is over, while deliveries, confirms and heartbeats go on.
@@ -16,6 +17,7 @@
 mod closing;
 mod events;
 mod input;
+mod secret;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -21,7 +21,7 @@ use crate::config::Config;
 /// What all connections have in common.
 pub(super) struct Shared {
     config: Arc<Config>,
-    broker: Arc<Broker>,
+    pub(super) broker: Arc<Broker>,
     server_properties: FieldTable,
     pub(super) connections: Connections,
 }

@@ -1,9 +1,12 @@
 //! A whole broker on a free port of the loopback address, met by raw sockets.
 
+mod update_secret;
+
 use std::path::Path;
 
 use amq_protocol::protocol::connection::{AMQPMethod, Close, CloseOk, Open, StartOk, TuneOk};
 use amq_protocol::protocol::{AMQPClass, parse_class};
+use amq_protocol::types::{AMQPValue, FieldTable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -11,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::amqp::frame;
+use crate::broker::Broker;
 use crate::config::DefaultPermissions;
 
 fn config(data_dir: &Path) -> Config {
@@ -31,6 +35,7 @@ fn options(config: &Config) -> StoreOptions {
 /// A running broker.
 struct Running {
     address: SocketAddr,
+    broker: Arc<Broker>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -44,10 +49,12 @@ impl Running {
         let options = options(&config);
         let server = Server::start(config, options).await.unwrap();
         let address = server.addresses()[0];
+        let broker = Arc::clone(&server.shared.broker);
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(server.run_until(async { stopped.await.unwrap() }));
         Self {
             address,
+            broker,
             stop,
             server,
         }
@@ -60,6 +67,7 @@ impl Running {
     }
 
     async fn stop(self) {
+        drop(self.broker);
         self.stop.send(()).unwrap();
         self.server.await.unwrap();
     }
@@ -71,21 +79,29 @@ struct Client {
 
 impl Client {
     async fn send(&mut self, method: AMQPMethod) {
+        self.send_on(0, AMQPClass::Connection(method)).await;
+    }
+
+    async fn send_on(&mut self, channel: u16, method: AMQPClass) {
         let mut bytes = Vec::new();
-        frame::put_method(&mut bytes, 0, &AMQPClass::Connection(method));
+        frame::put_method(&mut bytes, channel, &method);
         self.stream.write_all(&bytes).await.unwrap();
     }
 
     async fn receive(&mut self) -> AMQPMethod {
+        match self.receive_any().await {
+            AMQPClass::Connection(method) => method,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn receive_any(&mut self) -> AMQPClass {
         let mut head = [0; 7];
         self.stream.read_exact(&mut head).await.unwrap();
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
         let mut payload = vec![0; size as usize + 1];
         self.stream.read_exact(&mut payload).await.unwrap();
-        match parse_class(&payload[..]).unwrap() {
-            (_, AMQPClass::Connection(method)) => method,
-            other => panic!("{other:?}"),
-        }
+        parse_class(&payload[..]).unwrap().1
     }
 
     async fn is_at_end(&mut self) -> bool {
@@ -102,6 +118,7 @@ impl Client {
         self.send(AMQPMethod::StartOk(StartOk {
             mechanism: "PLAIN".into(),
             response: format!("\0{user}\0{password}").into(),
+            client_properties: client_properties(),
             ..StartOk::default()
         }))
         .await;
@@ -119,6 +136,17 @@ impl Client {
         assert!(matches!(self.receive().await, AMQPMethod::OpenOk(_)));
         self
     }
+}
+
+/// Wants to hear of cancelled consumers.
+fn client_properties() -> FieldTable {
+    let mut capabilities = FieldTable::default();
+    let wanted = "consumer_cancel_notify".into();
+    capabilities.insert(wanted, AMQPValue::Boolean(true));
+    let mut properties = FieldTable::default();
+    let capabilities = AMQPValue::FieldTable(capabilities);
+    properties.insert("capabilities".into(), capabilities);
+    properties
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,17 +134,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.outbox.close();
         self.delete_exclusive_queues();
     }
-
-    /// connection.update-secret: the password or token changed, or a refusal ends the connection.
-    pub(super) fn update_secret(&mut self, _secret: &[u8]) {
-        // Internal users log in with a password, which does not expire: as in RabbitMQ the new secret is accepted and
-        // permissions are asked anew.
-        for channel in self.channels.values_mut() {
-            channel.user_changed();
-        }
-        let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
-        self.session.outbox.send(0, &AMQPClass::Connection(ok));
-    }
 }
 
 fn close_ok() -> AMQPClass {

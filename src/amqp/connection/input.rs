@@ -186,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match Self::parse(frame) {
             Ok(AMQPClass::Connection(connection::AMQPMethod::Close(_))) => self.client_close(),
             Ok(AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update))) => {
-                self.update_secret(update.new_secret.as_bytes());
+                self.update_secret(&update, ids);
             }
             Ok(other) => self.close_with(
                 0,
