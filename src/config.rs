@@ -25,6 +25,9 @@ pub use memory::total_memory_bytes;
 /// The port of AMQP 0-9-1 without TLS, as registered at IANA.
 pub const AMQP_PORT: u16 = 5672;
 
+/// How many seconds a client may read nothing while its outbox is over its hard limit, unless configured otherwise.
+const OUTBOX_STALL_SECONDS_MAX: u64 = 60;
+
 /// The smallest `frame_max` a peer may ask for (AMQP 0-9-1, 4.2.3 `frame-min-size`). RabbitMQ refuses
 /// less than 8192 since 4.1; Leveret keeps to the specification, as older clients ask for 4096.
 pub const FRAME_MAX_BYTES_MIN: u32 = 4096;
@@ -63,6 +66,8 @@ pub struct Config {
     pub max_message_size_bytes: u64,
     /// How long a client may take from the connect until connection.open; `Duration::MAX` for ever.
     pub handshake_timeout: Duration,
+    /// How long a client may leave the socket full while its outbox is over its hard limit; `Duration::MAX` for ever.
+    pub send_timeout: Duration,
     /// Above this much memory publishers are blocked.
     pub memory_high_watermark: MemoryWatermark,
     /// Below this much free space on the disk of `data_dir` publishers are blocked.
@@ -136,6 +141,7 @@ impl Default for Config {
             channel_max: 2047,
             max_message_size_bytes: 16 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(OUTBOX_STALL_SECONDS_MAX),
             memory_high_watermark: MemoryWatermark::Relative(0.6),
             disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),
             log_level: LogLevel::Info,

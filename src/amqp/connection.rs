@@ -3,7 +3,7 @@
 //! - [`events`]: what can happen next, polled in one place.
 //! - [`input`]: frames in, methods to channels.
 //! - [`closing`]: the ways a connection ends.
-//! - [`secret`]: connection.update-secret.
+//! - [`secret`]: what connection.update-secret changes.
 //!
 //! Everything between two events is synchronous. What a method waits for is a [`Pause`]: nothing more is read until it
 //! is over, while deliveries, confirms and heartbeats go on.
@@ -39,6 +39,9 @@ use crate::store::Waiter;
 
 /// How long the client may take to answer connection.close.
 const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a connection ended whose client let [`Config::send_timeout`](crate::config::Config) pass with a full outbox.
+const STALLED: &str = "client reads nothing of what waits for it";
 
 /// A read of this size or more means that the client sends faster than it is served.
 const BUSY_READ_BYTES: usize = 32 * 1024;
@@ -107,6 +110,8 @@ pub struct Connection<S> {
     subscribed: Ticket,
     ticks: Option<Interval>,
     heartbeat: Heartbeat,
+    /// Since when nothing could be written while the outbox is over its hard limit.
+    stalled_since: Option<Instant>,
 }
 
 /// Heartbeats: one is sent when nothing was for half the interval; the peer is given up after two silent ones.
@@ -133,7 +138,12 @@ pub async fn serve<S>(
     let reason = connection.run().await;
     connection.terminate();
     connections.closed(session.id);
-    tracing::info!(peer = %session.peer, connection = session.id, reason, "closed connection");
+    let (peer, id) = (&session.peer, session.id);
+    if reason == STALLED {
+        tracing::warn!(%peer, connection = id, reason, "closed connection");
+    } else {
+        tracing::info!(%peer, connection = id, reason, "closed connection");
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -157,6 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             subscribed: Ticket::IMMEDIATE,
             ticks,
             heartbeat: Heartbeat::default(),
+            stalled_since: None,
         }
     }
 
@@ -189,6 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 {
                     return "closed";
                 }
+                Event::Stalled => return STALLED,
                 Event::TimedOut => return "client did not finish closing in time",
                 Event::Ended => return "client closed the socket",
                 Event::Failed(error) => {

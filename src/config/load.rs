@@ -142,6 +142,9 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         handshake_timeout: settings
             .take("handshake_timeout", &value::TIMEOUT)
             .unwrap_or(default.handshake_timeout),
+        send_timeout: settings
+            .take("tcp_listen_options.send_timeout", &value::TIMEOUT)
+            .unwrap_or(default.send_timeout),
         memory_high_watermark: memory_high_watermark(settings)
             .unwrap_or(default.memory_high_watermark),
         disk_free_limit: disk_free_limit(settings).unwrap_or(default.disk_free_limit),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use crate::check::{expect_get, own_queue, peer, send_to};
-use crate::support::broker;
+use crate::support::broker::{self, BrokerProcess};
 use crate::support::content::Properties;
 use crate::support::peer::{METHOD, PROTOCOL_HEADER, Peer, decode, frame, is_end};
 use crate::support::random::Random;
@@ -252,6 +252,36 @@ fn a_publisher_that_never_reads_its_returns_does_not_hold_up_others() {
     let queue = own_queue(&mut witness);
     send_to(&mut witness, &queue, "quick");
     expect_get(&mut witness, &queue, "quick");
+}
+
+#[test]
+fn a_client_that_reads_nothing_of_what_waits_for_it_is_dropped() {
+    let config = ["tcp_listen_options.send_timeout = 300"];
+    let broker = BrokerProcess::start_with(&config);
+    let mut stalled = broker.connect();
+    stalled.open_channel(1);
+    let mut witness = broker.connect();
+    witness.open_channel(1);
+    let address = stalled.stream().local_addr().expect("it is connected");
+    let publish = method!(basic.publish { routing_key: "nowhere", mandatory: true });
+    let error = loop {
+        let sent = stalled.try_publish(1, publish.clone(), &Properties::default(), &[0; 100_000]);
+        if let Err(error) = sent {
+            break error;
+        }
+    };
+    assert!(is_end(&error), "the broker never dropped it: {error}");
+    let queue = own_queue(&mut witness);
+    send_to(&mut witness, &queue, "quick");
+    expect_get(&mut witness, &queue, "quick");
+    let log = broker.log();
+    let mut lines = log.lines().filter(|line| line.contains("reads nothing"));
+    let line = lines.next().expect("a line in the log");
+    assert!(
+        line.contains("WARN") && line.contains(&address.to_string()),
+        "{line}"
+    );
+    assert_eq!(lines.next(), None);
 }
 
 #[test]

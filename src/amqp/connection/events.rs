@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Connection, Pause, Phase};
 use crate::amqp::frame::OVERHEAD_BYTES;
+use crate::amqp::outbox::OUTBOX_HARD_BYTES_MAX;
 
 /// Slices that one write hands to the kernel.
 const WRITE_SLICES_MAX: usize = 32;
@@ -24,6 +25,8 @@ pub(super) enum Event {
     Tick,
     /// Everything is written and the connection is done.
     Flushed,
+    /// The client has read nothing for too long.
+    Stalled,
     /// The client did not finish closing in time.
     TimedOut,
     /// The client closed its side.
@@ -35,8 +38,13 @@ pub(super) enum Event {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) async fn next_event(&mut self) -> Event {
         match self.phase {
-            Phase::Open => match self.pause {
-                Some(Pause::Backlog { until }) => match self.event_until(until).await {
+            Phase::Open => match (self.stall_deadline(), &self.pause) {
+                (_, &Some(Pause::Backlog { until })) => match self.event_until(until).await {
+                    Event::TimedOut => Event::Woken,
+                    event => event,
+                },
+                (Some(deadline), _) => match self.event_until(deadline).await {
+                    Event::TimedOut if self.is_stalled() => Event::Stalled,
                     Event::TimedOut => Event::Woken,
                     event => event,
                 },
@@ -46,6 +54,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             | Phase::Flushing { deadline }
             | Phase::Lingering { deadline } => self.event_until(deadline).await,
         }
+    }
+
+    /// When the client counts as stalled unless something can be written before. `None`: its outbox is not full.
+    fn stall_deadline(&mut self) -> Option<Instant> {
+        if self.session.outbox.queued_bytes() < OUTBOX_HARD_BYTES_MAX {
+            self.stalled_since = None;
+            return None;
+        }
+        let since = *self.stalled_since.get_or_insert_with(Instant::now);
+        since.checked_add(self.session.config.send_timeout)
+    }
+
+    fn is_stalled(&mut self) -> bool {
+        let deadline = self.stall_deadline();
+        deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     async fn event_until(&mut self, deadline: Instant) -> Event {
@@ -103,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Err(error) => return Poll::Ready(Err(error)),
             };
             self.heartbeat.sent = true;
+            self.stalled_since = None;
             self.writing.advance(written);
             if self.session.outbox.written(written) {
                 self.session.resume(self.session.outbox.take_stalled());

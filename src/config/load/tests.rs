@@ -74,6 +74,7 @@ fn each_key_sets_its_field() {
         channel_max = 100
         max_message_size = 1000
         handshake_timeout = 5000
+        tcp_listen_options.send_timeout = 15000
         vm_memory_high_watermark.absolute = 2GiB
         disk_free_limit.relative = 1.5
         log.console.level = warning
@@ -100,6 +101,7 @@ fn each_key_sets_its_field() {
         channel_max: 100,
         max_message_size_bytes: 1000,
         handshake_timeout: Duration::from_secs(5),
+        send_timeout: Duration::from_secs(15),
         memory_high_watermark: MemoryWatermark::AbsoluteBytes(2 << 30),
         disk_free_limit: DiskFreeLimit::Relative(1.5),
         log_level: LogLevel::Warning,
