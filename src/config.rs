@@ -7,6 +7,7 @@
 //! Precedence, strongest first: command line, environment, file, default. The keys are those of
 //! `rabbitmq.conf`; `docs/configuration.md` lists them with meaning, unit and default.
 
+mod deprecated;
 mod error;
 mod file;
 mod load;
@@ -14,11 +15,12 @@ mod memory;
 mod settings;
 mod value;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use deprecated::{DeprecatedFeature, DeprecatedFeatures};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use memory::total_memory_bytes;
 
@@ -74,9 +76,8 @@ pub struct Config {
     pub disk_free_limit: DiskFreeLimit,
     /// What is written to the console.
     pub log_level: LogLevel,
-    /// Which of RabbitMQ's deprecated features are permitted, by name, as far as the file says. Leveret
-    /// keeps them all; the map is for reporting.
-    pub deprecated_features_permitted: BTreeMap<String, bool>,
+    /// Which of RabbitMQ's deprecated features clients may use.
+    pub deprecated_features: DeprecatedFeatures,
     /// The `cluster_name` of the server properties; `None` stands for `leveret@` and the host's name.
     pub cluster_name: Option<String>,
     /// The `product` of the server properties. Clients branch on it, hence "RabbitMQ" by default.
@@ -145,7 +146,7 @@ impl Default for Config {
             memory_high_watermark: MemoryWatermark::Relative(0.6),
             disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),
             log_level: LogLevel::Info,
-            deprecated_features_permitted: BTreeMap::new(),
+            deprecated_features: DeprecatedFeatures::default(),
             cluster_name: None,
             server_product: "RabbitMQ".into(),
             server_version: "4.3.5".into(),

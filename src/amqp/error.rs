@@ -16,6 +16,7 @@ use crate::broker::arguments::{expiration, term};
 use crate::broker::error::Error;
 use crate::broker::exchange::sender_selected;
 use crate::broker::names::Resource;
+use crate::config::DeprecatedFeature;
 
 /// A short string holds this many bytes.
 const REPLY_TEXT_BYTES_MAX: usize = 255;
@@ -386,6 +387,11 @@ impl AmqpError {
     /// 541: the broker failed. Clients are not told how.
     pub fn internal_error() -> Self {
         Self::new(ReplyCode::InternalError, "")
+    }
+
+    /// 541, RabbitMQ's code for what the configuration denies.
+    pub fn denied_feature(feature: DeprecatedFeature) -> Self {
+        Self::new(ReplyCode::InternalError, &feature.denied_explanation())
     }
 
     /// 320: the broker stops, an operator wants it, or the virtual host is gone.

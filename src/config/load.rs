@@ -151,7 +151,7 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         log_level: settings
             .take("log.console.level", &value::LOG_LEVEL)
             .unwrap_or(default.log_level),
-        deprecated_features_permitted: by_name(
+        deprecated_features: by_name(
             settings.take_all("deprecated_features.permit.", &value::BOOLEAN),
         )
         .collect(),

@@ -17,6 +17,7 @@ mod check;
 mod confirm;
 mod consume;
 mod content;
+mod deprecated;
 mod exchange;
 mod framing;
 mod get;

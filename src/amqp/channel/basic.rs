@@ -18,6 +18,7 @@ use crate::auth::{Permission, Resource};
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue};
+use crate::config::DeprecatedFeature;
 use crate::store::SpaceState;
 
 impl Channel {
@@ -54,10 +55,11 @@ impl Channel {
     }
 
     /// `global` false: the window of each consumer to come, and as in RabbitMQ the end of the channel's own. True: one
-    /// window for all consumers of the channel.
+    /// window for all consumers of the channel, unless the configuration denies it.
     fn qos(&mut self, session: &Session, qos: &basic::Qos) -> Outcome {
         let prefetch = u32::from(qos.prefetch_count);
-        let window = if qos.global {
+        let permitted = &session.config.deprecated_features;
+        let window = if qos.global && permitted.permit(DeprecatedFeature::GlobalQos) {
             prefetch
         } else {
             self.prefetch = prefetch;

@@ -12,6 +12,7 @@ use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::queue::DeleteCondition;
 use crate::broker::vhost::{QueueBind, QueueDeclare};
+use crate::config::DeprecatedFeature;
 use crate::message::Ticket;
 
 impl Channel {
@@ -113,6 +114,15 @@ impl Channel {
             arguments: declare.arguments,
             connection: session.id,
         };
+        let permitted = &session.config.deprecated_features;
+        if !request.durable
+            && !request.exclusive
+            && !permitted.permit(DeprecatedFeature::TransientNonexclusiveQueues)
+            && session.vhost.queue(&name).is_none()
+        {
+            let feature = DeprecatedFeature::TransientNonexclusiveQueues;
+            return Err(AmqpError::denied_feature(feature));
+        }
         // Dead letters leave a new queue for that exchange on the declarer's authority.
         if let Some(dead_letter_exchange) = request.dead_letter_exchange()
             && session.vhost.queue(&name).is_none()

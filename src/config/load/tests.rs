@@ -105,7 +105,9 @@ fn each_key_sets_its_field() {
         memory_high_watermark: MemoryWatermark::AbsoluteBytes(2 << 30),
         disk_free_limit: DiskFreeLimit::Relative(1.5),
         log_level: LogLevel::Warning,
-        deprecated_features_permitted: [("transient_nonexcl_queues".into(), false)].into(),
+        deprecated_features: [("transient_nonexcl_queues".into(), false)]
+            .into_iter()
+            .collect(),
         cluster_name: Some("rabbit@here".into()),
         server_product: "Leveret".into(),
         server_version: "4.2.0".into(),
