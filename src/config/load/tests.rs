@@ -344,7 +344,9 @@ mod sample {
             &lines.join("\n"),
             Config {
                 cluster_name: Some("leveret@localhost".into()),
-                deprecated_features_permitted: [("transient_nonexcl_queues".into(), true)].into(),
+                deprecated_features: [("transient_nonexcl_queues".into(), true)]
+                    .into_iter()
+                    .collect(),
                 ..Config::default()
             },
         );
