@@ -37,7 +37,7 @@ fn open_blocking(
         error,
     })?;
     let (store, recovered) = Store::open(options)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::not_before(recovered.clock_ms));
     let services = Services {
         memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
         loader: Loader::start(&store, &clock).map_err(StartError::Threads)?,

@@ -9,6 +9,7 @@ mod support;
 
 mod body;
 mod checker;
+mod clock;
 mod consumer;
 mod disk_full;
 mod image;

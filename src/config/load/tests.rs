@@ -344,7 +344,8 @@ mod sample {
             &lines.join("\n"),
             Config {
                 cluster_name: Some("leveret@localhost".into()),
-                deprecated_features: [("transient_nonexcl_queues".into(), true)]
+                deprecated_features: ["transient_nonexcl_queues", "global_qos"]
+                    .map(|name| (name.into(), true))
                     .into_iter()
                     .collect(),
                 ..Config::default()
