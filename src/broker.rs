@@ -6,6 +6,7 @@
 pub mod alarms;
 pub mod arguments;
 pub mod binding;
+pub mod dead_letter;
 pub mod delivery;
 pub mod error;
 pub mod exchange;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use self::alarms::Alarms;
+use self::dead_letter::DeadLetters;
 use self::loader::Loader;
 use self::memory::QueueMemory;
 use self::queue::Queue;
@@ -51,6 +53,8 @@ pub struct Services {
     pub loader: Loader,
     /// Calls at a time.
     pub timers: Timers,
+    /// Moves messages that died.
+    pub dead_letters: DeadLetters,
     /// What keeps publishers waiting.
     pub alarms: Arc<Alarms>,
     /// The time, for visits.

@@ -34,7 +34,7 @@ use super::route_cache::RouteCache;
 use super::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::delivery::ConsumerId;
-use crate::broker::queue::{Queue, VISIT_MESSAGES_MAX};
+use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
 use crate::message::Ticket;
 
 use self::tx::Transaction;
@@ -264,7 +264,7 @@ impl Channel {
                 .remove(&self.number)
                 .map(|mut deliveries| deliveries.take_all())
         };
-        requeue(session, shares.unwrap_or_default());
+        requeue(session, shares.unwrap_or_default(), Return::Failed);
         self.mode = Mode::Plain;
         self.assembly = Assembly::Idle;
     }
@@ -279,13 +279,20 @@ fn cancel_consumer(session: &Session, entry: &ConsumerEntry) {
 }
 
 /// Gives unacknowledged messages back to their queues.
-fn requeue(session: &Session, shares: Vec<Share>) {
+fn requeue(session: &Session, shares: Vec<Share>, how: Return) {
     in_visits(session, shares, |queue, visit, consumer, seqs| {
-        queue.requeue(visit, consumer, seqs)
+        queue.requeue(visit, consumer, seqs, how)
     });
 }
 
-/// Acknowledged or rejected for good.
+/// Rejected for good.
+fn discard(session: &Session, shares: Vec<Share>) {
+    in_visits(session, shares, |queue, visit, consumer, seqs| {
+        queue.discard(visit, consumer, seqs)
+    });
+}
+
+/// Acknowledged.
 fn settle(session: &Session, shares: Vec<Share>) {
     in_visits(session, shares, |queue, visit, consumer, seqs| {
         queue.settle(visit, consumer, seqs)

@@ -1,5 +1,6 @@
 //! A consumer of a channel as its queue sees it: encodes deliveries into the connection's outbox.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::frame::{self, DeliverHead};
@@ -7,6 +8,9 @@ use super::outbox::deliveries::Deliveries;
 use super::outbox::{Cancelled, OUTBOX_SOFT_BYTES_MAX, Outbox, Stalled};
 use crate::broker::delivery::{ConsumerId, Delivery, DeliverySink};
 use crate::broker::queue::Queue;
+use crate::message::field;
+use crate::message::op::Counts;
+use crate::message::properties::Rewrite;
 
 /// Deliveries go to `channel` of the connection that owns `outbox`.
 pub struct ChannelConsumer {
@@ -69,6 +73,39 @@ impl ChannelConsumer {
     }
 }
 
+/// The properties as the consumer sees them: a queue that counts deliveries says so in the headers `x-delivery-count` and
+/// `x-acquired-count` of a message that came back, as RabbitMQ's quorum queues do.
+pub fn shown_properties<'a>(delivery: &Delivery<'a>) -> Cow<'a, [u8]> {
+    let properties = delivery.record.properties();
+    if delivery.counts == Counts::default() {
+        return Cow::Borrowed(properties);
+    }
+    let number = |count: u32| {
+        let mut value = Vec::new();
+        field::put_long(&mut value, count.into());
+        value
+    };
+    let (delivered, acquired) = (
+        number(delivery.counts.delivered),
+        number(delivery.counts.acquired),
+    );
+    let headers: [(&[u8], Option<&[u8]>); 2] = [
+        (
+            b"x-delivery-count",
+            (delivery.counts.delivered > 0).then_some(&delivered[..]),
+        ),
+        (b"x-acquired-count", Some(&acquired)),
+    ];
+    let rewrite = Rewrite {
+        headers: &headers,
+        ..Rewrite::default()
+    };
+    // Properties in a record were checked when they arrived.
+    rewrite
+        .apply(properties)
+        .map_or(Cow::Borrowed(properties), Cow::Owned)
+}
+
 impl DeliverySink for ChannelConsumer {
     fn room_bytes(&self) -> usize {
         self.outbox.room_bytes()
@@ -106,7 +143,7 @@ impl DeliverySink for ChannelConsumer {
             let bytes = buffer.bytes_mut();
             frame::put_deliver(bytes, &head);
             let body_len = delivery.record.body_len() as u64;
-            frame::put_content_header(bytes, self.channel, body_len, delivery.record.properties());
+            frame::put_content_header(bytes, self.channel, body_len, &shown_properties(delivery));
             match delivery.body {
                 Some(body) => buffer.put_shared_body(self.channel, &body.bytes, payload_max),
                 None => buffer.put_body(self.channel, delivery.record.inline_body(), payload_max),

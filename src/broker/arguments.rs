@@ -103,6 +103,10 @@ struct Parsed {
     max_length_bytes: Option<u64>,
     dead_letter_exchange: Option<Box<str>>,
     dead_letter_routing_key: Option<Box<str>>,
+    /// Negative for no limit.
+    delivery_limit: Option<i64>,
+    consumer_timeout_ms: Option<u64>,
+    message_group: Option<Box<str>>,
 }
 
 impl QueueArguments {
@@ -152,6 +156,9 @@ impl QueueArguments {
                 max_length_bytes: number("x-max-length-bytes"),
                 dead_letter_exchange: text("x-dead-letter-exchange"),
                 dead_letter_routing_key: text("x-dead-letter-routing-key"),
+                delivery_limit: value("x-delivery-limit").and_then(term::integer),
+                consumer_timeout_ms: number("x-consumer-timeout"),
+                message_group: text("x-message-group"),
             })),
         }
     }
@@ -221,6 +228,21 @@ impl QueueArguments {
     /// `x-dead-letter-exchange`; the empty name is the default exchange.
     pub fn dead_letter_exchange(&self) -> Option<&str> {
         self.parsed.as_ref()?.dead_letter_exchange.as_deref()
+    }
+
+    /// `x-delivery-limit`: failed deliveries after which a message dies, negative for no limit.
+    pub fn delivery_limit(&self) -> Option<i64> {
+        self.parsed.as_ref()?.delivery_limit
+    }
+
+    /// `x-consumer-timeout` in ms: how long a consumer may keep a message unacknowledged.
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        self.parsed.as_ref()?.consumer_timeout_ms
+    }
+
+    /// `x-message-group`: the header that names a message's group.
+    pub fn message_group(&self) -> Option<&str> {
+        self.parsed.as_ref()?.message_group.as_deref()
     }
 
     /// `x-dead-letter-routing-key`.

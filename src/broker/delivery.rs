@@ -1,6 +1,7 @@
 //! What a queue hands out and to whom: the seam between the broker and a protocol.
 
 use crate::message::Seq;
+use crate::message::op::Counts;
 use crate::message::record::{RecordRef, SharedBody};
 
 /// A consumer's place in its queue: slot and generation, so that a stale id never names another consumer.
@@ -25,6 +26,8 @@ pub struct Delivery<'a> {
     pub seq: Seq,
     /// It was delivered before, even if nobody saw it.
     pub redelivered: bool,
+    /// How often, if the queue counts: none for one that never came back.
+    pub counts: Counts,
     /// The message.
     pub record: RecordRef<'a>,
     /// Its body when that is not part of the record.

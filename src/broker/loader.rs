@@ -71,7 +71,7 @@ fn serve(store: &Store, clock: &dyn Clock, request: &Request) {
         if queue.is_deleted() {
             return;
         }
-        match store.load(queue.spec.id, request.from, request.upto) {
+        match store.load(queue.store_id(request.from), request.from, request.upto) {
             Ok(loaded) => {
                 let mut more = queue.install(&store.visit(clock.now_ms()), request.from, loaded);
                 while more {

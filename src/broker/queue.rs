@@ -1,19 +1,31 @@
 //! A queue: its state behind a short lock, changed only in visits.
 //!
-//! - [`state`]: what a queue is; pure.
-//! - [`log`], [`chunk`]: where its records are.
-//! - [`consumers`]: whose turn it is.
-//! - [`pending`]: what it owes to the store.
+//! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
+//! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
+//! - [`consumers`]: whose turn it is. [`groups`]: who may not overtake whom.
+//! - [`dying`], [`dead`]: how messages die and leave.
+//! - [`settings`]: what arguments and policies say.
+//! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
+//! - [`publish`], [`deliver`]: the visits of publishers and consumers.
 //!
 //! Whoever brings work does the work: a publisher appends and dispatches, a consumer that acknowledges dispatches into
 //! its own window, a drained outbox resumes its stalled consumers. Lock order: gate (the visit) -> queue -> outbox.
 
 mod chunk;
 mod consumers;
+mod dead;
+mod deliver;
+mod dying;
 mod evict;
+mod expiry;
 mod gather;
+mod groups;
+mod lane;
 mod log;
 mod pending;
+mod publish;
+mod returned;
+mod settings;
 mod state;
 #[cfg(test)]
 mod state_test;
@@ -21,18 +33,20 @@ mod state_test;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 pub use self::consumers::ConsumerSpec;
-use self::pending::Pending;
-use self::state::{Effects, Got, State};
-pub use self::state::{VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
+pub use self::dead::{Dead, DeadBatch};
+pub use self::deliver::{ConsumeRefused, GetOutcome};
+pub use self::dying::DeathReason;
+pub use self::publish::Published;
+pub use self::settings::{DeadLetter, Settings};
+use self::state::{Effects, State};
+pub use self::state::{Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::arguments::QueueArguments;
-use super::delivery::{ConsumerId, Delivery};
 use super::{ConnectionId, Services};
 use crate::message::op::Op;
-use crate::message::record::{self, NewMessage};
-use crate::message::{QueueId, Seq, Ticket};
+use crate::message::{QueueId, Seq, lane_id};
 use crate::store::{Loaded, RecoveredQueue, Visit, Waiter};
 
 /// What a queue is declared as. Never changes.
@@ -83,60 +97,17 @@ pub enum DeleteRefused {
     NotEmpty,
 }
 
-/// Why a consumer was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConsumeRefused {
-    /// Exclusive access exists, or was asked for while there are consumers.
-    ExclusiveInUse,
-    /// The queue was deleted.
-    Deleted,
-}
-
-/// What became of a batch of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// All are in the queue.
-    Accepted {
-        /// When they are safe.
-        ticket: Ticket,
-        /// Consumers could take more: call [`Queue::pump`] in further visits.
-        more: bool,
-        /// There are consumers, and they are behind: publishers should give them time.
-        backlog: bool,
-    },
-    /// The queue was deleted meanwhile; nothing was kept.
-    Deleted,
-}
-
-/// What basic.get found.
-#[derive(Debug)]
-pub enum GetOutcome<T> {
-    /// A message, and what the caller made of it.
-    Message(T),
-    /// Nothing is ready.
-    Empty,
-    /// The head has to be read from the store: wait with [`Queue::when_loaded`] and ask again.
-    Loading,
-    /// The queue was deleted.
-    Deleted,
-}
-
 /// How far ahead of its deliveries a queue says that it has delivered, so that the mark is written rarely. A restart
-/// takes any mark for all: see `delivered_before`.
+/// takes any mark for all: see `Lane::recovered`.
 const DELIVERED_AHEAD: Seq = 1 << 16;
 
 struct Inner {
     state: State,
-    pending: Pending,
-    /// Seqs below are marked as delivered in the store, or will be with the epoch that is open.
-    delivered_mark: Seq,
-    /// A load of a cold stretch is on its way.
-    loading: bool,
     load_waiters: Vec<Arc<dyn Waiter>>,
     /// Resident bytes as last reported to the memory budget.
     reported_bytes: usize,
-    /// Transient records went to the store: their settlements must go there too.
-    spilled: bool,
+    /// Someone is dead_lettering the dead of this queue, or is about to.
+    dead_lettering: bool,
     deleted: bool,
 }
 
@@ -161,29 +132,18 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// A queue as declared, or as the store remembers its messages.
+    /// A queue as declared, or as the store remembers its messages: the lanes that have any, by number.
     pub fn new(
         spec: QueueSpec,
         services: &Services,
-        recovered: Option<RecoveredQueue>,
+        recovered: Vec<(u16, RecoveredQueue)>,
     ) -> Arc<Self> {
-        let state = match recovered {
-            Some(found) => State::recovered(
-                found.first_live,
-                found.next_seq,
-                delivered_before(&found),
-                found.live_count,
-            ),
-            None => State::new(),
-        };
+        let settings = Arc::new(Settings::from_arguments(&spec.arguments));
         let inner = Inner {
-            state,
-            pending: Pending::default(),
-            delivered_mark: 0,
-            loading: false,
+            state: State::recovered(settings, recovered),
             load_waiters: Vec::new(),
             reported_bytes: 0,
-            spilled: false,
+            dead_lettering: false,
             deleted: false,
         };
         Arc::new(Self {
@@ -192,6 +152,11 @@ impl Queue {
             deleted: AtomicBool::new(false),
             inner: Mutex::new(inner),
         })
+    }
+
+    /// Under which the store knows the lane of the message with this seq.
+    pub(super) fn store_id(&self, seq: Seq) -> QueueId {
+        lane_id(self.spec.id, lane::lane_of(seq))
     }
 
     /// True once the queue is deleted; publishers drop cached routes to it.
@@ -209,160 +174,20 @@ impl Queue {
         }
     }
 
-    /// Appends a batch and hands out what consumers can take.
-    pub fn publish<'m>(
-        self: &Arc<Self>,
-        visit: &Visit<'_>,
-        messages: impl Iterator<Item = &'m NewMessage<'m>>,
-    ) -> Published {
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return Published::Deleted;
-        }
-        let epoch = visit.epoch();
-        let mut journaled_bytes = 0;
-        for message in messages {
-            let journaled = self.spec.durable && message.persistent;
-            let seq =
-                inner
-                    .state
-                    .append(visit.now_ms(), message, if journaled { epoch } else { 0 });
-            if journaled {
-                journaled_bytes += record::encoded_len(message) + shared_len(message);
-                inner
-                    .pending
-                    .appended(epoch, seq, || visit.mark_dirty(self.clone()));
-            }
-        }
-        if journaled_bytes > 0 && inner.delivered_mark > 0 {
-            // In the epoch of the messages: they cannot outlive the mark that covers them.
-            self.mark_delivered(&mut inner, visit);
-        }
-        // Twice: once for what came now, once for a backlog, so that a busy queue catches up.
-        let more = self.dispatch(&mut inner, visit) && self.dispatch(&mut inner, visit);
-        let backlog = inner.state.has_backlog();
-        self.keep_within_budget(&mut inner);
-        drop(inner);
-        if journaled_bytes > 0 {
-            visit.add_pending(journaled_bytes);
-        }
-        let ticket = if journaled_bytes > 0 {
-            visit.ticket()
-        } else {
-            Ticket::IMMEDIATE
-        };
-        Published::Accepted {
-            ticket,
-            more,
-            backlog,
-        }
+    /// What holds for the queue at the moment.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.lock().state.settings.clone()
     }
 
-    /// Registers a consumer. Deliveries begin with [`Self::activate`], so that consume-ok goes first, and should not
-    /// begin before the ticket is durable: then a crash cannot make what was delivered look new.
-    ///
-    /// # Errors
-    /// Exclusive access is refused as RabbitMQ does, and nothing can be consumed from a deleted queue.
-    pub fn subscribe(
-        self: &Arc<Self>,
-        visit: &Visit<'_>,
-        spec: ConsumerSpec,
-    ) -> Result<(ConsumerId, Ticket), ConsumeRefused> {
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return Err(ConsumeRefused::Deleted);
-        }
-        let consumers = &mut inner.state.consumers;
-        if consumers.has_exclusive() || (spec.exclusive && consumers.count() > 0) {
-            return Err(ConsumeRefused::ExclusiveInUse);
-        }
-        let id = consumers.add(spec);
-        let marks = self.mark_delivered(&mut inner, visit);
-        // What arrives later is on disk no sooner than the mark.
-        let waits = marks && inner.state.ready() > 0;
-        let ticket = if waits {
-            visit.ticket()
-        } else {
-            Ticket::IMMEDIATE
-        };
-        Ok((id, ticket))
-    }
-
-    /// Deliveries to this consumer may begin. True: call [`Self::pump`] in further visits.
-    pub fn activate(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
-        let mut inner = self.inner.lock();
-        inner.state.consumers.activate(consumer);
-        self.dispatch(&mut inner, visit)
-    }
-
-    /// Its outbox or window has room again. True: call [`Self::pump`] in further visits.
-    pub fn resume(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
-        let mut inner = self.inner.lock();
-        inner.state.consumers.resume(consumer);
-        self.dispatch(&mut inner, visit)
-    }
-
-    /// Goes on dispatching. True: call again in a further visit.
-    pub fn pump(self: &Arc<Self>, visit: &Visit<'_>) -> bool {
-        let mut inner = self.inner.lock();
-        self.dispatch(&mut inner, visit)
-    }
-
-    /// Removes a consumer; its unacknowledged deliveries stay with the channel. True: the queue is auto-delete and
-    /// this was its last consumer.
-    pub fn cancel(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
-        let mut inner = self.inner.lock();
-        let removed = inner.state.consumers.remove(consumer);
-        self.dispatch(&mut inner, visit);
-        removed && self.spec.auto_delete && !inner.deleted && inner.state.consumers.count() == 0
-    }
-
-    /// basic.get: `take` encodes the message while the queue is locked and learns how many remain ready.
-    pub fn get<T>(
-        self: &Arc<Self>,
-        visit: &Visit<'_>,
-        no_ack: bool,
-        take: impl FnOnce(Delivery<'_>, u64) -> T,
-    ) -> GetOutcome<T> {
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return GetOutcome::Deleted;
-        }
-        let mut effects = Effects::default();
-        let got = inner.state.get(no_ack, &mut effects, take);
-        self.apply(&mut inner, visit, effects);
-        match got {
-            Got::Message(taken) => GetOutcome::Message(taken),
-            Got::Empty => GetOutcome::Empty,
-            Got::Cold => GetOutcome::Loading,
-        }
-    }
-
-    /// Unacknowledged deliveries are acknowledged or rejected for good. True: call [`Self::pump`].
-    pub fn settle(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId, seqs: &[Seq]) -> bool {
+    /// Other settings hold from now on, also for what is in the queue: a policy came or went. True: call
+    /// [`Self::pump`] in further visits.
+    pub fn apply_settings(self: &Arc<Self>, visit: &Visit<'_>, settings: Arc<Settings>) -> bool {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return false;
         }
-        let mut effects = Effects::default();
-        inner.state.settle(consumer, seqs, &mut effects);
-        self.apply(&mut inner, visit, effects);
-        self.dispatch(&mut inner, visit)
-    }
-
-    /// Unacknowledged deliveries are ready again at their original place. True: call [`Self::pump`].
-    pub fn requeue(
-        self: &Arc<Self>,
-        visit: &Visit<'_>,
-        consumer: ConsumerId,
-        seqs: &[Seq],
-    ) -> bool {
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return false;
-        }
-        inner.state.requeue(consumer, seqs);
-        self.dispatch(&mut inner, visit)
+        inner.state.apply(settings);
+        self.work(&mut inner, visit)
     }
 
     /// Drops all ready messages and answers how many there were.
@@ -401,13 +226,13 @@ impl Queue {
         for sink in inner.state.consumers.take_all() {
             sink.cancelled();
         }
-        if self.spec.durable || inner.spilled {
-            visit.push(Op::QueueDeleted {
-                queue: self.spec.id,
-            });
+        for lane in inner.state.lanes() {
+            if self.spec.durable || lane.spilled {
+                let queue = lane_id(self.spec.id, lane.number());
+                visit.push(Op::QueueDeleted { queue });
+            }
         }
-        inner.state = State::new();
-        inner.pending.clear();
+        inner.state = State::new(inner.state.settings.clone());
         wake_all(&mut inner);
         self.report_memory(&mut inner);
         Ok(ready)
@@ -416,79 +241,124 @@ impl Queue {
     /// A piece of a cold stretch was read. True: call [`Self::pump`].
     pub(super) fn install(self: &Arc<Self>, visit: &Visit<'_>, from: Seq, loaded: Loaded) -> bool {
         let mut inner = self.inner.lock();
-        inner.loading = false;
         let records = loaded.records.to_vec();
-        inner
-            .state
-            .log_mut()
-            .install(from, loaded.covered_upto.max(from), records, loaded.bodies);
+        let lane = inner.state.lane_mut(from);
+        lane.loading = false;
+        let upto = loaded.covered_upto.max(from);
+        lane.log.install(from, upto, records, loaded.bodies);
         wake_all(&mut inner);
-        let more = self.dispatch(&mut inner, visit);
+        if !inner.state.dying.is_empty() {
+            self.ask_for_dead_lettering(&mut inner);
+        }
+        let more = self.work(&mut inner, visit);
         self.keep_within_budget(&mut inner);
         more
     }
 
     /// Whether a load of a cold stretch is on its way.
     pub fn is_loading(&self) -> bool {
-        self.inner.lock().loading
+        is_loading(&self.inner.lock())
     }
 
     /// Wakes `waiter` when the load that is on its way has come. `false`: none is.
     pub fn when_loaded(&self, waiter: Arc<dyn Waiter>) -> bool {
         let mut inner = self.inner.lock();
-        if inner.loading {
+        let loading = is_loading(&inner);
+        if loading {
             inner.load_waiters.push(waiter);
         }
-        inner.loading
+        loading
     }
 
-    fn dispatch(self: &Arc<Self>, inner: &mut MutexGuard<'_, Inner>, visit: &Visit<'_>) -> bool {
+    /// Goes on with whatever there is to do. True: call again in a further visit.
+    pub fn pump(self: &Arc<Self>, visit: &Visit<'_>) -> bool {
+        let mut inner = self.inner.lock();
+        self.work(&mut inner, visit)
+    }
+
+    /// One visit's share of everything that happens by itself: dispatch, expiry, limits. True: there is more.
+    fn work(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
+        let mut more = self.dispatch(inner, visit);
+        more |= self.trim(inner, visit);
+        more
+    }
+
+    fn dispatch(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
         let mut effects = Effects::default();
-        inner.state.dispatch(&mut effects);
+        inner.state.dispatch(visit.now_ms(), &mut effects);
         let more = effects.more;
         self.apply(inner, visit, effects);
         self.report_memory(inner);
         more
     }
 
+    /// What is too old or too much goes. True: there is more.
+    fn trim(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
+        let mut effects = Effects::default();
+        inner.state.expire(visit.now_ms(), &mut effects);
+        inner.state.enforce_limits(&mut effects);
+        let more = effects.more;
+        self.apply(inner, visit, effects);
+        more
+    }
+
     /// Carries out what a change of state asks for.
     fn apply(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>, effects: Effects) {
         let epoch = visit.epoch();
-        if self.spec.durable || inner.spilled {
-            for (first, last) in effects.settled {
-                inner
-                    .pending
+        for (first, last) in effects.settled {
+            let lane = inner.state.lane_mut(first);
+            if self.spec.durable || lane.spilled {
+                lane.pending
                     .settled(epoch, first, last, || visit.mark_dirty(self.clone()));
+            }
+        }
+        if self.spec.durable {
+            for seq in effects.counted {
+                let pending = &mut inner.state.lane_mut(seq).pending;
+                pending.counted(epoch, seq, || visit.mark_dirty(self.clone()));
             }
         }
         if effects.delivered {
             self.mark_delivered(inner, visit);
         }
-        if let Some((from, upto)) = effects.load
-            && !inner.loading
-        {
-            inner.loading = true;
+        if effects.died {
+            self.ask_for_dead_lettering(inner);
+        }
+        if let Some((from, upto)) = effects.load {
+            self.load(inner, from, upto);
+        }
+    }
+
+    fn load(self: &Arc<Self>, inner: &mut Inner, from: Seq, upto: Seq) {
+        let lane = inner.state.lane_mut(from);
+        if !lane.loading {
+            lane.loading = true;
             self.services.loader.request(self, from, upto);
         }
     }
 
     /// Tells the store ahead of time that messages are delivered: the mark must not wait for a commit of its own, and a
-    /// message whose mark is lost with a crash would come back as new. True if the mark moved.
+    /// message whose mark is lost with a crash would come back as new. True if a mark moved.
     fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
-        let soon = inner.state.delivered_soon(DELIVERED_AHEAD / 2);
-        let moves = self.spec.durable && soon > inner.delivered_mark;
-        if moves {
-            inner.delivered_mark = soon + DELIVERED_AHEAD / 2;
-            let epoch = visit.epoch();
-            inner
-                .pending
-                .delivered(epoch, || visit.mark_dirty(self.clone()));
+        if !self.spec.durable {
+            return false;
         }
-        moves
+        let epoch = visit.epoch();
+        let mut moved = false;
+        for lane in inner.state.lanes_mut() {
+            let soon = lane.delivered_soon(DELIVERED_AHEAD / 2);
+            if soon > lane.delivered_mark {
+                lane.delivered_mark = soon + DELIVERED_AHEAD / 2;
+                lane.pending
+                    .delivered(epoch, || visit.mark_dirty(self.clone()));
+                moved = true;
+            }
+        }
+        moved
     }
 
     fn report_memory(&self, inner: &mut Inner) {
-        let now = inner.state.log().resident_bytes();
+        let now = inner.state.resident_bytes();
         if now != inner.reported_bytes {
             self.services.memory.moved(inner.reported_bytes, now);
             inner.reported_bytes = now;
@@ -503,25 +373,12 @@ impl Drop for Queue {
     }
 }
 
-/// How far a queue may have delivered before the restart. A queue that never had a consumer has no mark. In all others
-/// everything counts as delivered: the last deliveries before a crash may be ahead of any mark that reached the disk.
-fn delivered_before(found: &RecoveredQueue) -> Seq {
-    if found.delivered_upto > 0 {
-        found.next_seq
-    } else {
-        0
-    }
+fn is_loading(inner: &Inner) -> bool {
+    inner.state.lanes().iter().any(|lane| lane.loading)
 }
 
 fn wake_all(inner: &mut Inner) {
     for waiter in std::mem::take(&mut inner.load_waiters) {
         waiter.wake();
-    }
-}
-
-fn shared_len(message: &NewMessage<'_>) -> usize {
-    match &message.body {
-        record::Body::Shared(body) => body.bytes.len(),
-        record::Body::Inline(_) => 0,
     }
 }

@@ -8,7 +8,7 @@ use super::vhost::VHost;
 use super::{Broker, Services};
 use crate::auth::Auth;
 use crate::message::op::Op;
-use crate::message::{QueueId, Ticket};
+use crate::message::{QUEUE_ID_BITS, QueueId, Ticket, base_id};
 use crate::store::{Recovered, RecoveredQueue};
 
 /// Why a broker cannot be built from what is stored.
@@ -66,7 +66,7 @@ impl Broker {
                 Arc::new(VHost::new(name, &services, Ticket::IMMEDIATE)),
             );
         }
-        let known = rows.fill(&vhosts, recovered.queues, &mut ops)?;
+        let known = rows.fill(&vhosts, by_queue(recovered.queues), &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
         let ticket = broker
             .services
@@ -102,6 +102,18 @@ struct Rows<'a> {
     bindings: Vec<(&'a [u8], state::BindingRow<'a>)>,
 }
 
+/// The lanes of each queue, by number.
+fn by_queue(
+    lanes: HashMap<QueueId, RecoveredQueue>,
+) -> HashMap<QueueId, Vec<(u16, RecoveredQueue)>> {
+    let mut queues: HashMap<QueueId, Vec<(u16, RecoveredQueue)>> = HashMap::new();
+    for (id, lane) in lanes {
+        let number = (id >> QUEUE_ID_BITS) as u16;
+        queues.entry(base_id(id)).or_default().push((number, lane));
+    }
+    queues
+}
+
 fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
     let mut read = Rows::default();
     for (key, value) in rows {
@@ -122,7 +134,7 @@ impl Rows<'_> {
     fn fill(
         self,
         vhosts: &HashMap<Arc<str>, Arc<VHost>>,
-        mut messages: HashMap<QueueId, RecoveredQueue>,
+        mut messages: HashMap<QueueId, Vec<(u16, RecoveredQueue)>>,
         ops: &mut Vec<Op>,
     ) -> Result<HashSet<QueueId>, RecoverError> {
         let mut orphan = |key: &[u8]| {
@@ -150,7 +162,7 @@ impl Rows<'_> {
                 continue;
             };
             known.insert(row.id);
-            vhost.recover_queue(row.spec(), messages.remove(&row.id));
+            vhost.recover_queue(row.spec(), messages.remove(&row.id).unwrap_or_default());
         }
         for (key, row) in self.bindings {
             if !vhosts

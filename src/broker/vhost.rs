@@ -9,6 +9,7 @@
 
 mod bindings;
 mod exchanges;
+pub mod publish;
 mod queues;
 mod route;
 #[cfg(test)]

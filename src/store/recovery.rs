@@ -61,7 +61,7 @@ pub struct Recovered {
 }
 
 /// A durable queue after a start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecoveredQueue {
     /// The first seq that is not settled; `next_seq` when there is none.
     pub first_live: Seq,

@@ -7,7 +7,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::settle::Settlement;
 use super::{Channel, ConsumerEntry, Outcome, Start, Wait, cancel_consumer, requeue};
-use crate::amqp::consumer::ChannelConsumer;
+use crate::amqp::consumer::{ChannelConsumer, shown_properties};
 use crate::amqp::error::AmqpError;
 use crate::amqp::frame::{self, DeliverHead};
 use crate::amqp::names::{generated, short_string};
@@ -17,7 +17,7 @@ use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::broker::names;
-use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue};
+use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue, Return};
 use crate::config::DeprecatedFeature;
 use crate::store::SpaceState;
 
@@ -35,13 +35,13 @@ impl Channel {
                 session,
                 nack.delivery_tag,
                 nack.multiple,
-                requeued_if(nack.requeue),
+                requeued_if(nack.requeue, Return::Released),
             ),
             basic::AMQPMethod::Reject(reject) => self.settle_tag(
                 session,
                 reject.delivery_tag,
                 false,
-                requeued_if(reject.requeue),
+                requeued_if(reject.requeue, Return::Failed),
             ),
             basic::AMQPMethod::Recover(recover) => {
                 let ok = basic::AMQPMethod::RecoverOk(basic::RecoverOk {});
@@ -257,7 +257,7 @@ impl Channel {
             bytes,
             self.number,
             delivery.record.body_len() as u64,
-            delivery.record.properties(),
+            &shown_properties(delivery),
         );
         let payload_max = session.outbox.payload_max();
         match delivery.body {
@@ -278,15 +278,16 @@ impl Channel {
             Some((_, deliveries)) => (deliveries.take_all(), deliveries.take_waiting()),
             None => return Ok(None),
         };
-        requeue(session, shares);
+        requeue(session, shares, Return::Released);
         session.resume(waiting);
         Ok(None)
     }
 }
 
-const fn requeued_if(requeue: bool) -> Settlement {
+/// basic.reject says that the consumer failed on the message, basic.nack only that it gives it back (RabbitMQ 4.3).
+const fn requeued_if(requeue: bool, how: Return) -> Settlement {
     if requeue {
-        Settlement::Requeue
+        Settlement::Requeue(how)
     } else {
         Settlement::Discard
     }

@@ -217,12 +217,13 @@ impl Channel {
         Ok(())
     }
 
-    /// Publishes messages that passed their checks before. Answers when all of it is safe.
+    /// Publishes messages that passed their checks before. Answers when all of it is safe, and whether a queue refused
+    /// one of them.
     pub(super) fn publish_checked(
         &mut self,
         session: &Session,
         messages: Vec<(Owned, Checked)>,
-    ) -> Ticket {
+    ) -> (Ticket, bool) {
         let visit = session.broker.services.visit();
         let (messages, checked): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         let mut gathered = Gathered::with_capacity(messages.len());
@@ -232,8 +233,13 @@ impl Channel {
         self.deliver(session, visit, gathered)
     }
 
-    /// Puts messages into their queues and answers when all of it is safe.
-    fn deliver(&mut self, session: &Session, visit: Visit<'_>, gathered: Gathered<'_>) -> Ticket {
+    /// Puts messages into their queues. Answers when all of it is safe, and whether a queue refused one of them.
+    fn deliver(
+        &mut self,
+        session: &Session,
+        visit: Visit<'_>,
+        gathered: Gathered<'_>,
+    ) -> (Ticket, bool) {
         let Gathered {
             routes,
             without_bcc,
@@ -243,21 +249,31 @@ impl Channel {
             routed[*index].message.properties = properties;
         }
         let mut crowded = Vec::new();
+        // Places of the messages that a queue was too full for.
+        let mut refused: Vec<u32> = Vec::new();
         for Share { queue, members } in shares(&routes, &routed) {
-            let members = members.iter().map(|index| &routed[*index as usize].message);
-            if let Published::Accepted { more, backlog, .. } = queue.publish(&visit, members) {
+            let messages = members.iter().map(|index| &routed[*index as usize].message);
+            if let Published::Accepted {
+                more,
+                backlog,
+                refused: not_taken,
+                ..
+            } = queue.publish(&visit, messages)
+            {
+                refused.extend(not_taken.iter().map(|place| members[*place as usize]));
                 self.outruns_consumers |= backlog;
                 if more {
                     crowded.push(queue);
                 }
             }
         }
-        let ticket = self.answer(session, &routes, &routed, visit.ticket());
+        refused.sort_unstable();
+        let ticket = self.answer(session, &routes, &routed, &refused, visit.ticket());
         drop(visit);
         while !crowded.is_empty() {
             crowded.retain(|queue| queue.pump(&session.broker.services.visit()));
         }
-        ticket
+        (ticket, !refused.is_empty())
     }
 
     /// The checks that a publish passes, and where it goes.
@@ -357,6 +373,7 @@ impl Channel {
         session: &Session,
         routes: &[Arc<Route>],
         routed: &[Routed<'_>],
+        refused: &[u32],
         durable: Ticket,
     ) -> Ticket {
         let to_disk: Vec<bool> = routes
@@ -364,12 +381,12 @@ impl Channel {
             .map(|route| route.queues.iter().any(|queue| queue.spec.durable))
             .collect();
         let mut latest = Ticket::IMMEDIATE;
-        for Routed {
-            head,
-            message,
-            route,
-        } in routed
-        {
+        for (index, routed) in routed.iter().enumerate() {
+            let Routed {
+                head,
+                message,
+                route,
+            } = routed;
             if head.mandatory && routes[*route].queues.is_empty() {
                 self.put_return(session, message);
             }
@@ -380,7 +397,15 @@ impl Channel {
             };
             latest = latest.max(ticket);
             if let Mode::Confirm(confirms) = &mut self.mode {
-                confirms.published(Verdict::Ack, ticket);
+                // One queue that refuses it is enough (semantics row 44).
+                let is_refused =
+                    !refused.is_empty() && refused.binary_search(&(index as u32)).is_ok();
+                let verdict = if is_refused {
+                    Verdict::Nack
+                } else {
+                    Verdict::Ack
+                };
+                confirms.published(verdict, ticket);
             }
         }
         latest

@@ -1,8 +1,9 @@
 //! basic.ack, basic.nack and basic.reject: deliveries come to an end.
 
-use super::{Channel, Mode, Outcome, requeue, settle};
+use super::{Channel, Mode, Outcome, discard, requeue, settle};
 use crate::amqp::error::AmqpError;
 use crate::amqp::session::Session;
+use crate::broker::queue::Return;
 
 /// What becomes of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,8 +11,8 @@ pub(super) enum Settlement {
     /// Done.
     Ack,
     /// Back to the queue.
-    Requeue,
-    /// Gone without being done.
+    Requeue(Return),
+    /// Rejected for good: gone, or on its way to the dead-letter exchange.
     Discard,
 }
 
@@ -51,8 +52,9 @@ impl Channel {
         };
         let (shares, waiting) = taken.map_err(|_| AmqpError::unknown_delivery_tag(delivery_tag))?;
         match settlement {
-            Settlement::Ack | Settlement::Discard => settle(session, shares),
-            Settlement::Requeue => requeue(session, shares),
+            Settlement::Ack => settle(session, shares),
+            Settlement::Discard => discard(session, shares),
+            Settlement::Requeue(how) => requeue(session, shares, how),
         }
         session.resume(waiting);
         Ok(None)

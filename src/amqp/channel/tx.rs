@@ -5,7 +5,7 @@ use amq_protocol::protocol::{AMQPClass, tx};
 
 use super::publish::Checked;
 use super::settle::Settlement;
-use super::{Channel, Mode, Outcome, requeue, settle};
+use super::{Channel, Mode, Outcome, discard, requeue, settle};
 use crate::amqp::content::Owned;
 use crate::amqp::error::AmqpError;
 use crate::amqp::session::Session;
@@ -109,10 +109,13 @@ impl Channel {
     fn commit(&mut self, session: &Session) -> Result<Ticket, AmqpError> {
         let transaction = self.transaction()?;
         let mut ticket = Ticket::IMMEDIATE;
+        let mut any_refused = false;
         let mut messages = transaction.messages.into_iter();
         while messages.len() > 0 {
             let part = messages.by_ref().take(VISIT_MESSAGES_MAX).collect();
-            ticket = ticket.max(self.publish_checked(session, part));
+            let (safe, refused) = self.publish_checked(session, part);
+            ticket = ticket.max(safe);
+            any_refused |= refused;
         }
         for (held, settlement) in transaction.settled {
             let (shares, waiting) = match session.outbox.lock().split(self.number) {
@@ -120,10 +123,14 @@ impl Channel {
                 None => continue,
             };
             match settlement {
-                Settlement::Ack | Settlement::Discard => settle(session, shares),
-                Settlement::Requeue => requeue(session, shares),
+                Settlement::Ack => settle(session, shares),
+                Settlement::Discard => discard(session, shares),
+                Settlement::Requeue(how) => requeue(session, shares, how),
             }
             session.resume(waiting);
+        }
+        if any_refused {
+            return Err(AmqpError::precondition_failed("partial tx completion"));
         }
         // Acknowledgements of persistent messages are durable with the epoch that is open now.
         Ok(ticket.max(session.broker.services.visit().ticket()))

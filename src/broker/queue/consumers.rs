@@ -8,6 +8,8 @@
 //! Idle --activate--> Turning --prefetch reached--> Full     --settle--> Turning
 //!                    Turning --no room----------> Stalled  --resume--> Turning
 //! ```
+//!
+//! With a single active consumer only that one ever turns; the others are `Waiting` until it is their turn to be it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,6 +40,22 @@ enum State {
     Full,
     /// Its outbox or its channel's window is full.
     Stalled,
+    /// Another one is the single active consumer.
+    Waiting,
+}
+
+/// Who is the single active consumer of a queue that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Single {
+    /// All consumers take turns.
+    #[default]
+    Off,
+    /// Nobody consumes.
+    Vacant,
+    /// The consumer in this slot.
+    Active(u32),
+    /// The first one may finish what it holds, then the second one takes over.
+    Handover(u32, u32),
 }
 
 pub(super) struct Consumer {
@@ -68,9 +86,30 @@ pub(super) struct Consumers {
     count: u32,
     generation: u32,
     round: u64,
+    single: Single,
+    /// A newcomer of higher priority takes over from the single active consumer, as in quorum queues.
+    preempts: bool,
 }
 
 impl Consumers {
+    /// `single_active`: one consumer at a time; `preempts`: a newcomer of higher priority is it (semantics row 84).
+    pub(super) fn new(single_active: bool, preempts: bool) -> Self {
+        Self {
+            single: if single_active {
+                Single::Vacant
+            } else {
+                Single::Off
+            },
+            preempts,
+            ..Self::default()
+        }
+    }
+
+    /// There is at most one active consumer.
+    pub(super) fn is_single_active(&self) -> bool {
+        self.single != Single::Off
+    }
+
     pub(super) const fn count(&self) -> u32 {
         self.count
     }
@@ -111,9 +150,104 @@ impl Consumers {
         };
         self.slots[slot] = Some(consumer);
         self.count += 1;
+        self.arrived(slot as u32);
         ConsumerId {
             slot: slot as u32,
             generation: self.generation,
+        }
+    }
+
+    /// A newcomer may become the single active consumer.
+    fn arrived(&mut self, slot: u32) {
+        match self.single {
+            Single::Off | Single::Handover(..) => {}
+            Single::Vacant => self.single = Single::Active(slot),
+            Single::Active(active) => {
+                let higher = match (self.at(active), self.at(slot)) {
+                    (Some(active), Some(newcomer)) => newcomer.priority > active.priority,
+                    _ => false,
+                };
+                if self.preempts && higher {
+                    self.leave_rotation(active);
+                    if let Some(consumer) = self.slots[active as usize].as_mut()
+                        && consumer.state != State::Idle
+                    {
+                        consumer.state = State::Waiting;
+                    }
+                    self.single = Single::Handover(active, slot);
+                    self.hand_over_if_done();
+                }
+            }
+        }
+    }
+
+    /// The single active consumer that is to go has finished: the next one begins.
+    fn hand_over_if_done(&mut self) {
+        if let Single::Handover(active, next) = self.single
+            && self
+                .at(active)
+                .is_none_or(|consumer| consumer.in_flight == 0)
+        {
+            self.single = Single::Active(next);
+            self.begin(next);
+        }
+    }
+
+    /// The consumer in this slot is the single active one from now on.
+    fn begin(&mut self, slot: u32) {
+        if let Some(consumer) = self.at(slot) {
+            let id = ConsumerId {
+                slot,
+                generation: consumer.generation,
+            };
+            self.turn(id, |state| state == State::Waiting);
+        }
+    }
+
+    /// A consumer went: if it was the single active one, or was to be it, the first in line takes its place.
+    fn departed(&mut self, slot: u32) {
+        match self.single {
+            Single::Active(active) if active == slot => {
+                self.single = match self.first_in_line(slot) {
+                    Some(next) => Single::Active(next),
+                    None => Single::Vacant,
+                };
+                if let Single::Active(next) = self.single {
+                    self.begin(next);
+                }
+            }
+            Single::Handover(active, next) if active == slot => {
+                self.single = Single::Active(next);
+                self.begin(next);
+            }
+            Single::Handover(active, next) if next == slot => {
+                self.single = Single::Active(active);
+                self.begin(active);
+            }
+            _ => {}
+        }
+    }
+
+    /// The highest priority, and of these who came first.
+    fn first_in_line(&self, but: u32) -> Option<u32> {
+        let others = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, consumer)| {
+                let consumer = consumer.as_ref().filter(|_| slot as u32 != but)?;
+                Some((
+                    std::cmp::Reverse(consumer.priority),
+                    consumer.generation,
+                    slot as u32,
+                ))
+            });
+        others.min().map(|(_, _, slot)| slot)
+    }
+
+    fn leave_rotation(&mut self, slot: u32) {
+        for level in &mut self.levels {
+            level.rotation.retain(|turning| *turning != slot);
         }
     }
 
@@ -124,9 +258,8 @@ impl Consumers {
         }
         self.slots[id.slot as usize] = None;
         self.count -= 1;
-        for level in &mut self.levels {
-            level.rotation.retain(|slot| *slot != id.slot);
-        }
+        self.leave_rotation(id.slot);
+        self.departed(id.slot);
         self.drop_unused_levels();
         true
     }
@@ -135,6 +268,9 @@ impl Consumers {
     pub(super) fn take_all(&mut self) -> Vec<Arc<dyn DeliverySink>> {
         self.count = 0;
         self.levels.clear();
+        if self.is_single_active() {
+            self.single = Single::Vacant;
+        }
         std::mem::take(&mut self.slots)
             .into_iter()
             .flatten()
@@ -191,14 +327,27 @@ impl Consumers {
             if consumer.has_window() {
                 self.turn(id, |state| state == State::Full);
             }
+            self.hand_over_if_done();
         }
     }
 
     fn turn(&mut self, id: ConsumerId, when: impl Fn(State) -> bool) {
-        let Some(consumer) = self.get_mut(id) else {
+        let Some(consumer) = self.get(id) else {
             return;
         };
         if !when(consumer.state) {
+            return;
+        }
+        let waits = match self.single {
+            Single::Off => false,
+            Single::Active(slot) => slot != id.slot,
+            Single::Vacant | Single::Handover(..) => true,
+        };
+        let Some(consumer) = self.get_mut(id) else {
+            return;
+        };
+        if waits {
+            consumer.state = State::Waiting;
             return;
         }
         consumer.state = State::Turning;
@@ -257,9 +406,7 @@ impl Consumers {
             consumer.in_flight = consumer.in_flight.saturating_sub(count);
         }
         consumer.state = State::Stalled;
-        for level in &mut self.levels {
-            level.rotation.retain(|turning| *turning != slot);
-        }
+        self.leave_rotation(slot);
     }
 }
 

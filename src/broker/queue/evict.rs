@@ -6,9 +6,9 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::{Inner, Queue};
-use crate::message::Seq;
 use crate::message::op::Slice;
 use crate::message::record::SharedBody;
+use crate::message::{Seq, lane_id};
 use crate::store::Visit;
 
 /// A queue that holds less is left alone by its own publishers; the keeper comes for it if it must.
@@ -24,18 +24,22 @@ pub(in crate::broker) struct Unsaved {
 impl Queue {
     /// A publisher that fills its queue beyond the budget evicts what is stored already.
     pub(super) fn keep_within_budget(&self, inner: &mut MutexGuard<'_, Inner>) {
-        if self.services.memory.is_over() && inner.state.log().resident_bytes() > OWN_BYTES_MIN {
+        if self.services.memory.is_over() && inner.state.resident_bytes() > OWN_BYTES_MIN {
             self.evict_locked(inner);
         }
     }
 
     fn evict_locked(&self, inner: &mut Inner) -> usize {
-        let keep = inner.state.head();
         let excess = self.services.memory.excess_bytes();
-        let freed = inner
-            .state
-            .log_mut()
-            .evict(keep, self.services.store.durable(), excess);
+        let durable = self.services.store.durable();
+        let mut freed = 0;
+        // What is delivered last goes first.
+        for lane in inner.state.lanes_mut().iter_mut().rev() {
+            if freed < excess {
+                let keep = lane.head();
+                freed += lane.log.evict(keep, durable, excess - freed);
+            }
+        }
         self.report_memory(inner);
         freed
     }
@@ -51,12 +55,14 @@ impl Queue {
         if inner.deleted {
             return None;
         }
-        let first = inner
-            .state
-            .log()
-            .unsaved_chunk(inner.state.head(), self.services.store.durable())?;
-        inner.spilled = true;
-        let chunk = inner.state.log_mut().chunk_mut(first)?;
+        let durable = self.services.store.durable();
+        let lanes = inner.state.lanes_mut().iter_mut().rev();
+        let mut unsaved =
+            lanes.filter_map(|lane| Some((lane.log.unsaved_chunk(lane.head(), durable)?, lane)));
+        let (first, lane) = unsaved.next()?;
+        lane.spilled = true;
+        let number = lane.number();
+        let chunk = lane.log.chunk_mut(first)?;
         let end = chunk.end();
         let mut records = Vec::new();
         let mut bodies: Vec<(Seq, SharedBody)> = Vec::new();
@@ -80,7 +86,7 @@ impl Queue {
         // writes them.
         chunk.saving();
         let slice = Slice {
-            queue: self.spec.id,
+            queue: lane_id(self.spec.id, number),
             first: lowest?,
             last,
             count,
@@ -105,7 +111,8 @@ impl Queue {
             return;
         }
         let (first, last) = (unsaved.slice.first, unsaved.slice.last);
-        let gone: Vec<_> = match inner.state.log_mut().chunk_mut(unsaved.chunk) {
+        let lane = inner.state.lane_mut(first);
+        let gone: Vec<_> = match lane.log.chunk_mut(unsaved.chunk) {
             Some(chunk) => {
                 chunk.saved(success);
                 chunk.gone_ranges().collect()
@@ -117,8 +124,7 @@ impl Queue {
         for (from, upto) in gone {
             let (from, upto) = (from.max(first), upto.min(last));
             if success && from <= upto {
-                inner
-                    .pending
+                lane.pending
                     .settled(visit.epoch(), from, upto, || visit.mark_dirty(self.clone()));
             }
         }
@@ -128,7 +134,9 @@ impl Queue {
     pub(in crate::broker) fn shrink(&self) {
         let mut inner = self.inner.lock();
         if inner.state.ready() == 0 && inner.state.unacked() == 0 {
-            inner.state.log_mut().shrink();
+            for lane in inner.state.lanes_mut() {
+                lane.log.shrink();
+            }
             self.report_memory(&mut inner);
         }
     }

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use super::Queue;
-use crate::message::op::{Op, Settle, Slice};
+use super::lane::{Lane, lane_of};
+use super::pending::Work;
+use crate::message::op::{Counts, Op, Settle, Slice};
 use crate::message::record::{RecordRef, SharedBody};
-use crate::message::{Epoch, Seq};
+use crate::message::{Epoch, QueueId, Seq, lane_id};
 use crate::store::Source;
 
 /// A slice is closed at this size: the queue is unlocked between slices.
@@ -13,31 +15,25 @@ const SLICE_BYTES_MAX: usize = 256 * 1024;
 
 impl Source for Queue {
     fn gather(&self, epoch: Epoch, ops: &mut Vec<Op>) {
-        let appended = {
+        let mut appended: Vec<(Seq, Seq)> = Vec::new();
+        {
             let mut inner = self.inner.lock();
             if inner.deleted {
                 return;
             }
-            let Some(mut work) = inner.pending.take(epoch) else {
-                return;
-            };
-            let ranges = work.take_settled();
-            // The mark of deliveries goes with the first records that it covers.
-            let marked = work.delivered || (work.appended.is_some() && inner.delivered_mark > 0);
-            if !ranges.is_empty() || marked {
-                let next_seq = inner.state.next_seq();
-                let delivered_upto = inner.delivered_mark.max(inner.state.delivered_upto());
-                ops.push(Op::Settle(Settle {
-                    queue: self.spec.id,
-                    ranges,
-                    next_seq,
-                    delivered_upto,
-                    counts: Vec::new(),
-                }));
+            let before = ops.len();
+            for lane in inner.state.lanes_mut() {
+                let Some(work) = lane.pending.take(epoch) else {
+                    continue;
+                };
+                appended.extend(work.appended);
+                ops.extend(settle(self.spec.id, lane, work).map(Op::Settle));
             }
-            work.appended
-        };
-        if let Some((mut from, last)) = appended {
+            if ops.len() > before {
+                inner.state.forget_if_empty();
+            }
+        }
+        for (mut from, last) in appended {
             while let Some(slice) = self.slice(&mut from, last) {
                 ops.push(Op::Append(slice));
             }
@@ -45,13 +41,44 @@ impl Source for Queue {
     }
 }
 
+/// What is gone from a lane, and what rides along. Records that were moved away go now.
+fn settle(base: QueueId, lane: &mut Lane, mut work: Work) -> Option<Settle> {
+    for (first, last) in std::mem::take(&mut work.moved) {
+        for seq in first..=last {
+            lane.settle(seq);
+        }
+        work.settle_range(first, last);
+    }
+    let ranges = work.take_settled();
+    work.counted.sort_unstable();
+    work.counted.dedup();
+    let counts: Vec<(Seq, Counts)> = work
+        .counted
+        .iter()
+        .filter_map(|seq| Some((*seq, *lane.counts.get(seq)?)))
+        .collect();
+    // The mark of deliveries goes with the first records that it covers.
+    let marked = work.delivered || (work.appended.is_some() && lane.delivered_mark > 0);
+    if ranges.is_empty() && counts.is_empty() && !marked {
+        return None;
+    }
+    Some(Settle {
+        queue: lane_id(base, lane.number()),
+        ranges,
+        next_seq: lane.log.next_seq(),
+        delivered_upto: lane.delivered_mark.max(lane.delivered_upto()),
+        counts,
+    })
+}
+
 impl Queue {
     /// The next slice of persistent records of `*from..=last` that are still wanted. What was settled since it was
     /// appended is left out: it never reaches the disk.
     fn slice(&self, from: &mut Seq, last: Seq) -> Option<Slice> {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
         let mut draft = Draft::default();
-        inner.state.log().scan(*from, |record, body| {
+        let lane = inner.state.lane_mut(*from);
+        lane.log.scan(*from, |record, body| {
             if record.seq() > last || draft.bytes >= SLICE_BYTES_MAX {
                 return false;
             }
@@ -62,7 +89,7 @@ impl Queue {
             true
         });
         drop(inner);
-        draft.into_slice(self.spec.id)
+        draft.into_slice(lane_id(self.spec.id, lane_of(last)))
     }
 }
 
@@ -91,7 +118,7 @@ impl Draft {
         }
     }
 
-    fn into_slice(self, queue: u64) -> Option<Slice> {
+    fn into_slice(self, queue: QueueId) -> Option<Slice> {
         (self.count > 0).then(|| Slice {
             queue,
             first: self.first,

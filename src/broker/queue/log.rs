@@ -249,6 +249,40 @@ impl Log {
         Some(stored)
     }
 
+    /// Forgets all records of `first..=last`, wherever they are.
+    pub(super) fn settle_range(&mut self, first: Seq, last: Seq) {
+        let mut index = self
+            .segments
+            .partition_point(|segment| segment.end() <= first);
+        while let Some(segment) = self.segments.get_mut(index) {
+            if segment.first() > last {
+                return;
+            }
+            let (from, upto) = (first.max(segment.first()), last.min(segment.end() - 1));
+            let empty = match segment {
+                Segment::Resident(chunk) => {
+                    let mut at = from;
+                    while let Some(seq) = chunk.next_live(at).filter(|seq| *seq <= upto) {
+                        chunk.settle(seq);
+                        at = seq + 1;
+                    }
+                    chunk.live() == 0
+                }
+                Segment::Cold(cold) => {
+                    cold.gone.insert_range(from, upto);
+                    // Seqs that were never written are among those gone: what is left is the most that can be live.
+                    cold.live = cold.live.min(cold.last - cold.first + 1 - cold.gone.len());
+                    cold.live == 0
+                }
+            };
+            let before = self.segments.len();
+            if empty {
+                self.remove_empty(index);
+            }
+            index += usize::from(self.segments.len() == before);
+        }
+    }
+
     fn remove_empty(&mut self, index: usize) {
         let is_last = index + 1 == self.segments.len();
         if let Segment::Resident(chunk) = &mut self.segments[index] {

@@ -16,6 +16,11 @@ pub(super) struct Work {
     /// Settled seqs; the newest run is kept apart because acks come in order.
     settled: RangeSet,
     run: Option<(Seq, Seq)>,
+    /// Records that went elsewhere in this epoch. Until it is gathered they are still to be written by epochs before it:
+    /// these may be all that the disk gets to see (design-notes C5).
+    pub(super) moved: Vec<(Seq, Seq)>,
+    /// Messages whose counts of deliveries changed.
+    pub(super) counted: Vec<Seq>,
     /// Deliveries moved `delivered_upto`.
     pub(super) delivered: bool,
     /// The store has this queue on the dirty list of `epoch`.
@@ -24,10 +29,15 @@ pub(super) struct Work {
 
 impl Work {
     const fn is_empty(&self) -> bool {
-        self.appended.is_none() && self.run.is_none() && self.settled.is_empty() && !self.delivered
+        self.appended.is_none()
+            && self.run.is_none()
+            && self.settled.is_empty()
+            && self.moved.is_empty()
+            && self.counted.is_empty()
+            && !self.delivered
     }
 
-    fn settle_range(&mut self, first: Seq, last: Seq) {
+    pub(super) fn settle_range(&mut self, first: Seq, last: Seq) {
         match &mut self.run {
             Some((_, end)) if *end + 1 == first => *end = last,
             Some((start, end)) => {
@@ -104,6 +114,20 @@ impl Pending {
         self.touch(epoch, mark_dirty).settle_range(first, last);
     }
 
+    /// A record that the store may hold went elsewhere.
+    pub(super) fn moved(&mut self, epoch: Epoch, seq: Seq, mark_dirty: impl FnOnce()) {
+        let moved = &mut self.touch(epoch, mark_dirty).moved;
+        match moved.last_mut() {
+            Some((_, last)) if *last + 1 == seq => *last = seq,
+            _ => moved.push((seq, seq)),
+        }
+    }
+
+    /// The counts of deliveries of a message changed.
+    pub(super) fn counted(&mut self, epoch: Epoch, seq: Seq, mark_dirty: impl FnOnce()) {
+        self.touch(epoch, mark_dirty).counted.push(seq);
+    }
+
     /// `delivered_upto` moved.
     pub(super) fn delivered(&mut self, epoch: Epoch, mark_dirty: impl FnOnce()) {
         self.touch(epoch, mark_dirty).delivered = true;
@@ -121,11 +145,6 @@ impl Pending {
         // The slot keeps its epoch and starts over: its epoch is cut, so no visit can touch it again.
         let work = std::mem::take(&mut *self.pending);
         Some(work)
-    }
-
-    /// Forgets everything: the queue is deleted.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

@@ -3,24 +3,31 @@
 //! A message is in exactly one place:
 //!
 //! ```text
-//!  append -> ready (log at or after the cursor, or `returned`, or `refused`)
-//!              | dispatch, get                          ^
-//!              v                                        | requeue, refused by the outbox
-//!            unacked (held by a channel, by seq) -------+
-//!              | settle
-//!              v
-//!            gone
+//!  append -> ready (in a lane) <----------------------------+
+//!              | dispatch, get                              | requeue, refused by the outbox
+//!              v                                            |
+//!            unacked (held by a channel, by seq) -----------+
+//!              | settle        | discard, or it was delivered too often
+//!              v               v
+//!            gone <- moved -- dying (held by its lane) <- expired or dropped while ready
 //! ```
 //!
-//! Everything that the caller has to do about a change (tell the store, load a cold stretch) comes back in
-//! [`Effects`].
+//! Everything that the caller has to do about a change (tell the store, load a cold stretch, dead-letter them) comes back
+//! in [`Effects`].
+
+use std::sync::Arc;
 
 use super::consumers::Consumers;
-use super::log::{Log, Lookup, Next};
+use super::dying::{DeathReason, Dying};
+use super::groups::{Admission, Groups};
+use super::lane::{Head, Lane, Offer, Pick, lane_of};
+use super::log::Lookup;
+use super::settings::Settings;
+use crate::broker::arguments::Overflow;
 use crate::broker::delivery::{ConsumerId, Delivery};
-use crate::message::ranges::RangeSet;
-use crate::message::record::{NewMessage, RecordRef, SharedBody};
+use crate::message::record::{NewMessage, RecordRef};
 use crate::message::{Epoch, Seq};
+use crate::store::RecoveredQueue;
 
 /// Most messages that one visit dispatches.
 pub const VISIT_MESSAGES_MAX: usize = 256;
@@ -40,16 +47,24 @@ pub(super) struct Effects {
     pub(super) delivered: bool,
     /// A cold stretch is needed: load from the first to at most the second seq.
     pub(super) load: Option<(Seq, Seq)>,
-    /// The visit's share is done but consumers could take more: visit again.
+    /// The visit's share is done but there is more to do: visit again.
     pub(super) more: bool,
+    /// Messages died that are to be dead-lettered.
+    pub(super) died: bool,
+    /// Counts of deliveries changed of these messages.
+    pub(super) counted: Vec<Seq>,
 }
 
 impl Effects {
-    fn settle(&mut self, seq: Seq) {
+    pub(super) fn settle(&mut self, seq: Seq) {
         match self.settled.last_mut() {
             Some((_, last)) if *last + 1 == seq => *last = seq,
             _ => self.settled.push((seq, seq)),
         }
+    }
+
+    fn load_at(&mut self, lane: &Lane, seq: Seq) {
+        self.load = lane.log.cold_end(seq).map(|end| (seq, end));
     }
 }
 
@@ -64,232 +79,324 @@ pub(super) enum Got<T> {
     Cold,
 }
 
+/// Why a message comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Return {
+    /// The consumer did not look at it, or wants it later: basic.nack with requeue, basic.recover.
+    Released,
+    /// The consumer failed on it: basic.reject with requeue, or its channel ended. This is what a delivery limit counts.
+    Failed,
+}
+
 /// Messages, consumers and their relation.
 pub(super) struct State {
-    log: Log,
-    /// Everything below was delivered at least once, or is gone.
-    cursor: Seq,
-    /// Ready again, delivered before: below the cursor.
-    returned: RangeSet,
-    /// Ready again without ever having been delivered (an outbox refused them): below the cursor.
-    refused: RangeSet,
-    /// Seqs below were delivered before the last restart.
-    delivered_before: Seq,
-    ready: u64,
+    /// By falling precedence. Lanes appear with their first message and stay.
+    lanes: Vec<Lane>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) dying: Dying,
+    groups: Option<Box<Groups>>,
     unacked: u64,
     pub(super) consumers: Consumers,
 }
 
 impl State {
-    pub(super) fn new() -> Self {
-        Self::over(Log::new(1), 1, 0, 0)
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self::recovered(settings, Vec::new())
     }
 
-    /// The state after a restart: `live` messages in `first..next_seq`, all of them only in the store.
-    pub(super) fn recovered(first: Seq, next_seq: Seq, delivered_upto: Seq, live: u64) -> Self {
-        let first = first.clamp(1, next_seq.max(1));
-        Self::over(
-            Log::cold(first, next_seq.max(1), live),
-            if live > 0 { first } else { next_seq },
-            delivered_upto,
-            live,
-        )
-    }
-
-    fn over(log: Log, cursor: Seq, delivered_before: Seq, ready: u64) -> Self {
+    /// The state after a restart.
+    pub(super) fn recovered(settings: Arc<Settings>, lanes: Vec<(u16, RecoveredQueue)>) -> Self {
+        let in_order = settings.returns_in_order;
+        let recovered = |(number, found)| Lane::recovered(number, in_order, found);
+        let mut lanes: Vec<Lane> = lanes.into_iter().map(recovered).collect();
+        lanes.sort_by_key(|lane| std::cmp::Reverse(lane.number()));
+        if lanes.is_empty() {
+            lanes.push(Lane::new(0, in_order));
+        }
         Self {
-            log,
-            cursor,
-            returned: RangeSet::new(),
-            refused: RangeSet::new(),
-            delivered_before,
-            ready,
+            lanes,
+            groups: settings
+                .message_group
+                .clone()
+                .map(|header| Box::new(Groups::new(header))),
+            consumers: Consumers::new(settings.single_active_consumer, settings.returns_in_order),
+            settings,
+            dying: Dying::default(),
             unacked: 0,
-            consumers: Consumers::default(),
         }
     }
 
-    pub(super) const fn ready(&self) -> u64 {
-        self.ready
+    pub(super) fn ready(&self) -> u64 {
+        self.ready_in_lanes() + self.groups.as_ref().map_or(0, |groups| groups.blocked())
+    }
+
+    fn ready_in_lanes(&self) -> u64 {
+        match &self.lanes[..] {
+            [lane] => lane.ready(),
+            lanes => lanes.iter().map(Lane::ready).sum(),
+        }
+    }
+
+    /// Bytes of ready bodies.
+    pub(super) fn ready_bytes(&self) -> u64 {
+        let blocked = self
+            .groups
+            .as_ref()
+            .map_or(0, |groups| groups.blocked_bytes());
+        self.lanes.iter().map(Lane::ready_bytes).sum::<u64>() + blocked
     }
 
     pub(super) const fn unacked(&self) -> u64 {
         self.unacked
     }
 
-    pub(super) const fn next_seq(&self) -> Seq {
-        self.log.next_seq()
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes
     }
 
-    /// Seqs below may have been delivered.
-    pub(super) fn delivered_upto(&self) -> Seq {
-        self.cursor.max(self.delivered_before)
+    pub(super) fn lanes_mut(&mut self) -> &mut [Lane] {
+        &mut self.lanes
     }
 
-    /// Seqs below are delivered with the next `count` deliveries at the latest, if seqs are dense. A short queue counts
-    /// as delivered as a whole: a restart leaves gaps in its seqs.
-    pub(super) fn delivered_soon(&self, count: u64) -> Seq {
-        if self.ready <= count {
-            self.log.next_seq()
-        } else {
-            self.delivered_upto() + count
+    /// The lane of a message. A seq always comes from a lane that is there.
+    pub(super) fn lane_mut(&mut self, seq: Seq) -> &mut Lane {
+        let at = match &self.lanes[..] {
+            [_] => 0,
+            lanes => {
+                let number = lane_of(seq);
+                let place = lanes.iter().position(|lane| lane.number() == number);
+                place.unwrap_or_default()
+            }
+        };
+        &mut self.lanes[at]
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        match &self.lanes[..] {
+            [lane] => lane.log.resident_bytes(),
+            lanes => lanes.iter().map(|lane| lane.log.resident_bytes()).sum(),
         }
-    }
-
-    pub(super) const fn log(&self) -> &Log {
-        &self.log
-    }
-
-    pub(super) const fn log_mut(&mut self) -> &mut Log {
-        &mut self.log
     }
 
     /// Consumers work on messages that are in memory, but more slowly than these arrive. What is read back from the
     /// store is limited by the disk anyway.
     pub(super) fn has_backlog(&self) -> bool {
-        self.log.resident_bytes() > BACKLOG_BYTES
+        self.resident_bytes() > BACKLOG_BYTES
             && self.consumers.count() > 0
-            && !self.log.has_cold()
+            && !self.lanes.iter().any(|lane| lane.log.has_cold())
     }
 
-    /// Where reading goes on: chunks around it stay in memory.
-    pub(super) fn head(&self) -> Seq {
-        let returned = self.returned.first().unwrap_or(self.cursor);
-        self.refused
-            .first()
-            .unwrap_or(self.cursor)
-            .min(returned)
-            .min(self.cursor)
+    /// Something of the queue is marked as delivered.
+    pub(super) fn is_marked_delivered(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.delivered_mark > 0)
+    }
+
+    /// Other settings hold from now on. What they mean for messages that are there shows when
+    /// [`Self::enforce_limits`] and [`Self::expire`] are called next.
+    pub(super) fn apply(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// The lane for a priority, made if there is none.
+    fn lane_for(&mut self, priority: u8) -> &mut Lane {
+        if self.settings.max_priority == 0 {
+            return &mut self.lanes[0];
+        }
+        let number = u16::from(priority.min(self.settings.max_priority));
+        let at = self.lanes.partition_point(|lane| lane.number() > number);
+        if self
+            .lanes
+            .get(at)
+            .is_none_or(|lane| lane.number() != number)
+        {
+            let lane = Lane::new(number, self.settings.returns_in_order);
+            self.lanes.insert(at, lane);
+        }
+        &mut self.lanes[at]
+    }
+
+    /// Whether one more message of `bytes` is to be refused.
+    pub(super) fn refuses(&self, bytes: u64) -> bool {
+        self.settings.rejects_publish()
+            && self
+                .settings
+                .is_over(self.ready() + 1, self.ready_bytes() + bytes)
     }
 
     /// Adds a message. `epoch`: as in `Log::append`.
     pub(super) fn append(&mut self, now_ms: u64, message: &NewMessage<'_>, epoch: Epoch) -> Seq {
-        self.ready += 1;
-        self.log.append(now_ms, message, epoch)
+        let ttl_ms = self.settings.message_ttl_ms;
+        let lane = self.lane_for(message.priority);
+        match ttl_ms {
+            None => lane.append(now_ms, message, epoch),
+            Some(ttl_ms) => {
+                let own_ms = if message.expiry_ms == 0 {
+                    u64::MAX
+                } else {
+                    message.expiry_ms
+                };
+                let message = NewMessage {
+                    expiry_ms: own_ms.min(now_ms.saturating_add(ttl_ms)),
+                    ..message.clone()
+                };
+                lane.append(now_ms, &message, epoch)
+            }
+        }
+    }
+
+    /// Adds a message that was refused and goes to the dead-letter exchange at once.
+    pub(super) fn append_dying(
+        &mut self,
+        now_ms: u64,
+        message: &NewMessage<'_>,
+        epoch: Epoch,
+        effects: &mut Effects,
+    ) -> Seq {
+        let message = NewMessage {
+            expiry_ms: 0,
+            ..message.clone()
+        };
+        let lane = self.lane_for(message.priority);
+        let seq = lane.append(now_ms, &message, epoch);
+        lane.take(seq, message.body.len() as u64);
+        self.die(seq, DeathReason::MaxLen, effects);
+        seq
     }
 
     /// Hands ready messages to consumers: one visit's share.
     ///
     /// First each message gets a consumer, from what the queue knows; then each outbox is locked once for its share.
-    pub(super) fn dispatch(&mut self, effects: &mut Effects) {
+    pub(super) fn dispatch(&mut self, now_ms: u64, effects: &mut Effects) {
         effects.more = false;
-        if self.ready == 0 || !self.consumers.any_turning() {
+        if self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
             return;
         }
         self.consumers.begin_round();
-        let Self {
-            log,
-            consumers,
-            returned,
-            refused,
-            ..
-        } = self;
         let mut picker = Picker {
-            consumers,
+            consumers: &mut self.consumers,
+            groups: self.groups.as_deref_mut(),
             assigned: Assigned::default(),
+            expired: Vec::new(),
+            now_ms,
             bytes: 0,
-            bound: Bound::Open,
+            share_done: false,
         };
-        let again = pick_again(log, returned, refused, self.delivered_before, &mut picker);
-        self.ready -= again.lost;
-        let mut cold = again.cold;
-        if picker.bound == Bound::Open && cold.is_none() {
-            let delivered_before = self.delivered_before;
-            let next = log.scan(self.cursor, |record, body| {
-                picker.pick(record, body, record.seq() < delivered_before)
-            });
-            self.cursor = match next {
-                Next::At(seq) => seq,
-                Next::Cold(seq) => {
-                    cold = Some(seq);
-                    seq
-                }
-                Next::End => {
-                    // Records that the store lost would otherwise be counted for ever.
-                    self.ready = self.ready.min(picker.assigned.deliveries.len() as u64);
-                    log.next_seq()
-                }
-            };
+        for lane in &mut self.lanes {
+            if lane.ready() == 0 {
+                continue;
+            }
+            let picked = lane.pick(|offer| picker.pick(offer));
+            effects.load = picked.load;
+            if !picked.all {
+                break;
+            }
         }
+        effects.more = picker.share_done;
         let Picker {
-            assigned, bound, ..
+            assigned, expired, ..
         } = picker;
-        effects.more = bound == Bound::Share;
-        let ahead = cold.or_else(|| log.cold_after(self.cursor));
-        effects.load = ahead.and_then(|seq| log.cold_end(seq).map(|end| (seq, end)));
         let handed = assigned.hand_over(&mut self.consumers);
         self.account(&handed, effects);
+        for seq in expired {
+            self.die(seq, DeathReason::Expired, effects);
+        }
+        self.forget_if_empty();
     }
 
     /// Books what the outboxes took and puts back what they refused.
     fn account(&mut self, handed: &[Handed], effects: &mut Effects) {
-        let mut taken = 0;
         for &Handed {
             seq,
             fate,
             persistent,
+            ..
         } in handed
         {
             match fate {
-                Fate::RefusedAgain if seq >= self.delivered_before => {
-                    self.returned.insert(seq);
-                }
-                Fate::RefusedAgain | Fate::Refused => {
-                    self.refused.insert(seq);
-                }
-                Fate::Settled => {
-                    taken += 1;
-                    if self.log.settle(seq) == Some(true) {
-                        effects.settle(seq);
-                    }
-                }
+                Fate::Refused { .. } => {}
+                Fate::Settled => self.gone(seq, effects),
                 Fate::Unacked => {
-                    taken += 1;
                     self.unacked += 1;
                     effects.delivered |= persistent;
                 }
             }
         }
-        self.ready -= taken;
-        self.forget_if_empty();
+        // The first one goes back last: where the order of return counts it must come out first.
+        for &Handed {
+            seq, fate, bytes, ..
+        } in handed.iter().rev()
+        {
+            if let Fate::Refused { redelivered } = fate {
+                self.lane_mut(seq)
+                    .put_back(seq, redelivered, u64::from(bytes));
+            }
+        }
+    }
+
+    /// A message is gone for good.
+    fn gone(&mut self, seq: Seq, effects: &mut Effects) {
+        let lane = self.lane_mut(seq);
+        if lane.settle(seq) == Some(true) {
+            effects.settle(seq);
+        }
+        self.leave_group(seq);
+    }
+
+    /// The message no longer keeps its group busy: the next one may go.
+    fn leave_group(&mut self, seq: Seq) {
+        if let Some(groups) = &mut self.groups
+            && let Some((next, bytes)) = groups.finished(seq)
+        {
+            self.lane_mut(next).release(next, bytes);
+        }
+    }
+
+    /// A message that is neither ready nor counted as unacknowledged any more dies.
+    fn die(&mut self, seq: Seq, reason: DeathReason, effects: &mut Effects) {
+        if self.settings.dead_letter.is_none() {
+            self.gone(seq, effects);
+            return;
+        }
+        self.lane_mut(seq).hold(seq);
+        self.dying.push(seq, reason);
+        effects.died = true;
+        self.leave_group(seq);
     }
 
     /// Takes the first ready message for basic.get. `take` encodes it; it also learns how many remain.
     pub(super) fn get<T>(
         &mut self,
+        now_ms: u64,
         no_ack: bool,
         effects: &mut Effects,
         take: impl FnOnce(Delivery<'_>, u64) -> T,
     ) -> Got<T> {
-        let Some((seq, redelivered)) = self.first_ready() else {
+        let (seq, redelivered) = loop {
+            match self.first_ready(now_ms, effects) {
+                First::At(seq, redelivered) => break (seq, redelivered),
+                First::Again => {}
+                First::Cold => return Got::Cold,
+                First::None => return Got::Empty,
+            }
+        };
+        let left = self.ready().saturating_sub(1);
+        let lane = self.lane_mut(seq);
+        let counts = lane.counts(seq);
+        let Lookup::Found(record, body) = lane.log.lookup(seq) else {
             return Got::Empty;
         };
-        let (record, body) = match self.log.lookup(seq) {
-            Lookup::Found(record, body) => (record, body),
-            Lookup::Cold => {
-                effects.load = self.log.cold_end(seq).map(|end| (seq, end));
-                return Got::Cold;
-            }
-            Lookup::Gone => return Got::Empty,
+        let delivery = Delivery {
+            seq,
+            redelivered,
+            record,
+            body,
+            counts,
         };
-        let persistent = record.is_persistent();
-        let taken = take(
-            Delivery {
-                seq,
-                redelivered,
-                record,
-                body,
-            },
-            self.ready.saturating_sub(1),
-        );
-        self.ready = self.ready.saturating_sub(1);
-        if !self.returned.remove(seq) && !self.refused.remove(seq) {
-            self.cursor = seq + 1;
-        }
+        let (persistent, bytes) = (record.is_persistent(), record.body_len() as u64);
+        let taken = take(delivery, left);
+        lane.take(seq, bytes);
         if no_ack {
-            if self.log.settle(seq) == Some(true) {
-                effects.settle(seq);
-            }
+            self.gone(seq, effects);
         } else {
             self.unacked += 1;
             effects.delivered |= persistent;
@@ -298,44 +405,91 @@ impl State {
         Got::Message(taken)
     }
 
-    /// The first ready seq and whether it was delivered before. Seqs whose records turn out to be gone are skipped.
-    fn first_ready(&mut self) -> Option<(Seq, bool)> {
-        let before = match (self.returned.first(), self.refused.first()) {
-            (Some(returned), Some(refused)) if refused < returned => {
-                Some((refused, refused < self.delivered_before))
+    /// The message that goes next. What is in its way (expired, of a busy group) is put out of it.
+    fn first_ready(&mut self, now_ms: u64, effects: &mut Effects) -> First {
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
+            if lane.ready() == 0 {
+                continue;
             }
-            (Some(returned), _) => Some((returned, true)),
-            (None, refused) => refused.map(|seq| (seq, seq < self.delivered_before)),
-        };
-        if before.is_some() {
-            return before;
-        }
-        match self.log.next(self.cursor) {
-            Next::At(seq) | Next::Cold(seq) => {
-                self.cursor = seq;
-                Some((seq, seq < self.delivered_before))
+            let (seq, redelivered) = match lane.first_ready() {
+                Head::None => continue,
+                Head::Cold(seq) => {
+                    effects.load_at(lane, seq);
+                    return First::Cold;
+                }
+                Head::At { seq, redelivered } => (seq, redelivered),
+            };
+            let Lookup::Found(record, _) = lane.log.lookup(seq) else {
+                continue;
+            };
+            let bytes = record.body_len() as u64;
+            if is_expired(record, now_ms) {
+                lane.take(seq, bytes);
+                self.die(seq, DeathReason::Expired, effects);
+                return First::Again;
             }
-            Next::End => None,
+            match self.groups.as_mut().map(|groups| groups.admit(record)) {
+                None | Some(Admission::Granted) => return First::At(seq, redelivered),
+                Some(Admission::Full) => return First::None,
+                Some(Admission::Blocked) => {
+                    lane.take(seq, bytes);
+                    lane.hold(seq);
+                    return First::Again;
+                }
+            }
         }
+        First::None
     }
 
     /// Unacknowledged messages are done. Unknown seqs (purged queue, deleted message) are ignored.
     pub(super) fn settle(&mut self, consumer: ConsumerId, seqs: &[Seq], effects: &mut Effects) {
         for &seq in seqs {
-            if self.log.settle(seq) == Some(true) {
-                effects.settle(seq);
+            self.gone(seq, effects);
+        }
+        self.release(consumer, seqs.len());
+        self.forget_if_empty();
+    }
+
+    /// Unacknowledged messages are rejected for good.
+    pub(super) fn discard(&mut self, consumer: ConsumerId, seqs: &[Seq], effects: &mut Effects) {
+        for &seq in seqs {
+            if !matches!(self.lane_mut(seq).log.lookup(seq), Lookup::Gone) {
+                self.die(seq, DeathReason::Rejected, effects);
             }
         }
         self.release(consumer, seqs.len());
         self.forget_if_empty();
     }
 
-    /// Unacknowledged messages are ready again, at their original position.
-    pub(super) fn requeue(&mut self, consumer: ConsumerId, seqs: &[Seq]) {
+    /// Unacknowledged messages are ready again, at their original position or behind those that came back before.
+    pub(super) fn requeue(
+        &mut self,
+        consumer: ConsumerId,
+        seqs: &[Seq],
+        how: Return,
+        effects: &mut Effects,
+    ) {
         for &seq in seqs {
-            if !matches!(self.log.lookup(seq), Lookup::Gone) && self.returned.insert(seq) {
-                self.ready += 1;
+            let counted = self.settings.counts_deliveries;
+            let limit = self.settings.delivery_limit;
+            let lane = self.lane_mut(seq);
+            if matches!(lane.log.lookup(seq), Lookup::Gone) {
+                continue;
             }
+            if counted {
+                let counts = lane.counts.entry(seq).or_default();
+                counts.acquired = counts.acquired.saturating_add(1);
+                if how == Return::Failed {
+                    counts.delivered = counts.delivered.saturating_add(1);
+                }
+                effects.counted.push(seq);
+                if how == Return::Failed && limit.is_some_and(|limit| counts.delivered > limit) {
+                    self.die(seq, DeathReason::DeliveryLimit, effects);
+                    continue;
+                }
+            }
+            lane.give_back(seq);
         }
         self.release(consumer, seqs.len());
     }
@@ -345,132 +499,203 @@ impl State {
         self.consumers.released(consumer, count as u32);
     }
 
-    /// Drops every ready message and answers how many; what is unacknowledged stays.
+    /// Drops every ready message and answers how many; what is unacknowledged or dying stays.
     pub(super) fn purge(&mut self, effects: &mut Effects) -> u64 {
-        let purged = self.ready;
-        let before: Vec<(Seq, Seq)> = self
-            .returned
-            .take()
-            .into_iter()
-            .chain(self.refused.take())
-            .collect();
-        for seq in before.into_iter().flat_map(|(first, last)| first..=last) {
-            if self.log.settle(seq) == Some(true) {
-                effects.settle(seq);
+        let purged = self.ready();
+        if let Some(groups) = &mut self.groups {
+            for seq in groups.take_blocked() {
+                let lane = self
+                    .lanes
+                    .iter_mut()
+                    .find(|lane| lane.number() == lane_of(seq));
+                if lane.and_then(|lane| lane.settle(seq)) == Some(true) {
+                    effects.settle(seq);
+                }
             }
         }
-        let (start, end) = (self.cursor, self.log.next_seq());
-        self.log.drop_cold_from(start);
-        while let Next::At(seq) = self.log.next(self.cursor) {
-            self.log.settle(seq);
-            self.cursor = seq + 1;
+        for lane in &mut self.lanes {
+            effects.settled.append(&mut lane.purge());
         }
-        if start < end {
-            effects.settled.push((start, end - 1));
+        let lanes = &self.lanes;
+        if let Some(groups) = &mut self.groups {
+            groups.retain(|seq| {
+                lanes
+                    .iter()
+                    .any(|lane| !matches!(lane.log.lookup(seq), Lookup::Gone))
+            });
         }
-        self.cursor = end;
-        self.ready = 0;
         self.forget_if_empty();
         purged
     }
 
+    /// Drops messages from the head while the queue is over its limits: one visit's share. RabbitMQ drops from the head
+    /// of the highest priority too.
+    pub(super) fn enforce_limits(&mut self, effects: &mut Effects) {
+        if !self.settings.has_limit() || self.settings.overflow != Overflow::DropHead {
+            return;
+        }
+        let mut dropped = 0;
+        while self.settings.is_over(self.ready(), self.ready_bytes()) {
+            if dropped == VISIT_MESSAGES_MAX {
+                effects.more = true;
+                return;
+            }
+            // Expiry is the business of others: 0 is before any of them.
+            match self.head_to_drop(effects) {
+                Some((seq, bytes)) => {
+                    self.lane_mut(seq).take(seq, bytes);
+                    self.die(seq, DeathReason::MaxLen, effects);
+                    dropped += 1;
+                }
+                None => break,
+            }
+        }
+        self.forget_if_empty();
+    }
+
+    /// `None`: nothing is ready, or the head has to be loaded first.
+    fn head_to_drop(&mut self, effects: &mut Effects) -> Option<(Seq, u64)> {
+        for lane in &mut self.lanes {
+            if lane.ready() == 0 {
+                continue;
+            }
+            match lane.first_ready() {
+                Head::None => {}
+                Head::Cold(seq) => {
+                    effects.load_at(lane, seq);
+                    return None;
+                }
+                Head::At { seq, .. } => {
+                    let bytes = match lane.log.lookup(seq) {
+                        Lookup::Found(record, _) => record.body_len() as u64,
+                        _ => 0,
+                    };
+                    return Some((seq, bytes));
+                }
+            }
+        }
+        None
+    }
+
+    /// Ready messages whose time is up die, wherever they stand: one visit's share.
+    pub(super) fn expire(&mut self, now_ms: u64, effects: &mut Effects) {
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
+            if lane
+                .expiry
+                .deadline_ms()
+                .is_none_or(|deadline_ms| deadline_ms > now_ms)
+            {
+                continue;
+            }
+            let (expired, cold) = lane.expired(now_ms, VISIT_MESSAGES_MAX);
+            effects.more |= expired.len() >= VISIT_MESSAGES_MAX;
+            if let Some(seq) = cold {
+                effects.load_at(lane, seq);
+            }
+            for (seq, bytes) in expired {
+                self.lane_mut(seq).take(seq, bytes);
+                self.die(seq, DeathReason::Expired, effects);
+            }
+        }
+        self.forget_if_empty();
+    }
+
+    /// No message expires before this time.
+    pub(super) fn expiry_deadline_ms(&self) -> Option<u64> {
+        let deadlines = self.lanes.iter();
+        deadlines.filter_map(|lane| lane.expiry.deadline_ms()).min()
+    }
+
+    /// A message that died has arrived where it goes, or nowhere.
+    pub(super) fn left(&mut self, seq: Seq, effects: &mut Effects) {
+        if self.lane_mut(seq).settle(seq) == Some(true) {
+            effects.settle(seq);
+        }
+        self.forget_if_empty();
+    }
+
     /// Stretches whose records are all gone do not linger because their count was an estimate.
-    fn forget_if_empty(&mut self) {
-        if self.ready == 0 && self.unacked == 0 {
-            self.log.drop_cold_from(0);
+    pub(super) fn forget_if_empty(&mut self) {
+        if self.unacked == 0 && self.ready() == 0 && self.dying.is_empty() {
+            for lane in &mut self.lanes {
+                lane.forget_cold();
+            }
         }
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bound {
-    /// There is room for more.
-    Open,
-    /// The visit has done its share.
-    Share,
-    /// No consumer can take the next message.
-    NoConsumer,
+/// What stands first.
+enum First {
+    At(Seq, bool),
+    /// What stood there is out of the way: look again.
+    Again,
+    Cold,
+    None,
+}
+
+/// Its time is up. A message whose time ended in the millisecond of its arrival (TTL 0) may still go to a consumer that
+/// takes it at once (semantics row 33): it does not outlive that visit otherwise.
+fn is_expired(record: RecordRef<'_>, now_ms: u64) -> bool {
+    let expiry_ms = record.expiry_ms();
+    expiry_ms != 0 && expiry_ms <= now_ms && record.arrival_ms() < now_ms
 }
 
 /// The first pass: a consumer for each message.
 struct Picker<'log, 'queue> {
     consumers: &'queue mut Consumers,
+    groups: Option<&'queue mut Groups>,
     assigned: Assigned<'log>,
+    expired: Vec<Seq>,
+    now_ms: u64,
     bytes: usize,
-    bound: Bound,
+    /// The visit has done its share, but there is more to do.
+    share_done: bool,
 }
 
 impl<'log> Picker<'log, '_> {
-    fn pick(
-        &mut self,
-        record: RecordRef<'log>,
-        body: Option<&'log SharedBody>,
-        redelivered: bool,
-    ) -> bool {
+    fn pick(&mut self, offer: Offer<'log>) -> Pick {
+        let Offer {
+            record,
+            body,
+            redelivered,
+            counts,
+        } = offer;
         let delivery = Delivery {
             seq: record.seq(),
             redelivered,
             record,
             body,
+            counts,
         };
         let cost = delivery.cost_bytes();
-        let count = self.assigned.deliveries.len();
+        let count = self.assigned.deliveries.len() + self.expired.len();
         if count >= VISIT_MESSAGES_MAX || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
-            self.bound = Bound::Share;
-            return false;
+            self.share_done = true;
+            return Pick::Stop;
+        }
+        if is_expired(record, self.now_ms) {
+            self.expired.push(delivery.seq);
+            return Pick::Taken;
+        }
+        if let Some(groups) = &mut self.groups {
+            // Asked first: a message of a busy group must not keep a consumer from those behind it.
+            if !self.consumers.any_turning() {
+                return Pick::Stop;
+            }
+            match groups.admit(record) {
+                Admission::Granted => {}
+                Admission::Blocked => return Pick::Held,
+                Admission::Full => return Pick::Stop,
+            }
         }
         let Some(slot) = self.consumers.choose(cost) else {
-            self.bound = Bound::NoConsumer;
-            return false;
+            return Pick::Stop;
         };
         self.bytes += cost;
         self.assigned.slots.push(slot);
         self.assigned.deliveries.push(delivery);
-        true
-    }
-}
-
-/// What became of the search among the messages that are ready again.
-struct Again {
-    /// The next one is only in the store.
-    cold: Option<Seq>,
-    /// Messages that were not to be found any more.
-    lost: u64,
-}
-
-/// Messages that are ready again stand before the cursor: they go first, in their original order.
-fn pick_again<'log>(
-    log: &'log Log,
-    returned: &mut RangeSet,
-    refused: &mut RangeSet,
-    delivered_before: Seq,
-    picker: &mut Picker<'log, '_>,
-) -> Again {
-    let mut again = Again {
-        cold: None,
-        lost: 0,
-    };
-    loop {
-        let (set, was_delivered) = match (returned.first(), refused.first()) {
-            (Some(first), Some(other)) if other < first => (&mut *refused, false),
-            (Some(_), _) => (&mut *returned, true),
-            (None, Some(_)) => (&mut *refused, false),
-            (None, None) => return again,
-        };
-        let Some(seq) = set.first() else { return again };
-        match log.lookup(seq) {
-            Lookup::Found(record, body) => {
-                if !picker.pick(record, body, was_delivered || seq < delivered_before) {
-                    return again;
-                }
-            }
-            Lookup::Cold => {
-                again.cold = Some(seq);
-                return again;
-            }
-            Lookup::Gone => again.lost += 1,
-        }
-        set.pop_first();
+        Pick::Taken
     }
 }
 
@@ -486,6 +711,7 @@ struct Handed {
     seq: Seq,
     fate: Fate,
     persistent: bool,
+    bytes: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -495,9 +721,10 @@ enum Fate {
     /// Delivered, waits for its acknowledgement.
     Unacked,
     /// The outbox would not take it.
-    Refused,
-    /// Likewise, and it had been delivered before.
-    RefusedAgain,
+    Refused {
+        /// It had been delivered before.
+        redelivered: bool,
+    },
 }
 
 impl Assigned<'_> {
@@ -546,15 +773,18 @@ fn hand_over_share(
         Fate::Unacked
     };
     for (index, delivery) in share.iter().enumerate() {
-        let fate = match (index < taken, delivery.redelivered) {
-            (true, _) => accepted,
-            (false, true) => Fate::RefusedAgain,
-            (false, false) => Fate::Refused,
+        let fate = if index < taken {
+            accepted
+        } else {
+            Fate::Refused {
+                redelivered: delivery.redelivered,
+            }
         };
         handed.push(Handed {
             seq: delivery.seq,
             fate,
             persistent: delivery.record.is_persistent(),
+            bytes: delivery.record.body_len() as u32,
         });
     }
     if taken < share.len() {

@@ -8,10 +8,12 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::consumers::ConsumerSpec;
-use super::state::{Effects, Got, State};
+use super::settings::Settings;
+use super::state::{Effects, Got, Return, State};
 use crate::broker::delivery::{ConsumerId, Delivery, DeliverySink};
 use crate::message::Seq;
 use crate::message::record::{self, Body, NewMessage};
+use crate::store::RecoveredQueue;
 
 /// A consumer that takes what the test lets it take.
 struct Taker {
@@ -88,7 +90,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            state: State::new(),
+            state: State::new(Arc::new(Settings::default())),
             model: Model::default(),
             consumers: Vec::new(),
             stored: BTreeMap::new(),
@@ -96,7 +98,7 @@ impl World {
     }
 
     fn append(&mut self, size: usize) {
-        let seq = self.state.next_seq();
+        let seq = self.state.lanes()[0].log.next_seq();
         let body = vec![seq as u8; size];
         let message = NewMessage {
             exchange: b"",
@@ -121,7 +123,7 @@ impl World {
     fn settle_down(&mut self) {
         for _ in 0..10_000 {
             let mut effects = Effects::default();
-            self.state.dispatch(&mut effects);
+            self.state.dispatch(1, &mut effects);
             let moved = self.book();
             if let Some((from, upto)) = effects.load {
                 self.load(from, upto);
@@ -141,8 +143,8 @@ impl World {
             .flat_map(|(_, record)| record.clone())
             .collect();
         assert!(
-            self.state
-                .log_mut()
+            self.state.lanes_mut()[0]
+                .log
                 .install(from, covered, records, Vec::new())
         );
     }
@@ -181,7 +183,7 @@ impl World {
         let expected = self.model.ready().next();
         loop {
             let mut effects = Effects::default();
-            let got = self.state.get(no_ack, &mut effects, |delivery, left| {
+            let got = self.state.get(1, no_ack, &mut effects, |delivery, left| {
                 (delivery.seq, delivery.redelivered, left)
             });
             match got {
@@ -228,7 +230,9 @@ impl World {
             }
         }
         if requeue {
-            self.state.requeue(self.id(holder), &seqs);
+            let mut effects = Effects::default();
+            self.state
+                .requeue(self.id(holder), &seqs, Return::Released, &mut effects);
         } else {
             self.state
                 .settle(self.id(holder), &seqs, &mut Effects::default());
@@ -342,8 +346,9 @@ fn run(world: &mut World, step: Step) {
             }
         }
         Step::Evict => {
-            let head = world.state.head();
-            world.state.log_mut().evict(head, 1, usize::MAX);
+            let lane = &mut world.state.lanes_mut()[0];
+            let head = lane.head();
+            lane.log.evict(head, 1, usize::MAX);
         }
         Step::Purge => {
             let ready: Vec<Seq> = world.model.ready().map(|(seq, _)| seq).collect();
@@ -393,10 +398,18 @@ proptest! {
         let mut before = World::new();
         (0..count).for_each(|_| before.append(10));
         let mut world = World::new();
-        world.state = State::recovered(1, count + 1, delivered, count);
+        let found = RecoveredQueue {
+            first_live: 1,
+            next_seq: count + 1,
+            delivered_upto: delivered,
+            live_count: count,
+            live_bytes: 10 * count,
+            ..RecoveredQueue::default()
+        };
+        world.state = State::recovered(Arc::new(Settings::default()), vec![(0, found)]);
         world.stored = before.stored;
         for seq in 1..=count {
-            world.model.messages.insert(seq, Place::Ready { delivered: seq < delivered });
+            world.model.messages.insert(seq, Place::Ready { delivered: delivered > 0 });
         }
         world.check();
         for _ in 0..=count {

@@ -112,7 +112,7 @@ impl VHost {
             exclusive_owner: declare.owner(),
             arguments,
         };
-        let queue = self.add_queue(&mut topology, spec, None);
+        let queue = self.add_queue(&mut topology, spec, Vec::new());
         let mut ticket = Ticket::IMMEDIATE;
         if queue.spec.durable {
             ticket = visit.push(state::put_queue(&queue.spec));
@@ -201,7 +201,7 @@ impl VHost {
     pub(in crate::broker) fn recover_queue(
         &self,
         spec: QueueSpec,
-        recovered: Option<RecoveredQueue>,
+        recovered: Vec<(u16, RecoveredQueue)>,
     ) {
         self.add_queue(&mut self.topology.lock(), spec, recovered);
     }
@@ -210,7 +210,7 @@ impl VHost {
         &self,
         topology: &mut Topology,
         spec: QueueSpec,
-        recovered: Option<RecoveredQueue>,
+        recovered: Vec<(u16, RecoveredQueue)>,
     ) -> Arc<Queue> {
         let queue = Queue::new(spec, &self.services, recovered);
         if let Some(owner) = queue.spec.exclusive_owner {

@@ -1,0 +1,133 @@
+//! Dead letters: messages that died in a queue go to its dead-letter exchange, in the order of their deaths.
+//!
+//! One thread moves them, in visits of its own: a queue that has dead messages names itself once and is served until it
+//! has none, a batch at a time in turn with others. A cascade (a dead letter that makes another queue drop one) is
+//! further work for the same thread, never recursion. What makes a dead letter different from the message that died
+//! stands in [`letter`], the history of deaths in [`deaths`].
+
+mod deaths;
+mod letter;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use self::letter::Letter;
+use super::Broker;
+use super::queue::{DeadBatch, Queue};
+use super::vhost::publish::Outgoing;
+use crate::store::Visit;
+
+/// Where queues name themselves that have dead messages. Cheap to clone.
+#[derive(Clone)]
+pub struct DeadLetters {
+    queues: Sender<Arc<Queue>>,
+}
+
+/// The other end of [`DeadLetters`], for [`start`].
+pub struct Inbox(Receiver<Arc<Queue>>);
+
+impl DeadLetters {
+    /// A way to the thread that [`start`] will start.
+    pub fn channel() -> (Self, Inbox) {
+        let (queues, inbox) = channel();
+        (Self { queues }, Inbox(inbox))
+    }
+
+    pub(super) fn send(&self, queue: &Arc<Queue>) {
+        // Without a thread the broker is about to end: what died is still in its queue.
+        let _ = self.queues.send(queue.clone());
+    }
+}
+
+/// Starts the thread. It ends with the broker.
+///
+/// # Errors
+/// The system refuses a thread.
+pub fn start(broker: &Arc<Broker>, inbox: Inbox) -> std::io::Result<()> {
+    let broker = Arc::downgrade(broker);
+    thread::Builder::new()
+        .name("dead-letter".to_owned())
+        .spawn(move || run(&broker, &inbox.0))?;
+    Ok(())
+}
+
+fn run(broker: &Weak<Broker>, inbox: &Receiver<Arc<Queue>>) {
+    let mut waiting: VecDeque<Arc<Queue>> = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            match inbox.recv() {
+                Ok(queue) => waiting.push_back(queue),
+                Err(_) => return,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(queue) => waiting.push_back(queue),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        let Some(queue) = waiting.pop_front() else {
+            continue;
+        };
+        // A queue must not outlive the broker for being in this list.
+        let Some(broker) = broker.upgrade() else {
+            waiting.clear();
+            continue;
+        };
+        if serve(&broker, &queue) {
+            waiting.push_back(queue);
+        }
+    }
+}
+
+/// Moves one visit's share. `false`: there is nothing left for now.
+fn serve(broker: &Broker, queue: &Arc<Queue>) -> bool {
+    let visit = broker.services.visit();
+    let Some(batch) = queue.take_dead(&visit) else {
+        return false;
+    };
+    let mut crowded = send(broker, &visit, queue, &batch);
+    queue.dead_lettered(&visit, &batch);
+    drop(visit);
+    while !crowded.is_empty() {
+        crowded.retain(|queue| queue.pump(&broker.services.visit()));
+    }
+    true
+}
+
+/// Puts the dead letters into their queues and answers which of these have more to do. A dead-letter exchange that does
+/// not exist loses them, without an error (semantics row 42).
+fn send(
+    broker: &Broker,
+    visit: &Visit<'_>,
+    queue: &Arc<Queue>,
+    batch: &DeadBatch,
+) -> Vec<Arc<Queue>> {
+    let Some(settings) = &batch.dead_letter else {
+        return Vec::new();
+    };
+    let exchange = broker
+        .vhost(&queue.spec.vhost)
+        .and_then(|vhost| Some((vhost.exchange(&settings.exchange)?, vhost)));
+    let Some((exchange, vhost)) = exchange else {
+        return Vec::new();
+    };
+    let letters: Vec<Letter<'_>> = batch
+        .dead
+        .iter()
+        .filter_map(|dead| Letter::new(dead, &queue.spec.name, settings, visit.now_ms()))
+        .collect();
+    let outgoing = letters.iter().map(|letter| {
+        let keys = letter.keys.iter().map(String::as_str);
+        let route = vhost.route_all(&exchange, keys, || letter.headers());
+        let mut targets = route.queues;
+        targets.retain(|target| !letter.deaths.is_cycle(&target.spec.name));
+        Outgoing {
+            message: letter.message(),
+            targets,
+        }
+    });
+    vhost.deliver(visit, outgoing.collect())
+}

@@ -1,0 +1,158 @@
+//! The visits of consumers.
+
+use std::sync::Arc;
+
+use super::Queue;
+use super::consumers::ConsumerSpec;
+use super::state::{Effects, Got, Return};
+use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::message::{Seq, Ticket};
+use crate::store::Visit;
+
+/// Why a consumer was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsumeRefused {
+    /// Exclusive access exists, or was asked for while there are consumers.
+    ExclusiveInUse,
+    /// The queue was deleted.
+    Deleted,
+}
+
+/// What basic.get found.
+#[derive(Debug)]
+pub enum GetOutcome<T> {
+    /// A message, and what the caller made of it.
+    Message(T),
+    /// Nothing is ready.
+    Empty,
+    /// The head has to be read from the store: wait with [`Queue::when_loaded`] and ask again.
+    Loading,
+    /// The queue was deleted.
+    Deleted,
+}
+
+impl Queue {
+    /// Registers a consumer. Deliveries begin with [`Self::activate`], so that consume-ok goes first, and should not
+    /// begin before the ticket is durable: then a crash cannot make what was delivered look new.
+    ///
+    /// # Errors
+    /// Exclusive access is refused as RabbitMQ does, and nothing can be consumed from a deleted queue.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        spec: ConsumerSpec,
+    ) -> Result<(ConsumerId, Ticket), ConsumeRefused> {
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return Err(ConsumeRefused::Deleted);
+        }
+        let consumers = &mut inner.state.consumers;
+        // Exclusive access makes no sense where there is one active consumer anyway: RabbitMQ refuses it.
+        let conflicts = spec.exclusive && (consumers.count() > 0 || consumers.is_single_active());
+        if consumers.has_exclusive() || conflicts {
+            return Err(ConsumeRefused::ExclusiveInUse);
+        }
+        let id = consumers.add(spec);
+        let marks = self.mark_delivered(&mut inner, visit);
+        // What arrives later is on disk no sooner than the mark.
+        let waits = marks && inner.state.ready() > 0;
+        let ticket = if waits {
+            visit.ticket()
+        } else {
+            Ticket::IMMEDIATE
+        };
+        Ok((id, ticket))
+    }
+
+    /// Deliveries to this consumer may begin. True: call [`Self::pump`] in further visits.
+    pub fn activate(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
+        let mut inner = self.inner.lock();
+        inner.state.consumers.activate(consumer);
+        self.dispatch(&mut inner, visit)
+    }
+
+    /// Its outbox or window has room again. True: call [`Self::pump`] in further visits.
+    pub fn resume(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
+        let mut inner = self.inner.lock();
+        inner.state.consumers.resume(consumer);
+        self.dispatch(&mut inner, visit)
+    }
+
+    /// Removes a consumer; its unacknowledged deliveries stay with the channel. True: the queue is auto-delete and
+    /// this was its last consumer.
+    pub fn cancel(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
+        let mut inner = self.inner.lock();
+        let removed = inner.state.consumers.remove(consumer);
+        self.dispatch(&mut inner, visit);
+        removed && self.spec.auto_delete && !inner.deleted && inner.state.consumers.count() == 0
+    }
+
+    /// basic.get: `take` encodes the message while the queue is locked and learns how many remain ready.
+    pub fn get<T>(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        no_ack: bool,
+        take: impl FnOnce(Delivery<'_>, u64) -> T,
+    ) -> GetOutcome<T> {
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return GetOutcome::Deleted;
+        }
+        let mut effects = Effects::default();
+        let got = inner.state.get(visit.now_ms(), no_ack, &mut effects, take);
+        self.apply(&mut inner, visit, effects);
+        match got {
+            Got::Message(taken) => GetOutcome::Message(taken),
+            Got::Empty => GetOutcome::Empty,
+            Got::Cold => GetOutcome::Loading,
+        }
+    }
+
+    /// Unacknowledged deliveries are acknowledged. True: call [`Self::pump`].
+    pub fn settle(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId, seqs: &[Seq]) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return false;
+        }
+        let mut effects = Effects::default();
+        inner.state.settle(consumer, seqs, &mut effects);
+        self.apply(&mut inner, visit, effects);
+        self.dispatch(&mut inner, visit)
+    }
+
+    /// Unacknowledged deliveries are rejected for good: they go to the dead-letter exchange if there is one. True: call
+    /// [`Self::pump`].
+    pub fn discard(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        consumer: ConsumerId,
+        seqs: &[Seq],
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return false;
+        }
+        let mut effects = Effects::default();
+        inner.state.discard(consumer, seqs, &mut effects);
+        self.apply(&mut inner, visit, effects);
+        self.dispatch(&mut inner, visit)
+    }
+
+    /// Unacknowledged deliveries are ready again. True: call [`Self::pump`].
+    pub fn requeue(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        consumer: ConsumerId,
+        seqs: &[Seq],
+        how: Return,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return false;
+        }
+        let mut effects = Effects::default();
+        inner.state.requeue(consumer, seqs, how, &mut effects);
+        self.apply(&mut inner, visit, effects);
+        self.work(&mut inner, visit)
+    }
+}

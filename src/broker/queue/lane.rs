@@ -1,0 +1,510 @@
+//! A lane: messages of one precedence in a queue, with a log and seqs of their own.
+//!
+//! A queue without priorities has one. The lane's number stands in the upper bits of its seqs, so that a seq alone says
+//! where its message is, and in those of its id in the store, for which each lane is a queue.
+//!
+//! Within a lane a message is ready (in the log at or after the cursor and not held, or `returned`, or `refused`),
+//! held by a channel, or held back here (`held`: dying, or waiting for its group).
+
+use std::collections::BTreeMap;
+
+use super::expiry::Expiry;
+use super::log::{Log, Lookup, Next};
+use super::pending::Pending;
+use super::returned::Returned;
+use crate::message::op::Counts;
+use crate::message::ranges::RangeSet;
+use crate::message::record::{NewMessage, RecordRef, SharedBody};
+use crate::message::{Epoch, Seq};
+use crate::store::RecoveredQueue;
+
+/// Bits of a seq that count; the lane's number stands above them.
+const SEQ_BITS: u32 = 48;
+
+/// The lane that a seq belongs to.
+pub(super) const fn lane_of(seq: Seq) -> u16 {
+    (seq >> SEQ_BITS) as u16
+}
+
+const fn first_seq(number: u16) -> Seq {
+    (number as Seq) << SEQ_BITS | 1
+}
+
+/// What a look at a ready message decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pick {
+    /// It goes out, or dies.
+    Taken,
+    /// It is held back; the next may go.
+    Held,
+    /// No more for now.
+    Stop,
+}
+
+/// How far picking came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Picked {
+    /// Everything was offered: it is the next lane's turn.
+    pub(super) all: bool,
+    /// A stretch to load: the message with the first seq is needed now, or soon. With the last seq of the stretch.
+    pub(super) load: Option<(Seq, Seq)>,
+}
+
+/// What is offered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) record: RecordRef<'a>,
+    pub(super) body: Option<&'a SharedBody>,
+    pub(super) redelivered: bool,
+    pub(super) counts: Counts,
+}
+
+/// The first ready message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// In memory.
+    At {
+        /// Where.
+        seq: Seq,
+        /// It was delivered before.
+        redelivered: bool,
+    },
+    /// Only in the store.
+    Cold(Seq),
+    /// Nothing is ready.
+    None,
+}
+
+/// Messages of one precedence.
+pub(super) struct Lane {
+    number: u16,
+    pub(super) log: Log,
+    /// Everything below was delivered at least once, or is gone or held.
+    cursor: Seq,
+    /// Ready again, delivered before: below the cursor.
+    pub(super) returned: Returned,
+    /// Ready again without ever having been delivered (an outbox refused them): below the cursor.
+    refused: RangeSet,
+    /// Neither ready nor with a channel.
+    held: RangeSet,
+    /// Seqs below were delivered before the last restart.
+    delivered_before: Seq,
+    ready: u64,
+    ready_bytes: u64,
+    /// Deliveries of messages that came back.
+    pub(super) counts: BTreeMap<Seq, Counts>,
+    pub(super) expiry: Expiry,
+    /// What it owes to the store.
+    pub(super) pending: Pending,
+    /// Seqs below are marked as delivered in the store, or will be with the epoch that is open.
+    pub(super) delivered_mark: Seq,
+    /// A load of a cold stretch is on its way.
+    pub(super) loading: bool,
+    /// Transient records went to the store: their settlements must go there too.
+    pub(super) spilled: bool,
+}
+
+impl Lane {
+    pub(super) fn new(number: u16, in_order: bool) -> Self {
+        let first = first_seq(number);
+        Self::over(number, in_order, Log::new(first), first)
+    }
+
+    /// The lane after a restart: all its messages are only in the store.
+    pub(super) fn recovered(number: u16, in_order: bool, found: RecoveredQueue) -> Self {
+        let next_seq = found.next_seq.max(first_seq(number));
+        let first = found.first_live.clamp(first_seq(number), next_seq);
+        let live = found.live_count;
+        let cursor = if live > 0 { first } else { next_seq };
+        let log = Log::cold(first, next_seq, live);
+        Self {
+            // The last deliveries before a crash may be ahead of any mark that reached the disk: a lane that ever had a
+            // consumer counts as delivered throughout.
+            delivered_before: if found.delivered_upto > 0 {
+                next_seq
+            } else {
+                0
+            },
+            ready: live,
+            ready_bytes: found.live_bytes,
+            ..Self::over(number, in_order, log, cursor)
+        }
+    }
+
+    fn over(number: u16, in_order: bool, log: Log, cursor: Seq) -> Self {
+        Self {
+            number,
+            log,
+            cursor,
+            returned: Returned::new(in_order),
+            refused: RangeSet::new(),
+            held: RangeSet::new(),
+            delivered_before: 0,
+            ready: 0,
+            ready_bytes: 0,
+            counts: BTreeMap::new(),
+            expiry: Expiry::default(),
+            pending: Pending::default(),
+            delivered_mark: 0,
+            loading: false,
+            spilled: false,
+        }
+    }
+
+    pub(super) const fn number(&self) -> u16 {
+        self.number
+    }
+
+    pub(super) const fn ready(&self) -> u64 {
+        self.ready
+    }
+
+    pub(super) const fn ready_bytes(&self) -> u64 {
+        self.ready_bytes
+    }
+
+    pub(super) const fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
+    /// Seqs below may have been delivered.
+    pub(super) fn delivered_upto(&self) -> Seq {
+        self.cursor.max(self.delivered_before)
+    }
+
+    /// Seqs below are delivered with the next `count` deliveries at the latest, if seqs are dense. A short lane counts
+    /// as delivered as a whole: a restart leaves gaps in its seqs.
+    pub(super) fn delivered_soon(&self, count: u64) -> Seq {
+        if self.ready <= count {
+            self.log.next_seq()
+        } else {
+            self.delivered_upto() + count
+        }
+    }
+
+    /// Where reading goes on: chunks around it stay in memory.
+    pub(super) fn head(&self) -> Seq {
+        let returned = self.returned.lowest().unwrap_or(self.cursor);
+        self.refused
+            .first()
+            .unwrap_or(self.cursor)
+            .min(returned)
+            .min(self.cursor)
+    }
+
+    /// Adds a message. `epoch`: as in `Log::append`.
+    pub(super) fn append(&mut self, now_ms: u64, message: &NewMessage<'_>, epoch: Epoch) -> Seq {
+        let seq = self.log.append(now_ms, message, epoch);
+        self.ready += 1;
+        self.ready_bytes += message.body.len() as u64;
+        if message.expiry_ms != 0 {
+            self.expiry
+                .appended(seq, message.expiry_ms, message.body.len() as u64);
+        }
+        seq
+    }
+
+    /// Offers ready messages in their order until `offer` has enough.
+    pub(super) fn pick<'a>(&'a mut self, mut offer: impl FnMut(Offer<'a>) -> Pick) -> Picked {
+        let Self {
+            log,
+            cursor,
+            returned,
+            refused,
+            held,
+            delivered_before,
+            ready,
+            ready_bytes,
+            counts,
+            expiry,
+            ..
+        } = self;
+        let log: &'a Log = log;
+        let mut consider = |record: RecordRef<'a>, body, was_delivered, held: &mut RangeSet| {
+            let seq = record.seq();
+            let verdict = offer(Offer {
+                record,
+                body,
+                redelivered: was_delivered || seq < *delivered_before,
+                counts: counts_of(counts, seq),
+            });
+            if verdict == Pick::Stop {
+                return false;
+            }
+            if verdict == Pick::Held {
+                held.insert(seq);
+            }
+            if record.expiry_ms() != 0 {
+                expiry.unmark(seq, record.expiry_ms());
+            }
+            *ready = ready.saturating_sub(1);
+            *ready_bytes = ready_bytes.saturating_sub(record.body_len() as u64);
+            true
+        };
+        let stopped = |load| Picked { all: false, load };
+        let mut lost = 0;
+        while let Some((seq, was_delivered)) = first_again(returned, refused) {
+            match log.lookup(seq) {
+                Lookup::Found(record, body) => {
+                    if !consider(record, body, was_delivered, held) {
+                        return stopped(None);
+                    }
+                }
+                Lookup::Cold => return stopped(log.cold_end(seq).map(|end| (seq, end))),
+                Lookup::Gone => lost += 1,
+            }
+            if !returned.remove(seq) {
+                refused.remove(seq);
+            }
+        }
+        let next = log.scan(*cursor, |record, body| {
+            if !held.is_empty() && held.contains(record.seq()) {
+                return true;
+            }
+            consider(record, body, false, held)
+        });
+        *ready = ready.saturating_sub(lost);
+        match next {
+            Next::At(seq) => {
+                *cursor = seq;
+                let ahead = log.cold_after(seq);
+                stopped(ahead.and_then(|ahead| log.cold_end(ahead).map(|end| (ahead, end))))
+            }
+            Next::Cold(seq) => {
+                *cursor = seq;
+                stopped(log.cold_end(seq).map(|end| (seq, end)))
+            }
+            Next::End => {
+                *cursor = log.next_seq();
+                // Records that the store lost would otherwise be counted for ever.
+                *ready = 0;
+                *ready_bytes = 0;
+                Picked {
+                    all: true,
+                    load: None,
+                }
+            }
+        }
+    }
+
+    /// An outbox would not take a message that was picked.
+    pub(super) fn put_back(&mut self, seq: Seq, was_delivered: bool, bytes: u64) {
+        self.ready += 1;
+        self.ready_bytes += bytes;
+        if was_delivered && seq >= self.delivered_before {
+            self.returned.insert_first(seq);
+        } else {
+            self.refused.insert(seq);
+        }
+        self.mark_expiry(seq);
+    }
+
+    /// The first ready message.
+    pub(super) fn first_ready(&mut self) -> Head {
+        while let Some((seq, was_delivered)) = first_again(&self.returned, &self.refused) {
+            match self.log.lookup(seq) {
+                Lookup::Found(..) => {
+                    let redelivered = was_delivered || seq < self.delivered_before;
+                    return Head::At { seq, redelivered };
+                }
+                Lookup::Cold => return Head::Cold(seq),
+                Lookup::Gone => {
+                    self.ready = self.ready.saturating_sub(1);
+                    if !self.returned.remove(seq) {
+                        self.refused.remove(seq);
+                    }
+                }
+            }
+        }
+        loop {
+            match self.log.next(self.cursor) {
+                Next::At(seq) => {
+                    self.cursor = seq;
+                    if self.held.contains(seq) {
+                        self.cursor = seq + 1;
+                        continue;
+                    }
+                    let redelivered = seq < self.delivered_before;
+                    return Head::At { seq, redelivered };
+                }
+                Next::Cold(seq) => {
+                    self.cursor = seq;
+                    return Head::Cold(seq);
+                }
+                Next::End => {
+                    self.cursor = self.log.next_seq();
+                    self.ready = 0;
+                    self.ready_bytes = 0;
+                    return Head::None;
+                }
+            }
+        }
+    }
+
+    /// Earlier deliveries of a message.
+    pub(super) fn counts(&self, seq: Seq) -> Counts {
+        counts_of(&self.counts, seq)
+    }
+
+    /// Up to `count_max` ready messages whose time is up, from `expiry`; the seq of one that has to be loaded first to
+    /// know.
+    pub(super) fn expired(
+        &mut self,
+        now_ms: u64,
+        count_max: usize,
+    ) -> (Vec<(Seq, u64)>, Option<Seq>) {
+        let mut expiry = std::mem::take(&mut self.expiry);
+        let found = expiry.expired(now_ms, count_max, self);
+        self.expiry = expiry;
+        found
+    }
+
+    /// A ready message is not ready any more: it goes to a channel, or dies.
+    pub(super) fn take(&mut self, seq: Seq, bytes: u64) {
+        self.ready = self.ready.saturating_sub(1);
+        self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
+        if let Lookup::Found(record, _) = self.log.lookup(seq) {
+            self.expiry.unmark(seq, record.expiry_ms());
+        }
+        if self.returned.remove(seq) || self.refused.remove(seq) {
+            return;
+        }
+        if seq == self.cursor {
+            self.cursor = seq + 1;
+        } else if seq > self.cursor {
+            self.held.insert(seq);
+        }
+    }
+
+    /// Whether a message that is in memory waits for a consumer.
+    pub(super) fn is_ready(&self, seq: Seq) -> bool {
+        if self.held.contains(seq) {
+            return false;
+        }
+        seq >= self.cursor || self.returned.contains(seq) || self.refused.contains(seq)
+    }
+
+    /// Keeps a message that is not ready from becoming so when the cursor passes.
+    pub(super) fn hold(&mut self, seq: Seq) {
+        if seq >= self.cursor {
+            self.held.insert(seq);
+        }
+    }
+
+    /// A message with a channel is ready again. `false`: it is gone.
+    pub(super) fn give_back(&mut self, seq: Seq) -> bool {
+        let (bytes, expiry_ms) = match self.log.lookup(seq) {
+            Lookup::Found(record, _) => (record.body_len() as u64, record.expiry_ms()),
+            Lookup::Cold => (0, 0),
+            Lookup::Gone => return false,
+        };
+        self.held.remove(seq);
+        if self.returned.insert(seq) {
+            self.ready += 1;
+            self.ready_bytes += bytes;
+            if expiry_ms != 0 {
+                self.expiry.mark(seq, expiry_ms, bytes);
+            }
+        }
+        true
+    }
+
+    /// A message that was held back is ready, at its place.
+    pub(super) fn release(&mut self, seq: Seq, bytes: u64) {
+        self.held.remove(seq);
+        self.ready += 1;
+        self.ready_bytes += bytes;
+        if seq < self.cursor {
+            self.refused.insert(seq);
+            self.mark_expiry(seq);
+        }
+    }
+
+    /// What stands before the cursor is in no run of `expiry`.
+    fn mark_expiry(&mut self, seq: Seq) {
+        if let Lookup::Found(record, _) = self.log.lookup(seq)
+            && record.expiry_ms() != 0
+        {
+            let (expiry_ms, bytes) = (record.expiry_ms(), record.body_len() as u64);
+            self.expiry.mark(seq, expiry_ms, bytes);
+        }
+    }
+
+    /// Forgets a message. Answers whether the store may hold it and so must be told; `None` when it was gone already.
+    pub(super) fn settle(&mut self, seq: Seq) -> Option<bool> {
+        if !self.held.is_empty() {
+            self.held.remove(seq);
+        }
+        if !self.counts.is_empty() {
+            self.counts.remove(&seq);
+        }
+        self.log.settle(seq)
+    }
+
+    /// Drops every ready message; answers the ranges that the store may hold.
+    pub(super) fn purge(&mut self) -> Vec<(Seq, Seq)> {
+        let mut settled = RangeSet::new();
+        for (first, last) in self.returned.take().into_iter().chain(self.refused.take()) {
+            for seq in first..=last {
+                if self.settle(seq) == Some(true) {
+                    settled.insert(seq);
+                }
+            }
+        }
+        self.purge_from_cursor(&mut settled);
+        // What is unacknowledged gets a mark when it comes back.
+        self.expiry = Expiry::default();
+        self.cursor = self.log.next_seq();
+        self.ready = 0;
+        self.ready_bytes = 0;
+        settled.take()
+    }
+
+    /// The messages between cursor and end, but not those that are held.
+    fn purge_from_cursor(&mut self, settled: &mut RangeSet) {
+        let end = self.log.next_seq();
+        let mut from = self.cursor;
+        for (first, last) in self.held.iter().collect::<Vec<_>>() {
+            if last < self.cursor {
+                continue;
+            }
+            if from < first {
+                self.log.settle_range(from, first - 1);
+                settled.insert_range(from, first - 1);
+            }
+            from = from.max(last + 1);
+        }
+        if from < end {
+            self.log.settle_range(from, end - 1);
+            settled.insert_range(from, end - 1);
+        }
+    }
+
+    /// Nothing is ready: stretches whose records are all gone do not linger because their count was an estimate.
+    pub(super) fn forget_cold(&mut self) {
+        if self.held.is_empty() {
+            self.log.drop_cold_from(0);
+        }
+    }
+}
+
+fn counts_of(counts: &BTreeMap<Seq, Counts>, seq: Seq) -> Counts {
+    if counts.is_empty() {
+        Counts::default()
+    } else {
+        counts.get(&seq).copied().unwrap_or_default()
+    }
+}
+
+/// The first of the messages that are ready again, and whether it was delivered.
+fn first_again(returned: &Returned, refused: &RangeSet) -> Option<(Seq, bool)> {
+    match (returned.first(), refused.first()) {
+        (Some(returned_first), Some(refused_first))
+            if refused_first < returned_first && !returned.is_in_order() =>
+        {
+            Some((refused_first, false))
+        }
+        (Some(first), _) => Some((first, true)),
+        (None, first) => first.map(|seq| (seq, false)),
+    }
+}

@@ -1,0 +1,117 @@
+//! Messages that consumers gave back: where they stand among the others.
+
+use std::collections::BTreeMap;
+
+use crate::message::Seq;
+use crate::message::ranges::RangeSet;
+
+/// Seqs that are ready again.
+pub(super) enum Returned {
+    /// Classic queues: at their original position.
+    ByPosition(RangeSet),
+    /// Quorum queues: ahead of all others, in the order of their return (semantics row 26).
+    InOrder(Turns),
+}
+
+/// Seqs in an order that is not theirs.
+#[derive(Default)]
+pub(super) struct Turns {
+    by_turn: BTreeMap<i64, Seq>,
+    turns: BTreeMap<Seq, i64>,
+}
+
+impl Turns {
+    fn insert(&mut self, seq: Seq, turn: i64) -> bool {
+        let is_new = !self.turns.contains_key(&seq);
+        if is_new {
+            self.turns.insert(seq, turn);
+            self.by_turn.insert(turn, seq);
+        }
+        is_new
+    }
+
+    fn before_first(&self) -> i64 {
+        self.by_turn.keys().next().map_or(0, |turn| turn - 1)
+    }
+
+    fn after_last(&self) -> i64 {
+        self.by_turn.keys().next_back().map_or(0, |turn| turn + 1)
+    }
+}
+
+impl Returned {
+    pub(super) fn new(in_order: bool) -> Self {
+        if in_order {
+            Self::InOrder(Turns::default())
+        } else {
+            Self::ByPosition(RangeSet::new())
+        }
+    }
+
+    pub(super) const fn is_in_order(&self) -> bool {
+        matches!(self, Self::InOrder(_))
+    }
+
+    /// The one whose turn it is.
+    pub(super) fn first(&self) -> Option<Seq> {
+        match self {
+            Self::ByPosition(set) => set.first(),
+            Self::InOrder(list) => list.by_turn.values().next().copied(),
+        }
+    }
+
+    pub(super) fn lowest(&self) -> Option<Seq> {
+        match self {
+            Self::ByPosition(set) => set.first(),
+            Self::InOrder(list) => list.turns.keys().next().copied(),
+        }
+    }
+
+    pub(super) fn contains(&self, seq: Seq) -> bool {
+        match self {
+            Self::ByPosition(set) => set.contains(seq),
+            Self::InOrder(list) => list.turns.contains_key(&seq),
+        }
+    }
+
+    /// Adds one behind the others; true if it was not there.
+    pub(super) fn insert(&mut self, seq: Seq) -> bool {
+        match self {
+            Self::ByPosition(set) => set.insert(seq),
+            Self::InOrder(list) => list.insert(seq, list.after_last()),
+        }
+    }
+
+    /// Adds one that was on its way out: it goes out next.
+    pub(super) fn insert_first(&mut self, seq: Seq) {
+        match self {
+            Self::ByPosition(set) => drop(set.insert(seq)),
+            Self::InOrder(list) => drop(list.insert(seq, list.before_first())),
+        }
+    }
+
+    /// Removes one; true if it was there.
+    pub(super) fn remove(&mut self, seq: Seq) -> bool {
+        match self {
+            Self::ByPosition(set) => set.remove(seq),
+            Self::InOrder(list) => match list.turns.remove(&seq) {
+                Some(turn) => list.by_turn.remove(&turn).is_some(),
+                None => false,
+            },
+        }
+    }
+
+    /// Takes all out, as rising ranges.
+    pub(super) fn take(&mut self) -> Vec<(Seq, Seq)> {
+        match self {
+            Self::ByPosition(set) => set.take(),
+            Self::InOrder(list) => {
+                let mut set = RangeSet::new();
+                for seq in std::mem::take(list).turns.into_keys() {
+                    set.insert(seq);
+                }
+                set.take()
+            }
+        }
+    }
+}
