@@ -121,7 +121,7 @@ impl Broker {
             return (vhost.clone(), vhost.ticket());
         }
         let ticket = visit.push(state::put_vhost(name));
-        let vhost = Arc::new(VHost::new(name.into(), &self.services, ticket));
+        let vhost = VHost::new(name.into(), &self.services, ticket);
         vhosts.insert(vhost.name.clone(), vhost.clone());
         (vhost, ticket)
     }

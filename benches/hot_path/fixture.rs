@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leveret::amqp::outbox::Outbox;
 use leveret::auth::Auth;
 use leveret::broker::alarms::Alarms;
+use leveret::broker::dead_letter::DeadLetters;
 use leveret::broker::loader::Loader;
 use leveret::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use leveret::broker::queue::Queue;
@@ -40,6 +41,7 @@ impl Fixture {
         .unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let services = Services {
+            dead_letters: DeadLetters::default(),
             memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
             loader: Loader::start(&store, &clock).unwrap(),
             timers: Timers::start(&clock).unwrap(),

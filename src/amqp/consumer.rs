@@ -73,8 +73,8 @@ impl ChannelConsumer {
     }
 }
 
-/// The properties as the consumer sees them: a queue that counts deliveries says so in the headers `x-delivery-count` and
-/// `x-acquired-count` of a message that came back, as RabbitMQ's quorum queues do.
+/// The properties as the consumer sees them: a queue that counts deliveries says so in the headers `x-delivery-count`
+/// and `x-acquired-count` of a message that came back, as RabbitMQ's quorum queues do.
 pub fn shown_properties<'a>(delivery: &Delivery<'a>) -> Cow<'a, [u8]> {
     let properties = delivery.record.properties();
     if delivery.counts == Counts::default() {

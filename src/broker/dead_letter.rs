@@ -9,9 +9,11 @@ mod deaths;
 mod letter;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
+
+use parking_lot::Mutex;
 
 use self::letter::Letter;
 use super::Broker;
@@ -23,33 +25,39 @@ use crate::store::Visit;
 #[derive(Clone)]
 pub struct DeadLetters {
     queues: Sender<Arc<Queue>>,
+    /// The other end, until the thread takes it.
+    inbox: Arc<Mutex<Option<Receiver<Arc<Queue>>>>>,
 }
 
-/// The other end of [`DeadLetters`], for [`start`].
-pub struct Inbox(Receiver<Arc<Queue>>);
+impl Default for DeadLetters {
+    fn default() -> Self {
+        let (queues, inbox) = channel();
+        Self {
+            queues,
+            inbox: Arc::new(Mutex::new(Some(inbox))),
+        }
+    }
+}
 
 impl DeadLetters {
-    /// A way to the thread that [`start`] will start.
-    pub fn channel() -> (Self, Inbox) {
-        let (queues, inbox) = channel();
-        (Self { queues }, Inbox(inbox))
-    }
-
     pub(super) fn send(&self, queue: &Arc<Queue>) {
         // Without a thread the broker is about to end: what died is still in its queue.
         let _ = self.queues.send(queue.clone());
     }
 }
 
-/// Starts the thread. It ends with the broker.
+/// Starts the thread. It ends with the broker. A second call does nothing.
 ///
 /// # Errors
 /// The system refuses a thread.
-pub fn start(broker: &Arc<Broker>, inbox: Inbox) -> std::io::Result<()> {
+pub(super) fn start(broker: &Arc<Broker>) -> std::io::Result<()> {
+    let Some(inbox) = broker.services.dead_letters.inbox.lock().take() else {
+        return Ok(());
+    };
     let broker = Arc::downgrade(broker);
     thread::Builder::new()
         .name("dead-letter".to_owned())
-        .spawn(move || run(&broker, &inbox.0))?;
+        .spawn(move || run(&broker, &inbox))?;
     Ok(())
 }
 
@@ -62,12 +70,7 @@ fn run(broker: &Weak<Broker>, inbox: &Receiver<Arc<Queue>>) {
                 Err(_) => return,
             }
         }
-        loop {
-            match inbox.try_recv() {
-                Ok(queue) => waiting.push_back(queue),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
+        waiting.extend(inbox.try_iter());
         let Some(queue) = waiting.pop_front() else {
             continue;
         };

@@ -2,7 +2,8 @@
 //!
 //! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
 //! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
-//! - [`consumers`]: whose turn it is. [`groups`]: who may not overtake whom.
+//! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`]: who may not overtake whom.
+//! - [`limits`]: what is too much or too old.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
@@ -15,12 +16,14 @@ mod chunk;
 mod consumers;
 mod dead;
 mod deliver;
+mod dispatch;
 mod dying;
 mod evict;
 mod expiry;
 mod gather;
 mod groups;
 mod lane;
+mod limits;
 mod log;
 mod pending;
 mod publish;
@@ -29,9 +32,10 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod state_test;
+mod timed;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -44,6 +48,8 @@ pub use self::settings::{DeadLetter, Settings};
 use self::state::{Effects, State};
 pub use self::state::{Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::arguments::QueueArguments;
+use super::timers::Timer;
+use super::vhost::VHost;
 use super::{ConnectionId, Services};
 use crate::message::op::Op;
 use crate::message::{QueueId, Seq, lane_id};
@@ -104,6 +110,8 @@ const DELIVERED_AHEAD: Seq = 1 << 16;
 struct Inner {
     state: State,
     load_waiters: Vec<Arc<dyn Waiter>>,
+    /// When the queue was last used, for `x-expires`.
+    used_ms: u64,
     /// Resident bytes as last reported to the memory budget.
     reported_bytes: usize,
     /// Someone is dead_lettering the dead of this queue, or is about to.
@@ -116,6 +124,9 @@ pub struct Queue {
     /// What it was declared as.
     pub spec: QueueSpec,
     services: Services,
+    vhost: Weak<VHost>,
+    /// Made when there is a time to wait for.
+    timer: OnceLock<Timer>,
     /// Mirrors `Inner::deleted` for those who do not hold the lock (route caches).
     deleted: AtomicBool,
     inner: Mutex<Inner>,
@@ -136,12 +147,14 @@ impl Queue {
     pub fn new(
         spec: QueueSpec,
         services: &Services,
+        vhost: Weak<VHost>,
         recovered: Vec<(u16, RecoveredQueue)>,
     ) -> Arc<Self> {
         let settings = Arc::new(Settings::from_arguments(&spec.arguments));
         let inner = Inner {
             state: State::recovered(settings, recovered),
             load_waiters: Vec::new(),
+            used_ms: 0,
             reported_bytes: 0,
             dead_lettering: false,
             deleted: false,
@@ -149,6 +162,8 @@ impl Queue {
         Arc::new(Self {
             spec,
             services: services.clone(),
+            vhost,
+            timer: OnceLock::new(),
             deleted: AtomicBool::new(false),
             inner: Mutex::new(inner),
         })
@@ -187,7 +202,9 @@ impl Queue {
             return false;
         }
         inner.state.apply(settings);
-        self.work(&mut inner, visit)
+        let more = self.work(&mut inner, visit);
+        self.set_timer(&inner);
+        more
     }
 
     /// Drops all ready messages and answers how many there were.
@@ -252,6 +269,7 @@ impl Queue {
         }
         let more = self.work(&mut inner, visit);
         self.keep_within_budget(&mut inner);
+        self.set_timer(&inner);
         more
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::dead_letter;
 use super::state::{self, Row, RowError};
 use super::vhost::VHost;
 use super::{Broker, Services};
@@ -17,6 +18,9 @@ pub enum RecoverError {
     /// A row of the topology cannot be read. To go on without it would lose queues.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// The system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Threads(#[from] std::io::Error),
     /// An exchange has a type that this version does not have.
     #[error("exchange '{name}' in vhost '{vhost}' has the unknown type '{kind}'")]
     UnknownExchangeType {
@@ -61,13 +65,11 @@ impl Broker {
         let first = is_first_start.then_some(default_vhost);
         for name in rows.vhosts.iter().copied().chain(first) {
             let name: Arc<str> = name.into();
-            vhosts.insert(
-                name.clone(),
-                Arc::new(VHost::new(name, &services, Ticket::IMMEDIATE)),
-            );
+            vhosts.insert(name.clone(), VHost::new(name, &services, Ticket::IMMEDIATE));
         }
         let known = rows.fill(&vhosts, by_queue(recovered.queues), &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
+        dead_letter::start(&broker)?;
         let ticket = broker
             .services
             .store

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::alarms::Alarms;
-use super::dead_letter::{self, DeadLetters};
+use super::dead_letter::DeadLetters;
 use super::loader::Loader;
 use super::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use super::recovery::RecoverError;
@@ -62,9 +62,8 @@ impl TestBroker {
         };
         let (store, recovered) = Store::open(options).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (dead_letters, dead) = DeadLetters::channel();
         let services = Services {
-            dead_letters,
+            dead_letters: DeadLetters::default(),
             memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
             loader: Loader::start(&store, &clock).unwrap(),
             timers: Timers::start(&clock).unwrap(),
@@ -74,7 +73,6 @@ impl TestBroker {
         };
         let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
         let started = Broker::recover(services, auth, recovered, "/")?;
-        dead_letter::start(&started.broker, dead).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -17,7 +17,7 @@ mod tests;
 mod topology;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -44,6 +44,8 @@ const DELETED_QUEUES_MAX: usize = 256;
 pub struct VHost {
     /// Its name, up to 255 bytes.
     pub name: Arc<str>,
+    /// For its queues, some of which end by themselves.
+    me: Weak<Self>,
     services: Services,
     queues: RwLock<HashMap<Arc<str>, Arc<Queue>>>,
     exchanges: RwLock<HashMap<Arc<str>, Arc<Exchange>>>,
@@ -53,19 +55,21 @@ pub struct VHost {
 impl VHost {
     /// A virtual host with the exchanges that each has from birth, safe with `ticket`. They are the same everywhere and
     /// always, so the store has no rows for them.
-    pub(super) fn new(name: Arc<str>, services: &Services, ticket: Ticket) -> Self {
+    pub(super) fn new(name: Arc<str>, services: &Services, ticket: Ticket) -> Arc<Self> {
         let predeclared = PREDECLARED.iter().chain(&[(DEFAULT_EXCHANGE, "direct")]);
         let exchanges = predeclared.map(|(name, kind)| {
             let exchange = Arc::new(predeclare(name, kind));
             (exchange.spec.name.clone(), exchange)
         });
-        Self {
+        let exchanges = RwLock::new(exchanges.collect());
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             name,
             services: services.clone(),
             queues: RwLock::default(),
-            exchanges: RwLock::new(exchanges.collect()),
+            exchanges,
             topology: Mutex::new(Topology::new(ticket)),
-        }
+        })
     }
 
     /// The queue called `name`, whoever owns it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::StartError;
 use crate::auth::Auth;
 use crate::broker::alarms::Alarms;
-use crate::broker::dead_letter::{self, DeadLetters};
+use crate::broker::dead_letter::DeadLetters;
 use crate::broker::loader::Loader;
 use crate::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use crate::broker::timers::Timers;
@@ -39,9 +39,8 @@ fn open_blocking(
     })?;
     let (store, recovered) = Store::open(options)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::not_before(recovered.clock_ms));
-    let (dead_letters, dead) = DeadLetters::channel();
     let services = Services {
-        dead_letters,
+        dead_letters: DeadLetters::default(),
         memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
         loader: Loader::start(&store, &clock).map_err(StartError::Threads)?,
         timers: Timers::start(&clock).map_err(StartError::Threads)?,
@@ -52,7 +51,6 @@ fn open_blocking(
     let auth = recover_auth(config, &services, &recovered)?;
     let recovered = Broker::recover(services, auth, recovered, &config.default_vhost)?;
     keeper::start(&recovered.broker).map_err(StartError::Threads)?;
-    dead_letter::start(&recovered.broker, dead).map_err(StartError::Threads)?;
     if recovered.is_first_start {
         tracing::info!(
             user = %config.default_user, vhost = %config.default_vhost,

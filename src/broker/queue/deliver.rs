@@ -83,6 +83,8 @@ impl Queue {
     pub fn cancel(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
         let mut inner = self.inner.lock();
         let removed = inner.state.consumers.remove(consumer);
+        inner.used_ms = visit.now_ms();
+        self.set_timer(&inner);
         self.dispatch(&mut inner, visit);
         removed && self.spec.auto_delete && !inner.deleted && inner.state.consumers.count() == 0
     }
@@ -98,6 +100,7 @@ impl Queue {
         if inner.deleted {
             return GetOutcome::Deleted;
         }
+        inner.used_ms = visit.now_ms();
         let mut effects = Effects::default();
         let got = inner.state.get(visit.now_ms(), no_ack, &mut effects, take);
         self.apply(&mut inner, visit, effects);
@@ -153,6 +156,8 @@ impl Queue {
         let mut effects = Effects::default();
         inner.state.requeue(consumer, seqs, how, &mut effects);
         self.apply(&mut inner, visit, effects);
-        self.work(&mut inner, visit)
+        let more = self.work(&mut inner, visit);
+        self.set_timer(&inner);
+        more
     }
 }

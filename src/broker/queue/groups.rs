@@ -2,8 +2,8 @@
 //! groups go to different consumers in parallel.
 //!
 //! A group that has a message with a consumer is **busy**; its further messages are set aside when dispatch comes to
-//! them, at most [`BLOCKED_MAX`] in all: that far dispatch looks ahead past busy groups. When the message is settled the
-//! next one of its group is ready again. A message that comes back keeps its group busy until it is delivered and
+//! them, at most [`BLOCKED_MAX`] in all: that far dispatch looks ahead past busy groups. When the message is settled
+//! the next one of its group is ready again. A message that comes back keeps its group busy until it is delivered and
 //! settled: nothing overtakes it.
 
 use std::collections::{HashMap, VecDeque};

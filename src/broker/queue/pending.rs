@@ -16,8 +16,8 @@ pub(super) struct Work {
     /// Settled seqs; the newest run is kept apart because acks come in order.
     settled: RangeSet,
     run: Option<(Seq, Seq)>,
-    /// Records that went elsewhere in this epoch. Until it is gathered they are still to be written by epochs before it:
-    /// these may be all that the disk gets to see (design-notes C5).
+    /// Records that went elsewhere in this epoch. Until it is gathered they are still to be written by epochs before
+    /// it: these may be all that the disk gets to see (design-notes C5).
     pub(super) moved: Vec<(Seq, Seq)>,
     /// Messages whose counts of deliveries changed.
     pub(super) counted: Vec<Seq>,

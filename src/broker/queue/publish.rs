@@ -60,6 +60,7 @@ impl Queue {
         let mut more = self.dispatch(&mut inner, visit) && self.dispatch(&mut inner, visit);
         more |= self.trim(&mut inner, visit);
         let backlog = inner.state.has_backlog();
+        self.set_timer(&inner);
         self.keep_within_budget(&mut inner);
         drop(inner);
         let mut ticket = Ticket::IMMEDIATE;

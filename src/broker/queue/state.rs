@@ -12,18 +12,17 @@
 //!            gone <- moved -- dying (held by its lane) <- expired or dropped while ready
 //! ```
 //!
-//! Everything that the caller has to do about a change (tell the store, load a cold stretch, dead-letter them) comes back
-//! in [`Effects`].
+//! Everything that the caller has to do about a change (tell the store, load a cold stretch, dead-letter them) comes
+//! back in [`Effects`].
 
 use std::sync::Arc;
 
 use super::consumers::Consumers;
 use super::dying::{DeathReason, Dying};
 use super::groups::{Admission, Groups};
-use super::lane::{Head, Lane, Offer, Pick, lane_of};
+use super::lane::{Head, Lane, lane_of};
 use super::log::Lookup;
 use super::settings::Settings;
-use crate::broker::arguments::Overflow;
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::message::record::{NewMessage, RecordRef};
 use crate::message::{Epoch, Seq};
@@ -63,7 +62,7 @@ impl Effects {
         }
     }
 
-    fn load_at(&mut self, lane: &Lane, seq: Seq) {
+    pub(super) fn load_at(&mut self, lane: &Lane, seq: Seq) {
         self.load = lane.log.cold_end(seq).map(|end| (seq, end));
     }
 }
@@ -84,18 +83,18 @@ pub(super) enum Got<T> {
 pub enum Return {
     /// The consumer did not look at it, or wants it later: basic.nack with requeue, basic.recover.
     Released,
-    /// The consumer failed on it: basic.reject with requeue, or its channel ended. This is what a delivery limit counts.
+    /// The consumer failed on it: basic.reject with requeue, or its channel ended. A delivery limit counts this.
     Failed,
 }
 
 /// Messages, consumers and their relation.
 pub(super) struct State {
     /// By falling precedence. Lanes appear with their first message and stay.
-    lanes: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
     pub(super) settings: Arc<Settings>,
     pub(super) dying: Dying,
-    groups: Option<Box<Groups>>,
-    unacked: u64,
+    pub(super) groups: Option<Box<Groups>>,
+    pub(super) unacked: u64,
     pub(super) consumers: Consumers,
 }
 
@@ -130,7 +129,7 @@ impl State {
         self.ready_in_lanes() + self.groups.as_ref().map_or(0, |groups| groups.blocked())
     }
 
-    fn ready_in_lanes(&self) -> u64 {
+    pub(super) fn ready_in_lanes(&self) -> u64 {
         match &self.lanes[..] {
             [lane] => lane.ready(),
             lanes => lanes.iter().map(Lane::ready).sum(),
@@ -263,78 +262,8 @@ impl State {
         seq
     }
 
-    /// Hands ready messages to consumers: one visit's share.
-    ///
-    /// First each message gets a consumer, from what the queue knows; then each outbox is locked once for its share.
-    pub(super) fn dispatch(&mut self, now_ms: u64, effects: &mut Effects) {
-        effects.more = false;
-        if self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
-            return;
-        }
-        self.consumers.begin_round();
-        let mut picker = Picker {
-            consumers: &mut self.consumers,
-            groups: self.groups.as_deref_mut(),
-            assigned: Assigned::default(),
-            expired: Vec::new(),
-            now_ms,
-            bytes: 0,
-            share_done: false,
-        };
-        for lane in &mut self.lanes {
-            if lane.ready() == 0 {
-                continue;
-            }
-            let picked = lane.pick(|offer| picker.pick(offer));
-            effects.load = picked.load;
-            if !picked.all {
-                break;
-            }
-        }
-        effects.more = picker.share_done;
-        let Picker {
-            assigned, expired, ..
-        } = picker;
-        let handed = assigned.hand_over(&mut self.consumers);
-        self.account(&handed, effects);
-        for seq in expired {
-            self.die(seq, DeathReason::Expired, effects);
-        }
-        self.forget_if_empty();
-    }
-
-    /// Books what the outboxes took and puts back what they refused.
-    fn account(&mut self, handed: &[Handed], effects: &mut Effects) {
-        for &Handed {
-            seq,
-            fate,
-            persistent,
-            ..
-        } in handed
-        {
-            match fate {
-                Fate::Refused { .. } => {}
-                Fate::Settled => self.gone(seq, effects),
-                Fate::Unacked => {
-                    self.unacked += 1;
-                    effects.delivered |= persistent;
-                }
-            }
-        }
-        // The first one goes back last: where the order of return counts it must come out first.
-        for &Handed {
-            seq, fate, bytes, ..
-        } in handed.iter().rev()
-        {
-            if let Fate::Refused { redelivered } = fate {
-                self.lane_mut(seq)
-                    .put_back(seq, redelivered, u64::from(bytes));
-            }
-        }
-    }
-
     /// A message is gone for good.
-    fn gone(&mut self, seq: Seq, effects: &mut Effects) {
+    pub(super) fn gone(&mut self, seq: Seq, effects: &mut Effects) {
         let lane = self.lane_mut(seq);
         if lane.settle(seq) == Some(true) {
             effects.settle(seq);
@@ -352,7 +281,7 @@ impl State {
     }
 
     /// A message that is neither ready nor counted as unacknowledged any more dies.
-    fn die(&mut self, seq: Seq, reason: DeathReason, effects: &mut Effects) {
+    pub(super) fn die(&mut self, seq: Seq, reason: DeathReason, effects: &mut Effects) {
         if self.settings.dead_letter.is_none() {
             self.gone(seq, effects);
             return;
@@ -528,85 +457,6 @@ impl State {
         purged
     }
 
-    /// Drops messages from the head while the queue is over its limits: one visit's share. RabbitMQ drops from the head
-    /// of the highest priority too.
-    pub(super) fn enforce_limits(&mut self, effects: &mut Effects) {
-        if !self.settings.has_limit() || self.settings.overflow != Overflow::DropHead {
-            return;
-        }
-        let mut dropped = 0;
-        while self.settings.is_over(self.ready(), self.ready_bytes()) {
-            if dropped == VISIT_MESSAGES_MAX {
-                effects.more = true;
-                return;
-            }
-            // Expiry is the business of others: 0 is before any of them.
-            match self.head_to_drop(effects) {
-                Some((seq, bytes)) => {
-                    self.lane_mut(seq).take(seq, bytes);
-                    self.die(seq, DeathReason::MaxLen, effects);
-                    dropped += 1;
-                }
-                None => break,
-            }
-        }
-        self.forget_if_empty();
-    }
-
-    /// `None`: nothing is ready, or the head has to be loaded first.
-    fn head_to_drop(&mut self, effects: &mut Effects) -> Option<(Seq, u64)> {
-        for lane in &mut self.lanes {
-            if lane.ready() == 0 {
-                continue;
-            }
-            match lane.first_ready() {
-                Head::None => {}
-                Head::Cold(seq) => {
-                    effects.load_at(lane, seq);
-                    return None;
-                }
-                Head::At { seq, .. } => {
-                    let bytes = match lane.log.lookup(seq) {
-                        Lookup::Found(record, _) => record.body_len() as u64,
-                        _ => 0,
-                    };
-                    return Some((seq, bytes));
-                }
-            }
-        }
-        None
-    }
-
-    /// Ready messages whose time is up die, wherever they stand: one visit's share.
-    pub(super) fn expire(&mut self, now_ms: u64, effects: &mut Effects) {
-        for at in 0..self.lanes.len() {
-            let lane = &mut self.lanes[at];
-            if lane
-                .expiry
-                .deadline_ms()
-                .is_none_or(|deadline_ms| deadline_ms > now_ms)
-            {
-                continue;
-            }
-            let (expired, cold) = lane.expired(now_ms, VISIT_MESSAGES_MAX);
-            effects.more |= expired.len() >= VISIT_MESSAGES_MAX;
-            if let Some(seq) = cold {
-                effects.load_at(lane, seq);
-            }
-            for (seq, bytes) in expired {
-                self.lane_mut(seq).take(seq, bytes);
-                self.die(seq, DeathReason::Expired, effects);
-            }
-        }
-        self.forget_if_empty();
-    }
-
-    /// No message expires before this time.
-    pub(super) fn expiry_deadline_ms(&self) -> Option<u64> {
-        let deadlines = self.lanes.iter();
-        deadlines.filter_map(|lane| lane.expiry.deadline_ms()).min()
-    }
-
     /// A message that died has arrived where it goes, or nowhere.
     pub(super) fn left(&mut self, seq: Seq, effects: &mut Effects) {
         if self.lane_mut(seq).settle(seq) == Some(true) {
@@ -636,158 +486,7 @@ enum First {
 
 /// Its time is up. A message whose time ended in the millisecond of its arrival (TTL 0) may still go to a consumer that
 /// takes it at once (semantics row 33): it does not outlive that visit otherwise.
-fn is_expired(record: RecordRef<'_>, now_ms: u64) -> bool {
+pub(super) fn is_expired(record: RecordRef<'_>, now_ms: u64) -> bool {
     let expiry_ms = record.expiry_ms();
     expiry_ms != 0 && expiry_ms <= now_ms && record.arrival_ms() < now_ms
-}
-
-/// The first pass: a consumer for each message.
-struct Picker<'log, 'queue> {
-    consumers: &'queue mut Consumers,
-    groups: Option<&'queue mut Groups>,
-    assigned: Assigned<'log>,
-    expired: Vec<Seq>,
-    now_ms: u64,
-    bytes: usize,
-    /// The visit has done its share, but there is more to do.
-    share_done: bool,
-}
-
-impl<'log> Picker<'log, '_> {
-    fn pick(&mut self, offer: Offer<'log>) -> Pick {
-        let Offer {
-            record,
-            body,
-            redelivered,
-            counts,
-        } = offer;
-        let delivery = Delivery {
-            seq: record.seq(),
-            redelivered,
-            record,
-            body,
-            counts,
-        };
-        let cost = delivery.cost_bytes();
-        let count = self.assigned.deliveries.len() + self.expired.len();
-        if count >= VISIT_MESSAGES_MAX || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
-            self.share_done = true;
-            return Pick::Stop;
-        }
-        if is_expired(record, self.now_ms) {
-            self.expired.push(delivery.seq);
-            return Pick::Taken;
-        }
-        if let Some(groups) = &mut self.groups {
-            // Asked first: a message of a busy group must not keep a consumer from those behind it.
-            if !self.consumers.any_turning() {
-                return Pick::Stop;
-            }
-            match groups.admit(record) {
-                Admission::Granted => {}
-                Admission::Blocked => return Pick::Held,
-                Admission::Full => return Pick::Stop,
-            }
-        }
-        let Some(slot) = self.consumers.choose(cost) else {
-            return Pick::Stop;
-        };
-        self.bytes += cost;
-        self.assigned.slots.push(slot);
-        self.assigned.deliveries.push(delivery);
-        Pick::Taken
-    }
-}
-
-/// Messages and, at the same place, the consumer slot that each goes to.
-#[derive(Default)]
-struct Assigned<'log> {
-    slots: Vec<u32>,
-    deliveries: Vec<Delivery<'log>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Handed {
-    seq: Seq,
-    fate: Fate,
-    persistent: bool,
-    bytes: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    /// Delivered without acknowledgement.
-    Settled,
-    /// Delivered, waits for its acknowledgement.
-    Unacked,
-    /// The outbox would not take it.
-    Refused {
-        /// It had been delivered before.
-        redelivered: bool,
-    },
-}
-
-impl Assigned<'_> {
-    /// The second pass: each consumer's share goes to its outbox at once.
-    fn hand_over(self, consumers: &mut Consumers) -> Vec<Handed> {
-        let mut handed = Vec::with_capacity(self.deliveries.len());
-        let Some(&first) = self.slots.first() else {
-            return handed;
-        };
-        if self.slots.iter().all(|slot| *slot == first) {
-            hand_over_share(consumers, first, &self.deliveries, &mut handed);
-            return handed;
-        }
-        let mut slots = self.slots.clone();
-        slots.sort_unstable();
-        slots.dedup();
-        let mut share = Vec::with_capacity(self.deliveries.len());
-        for slot in slots {
-            share.clear();
-            let own = self
-                .slots
-                .iter()
-                .zip(&self.deliveries)
-                .filter(|(owner, _)| **owner == slot);
-            share.extend(own.map(|(_, delivery)| *delivery));
-            hand_over_share(consumers, slot, &share, &mut handed);
-        }
-        handed
-    }
-}
-
-fn hand_over_share(
-    consumers: &mut Consumers,
-    slot: u32,
-    share: &[Delivery<'_>],
-    handed: &mut Vec<Handed>,
-) {
-    let Some(consumer) = consumers.at(slot) else {
-        debug_assert!(false, "the consumer was chosen under the same lock");
-        return;
-    };
-    let taken = consumer.sink.deliver(share).min(share.len());
-    let accepted = if consumer.no_ack {
-        Fate::Settled
-    } else {
-        Fate::Unacked
-    };
-    for (index, delivery) in share.iter().enumerate() {
-        let fate = if index < taken {
-            accepted
-        } else {
-            Fate::Refused {
-                redelivered: delivery.redelivered,
-            }
-        };
-        handed.push(Handed {
-            seq: delivery.seq,
-            fate,
-            persistent: delivery.record.is_persistent(),
-            bytes: delivery.record.body_len() as u32,
-        });
-    }
-    if taken < share.len() {
-        consumers.refused(slot, (share.len() - taken) as u32);
-    }
 }

@@ -90,6 +90,7 @@ impl VHost {
         }
         if let Some(queue) = self.queue(&declare.name) {
             check_equivalence(&resource, &queue, &declare)?;
+            queue.used(visit.now_ms());
             let ticket = if queue.spec.durable {
                 topology.latest
             } else {
@@ -181,6 +182,17 @@ impl VHost {
         let _ = self.remove_queue(visit, &mut topology, queue, condition);
     }
 
+    /// A queue was not used for as long as `x-expires` says: it goes, unless a consumer came meanwhile.
+    pub(in crate::broker) fn queue_expired(&self, visit: &Visit<'_>, queue: &Arc<Queue>) {
+        let mut topology = self.topology.lock();
+        let condition = DeleteCondition {
+            if_unused: true,
+            if_empty: false,
+        };
+        // Refused: it is used again.
+        let _ = self.remove_queue(visit, &mut topology, queue, condition);
+    }
+
     /// A connection closed: its exclusive queues go, a bounded number in one visit. True: call again in a further
     /// visit.
     #[must_use = "queues may be left"]
@@ -212,13 +224,14 @@ impl VHost {
         spec: QueueSpec,
         recovered: Vec<(u16, RecoveredQueue)>,
     ) -> Arc<Queue> {
-        let queue = Queue::new(spec, &self.services, recovered);
+        let queue = Queue::new(spec, &self.services, self.me.clone(), recovered);
         if let Some(owner) = queue.spec.exclusive_owner {
             topology.add_exclusive(owner, &queue.spec.name);
         }
         self.queues
             .write()
             .insert(queue.spec.name.clone(), queue.clone());
+        queue.started(self.services.now_ms());
         queue
     }
 

@@ -1,0 +1,233 @@
+//! Dispatch: which consumer gets which message. First each message gets a consumer, from what the queue knows; then
+//! each outbox is locked once for its share.
+
+use super::consumers::Consumers;
+use super::dying::DeathReason;
+use super::groups::{Admission, Groups};
+use super::lane::{Offer, Pick};
+use super::state::{Effects, State, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX, is_expired};
+use crate::broker::delivery::Delivery;
+use crate::message::Seq;
+
+impl State {
+    /// Hands ready messages to consumers: one visit's share.
+    ///
+    /// First each message gets a consumer, from what the queue knows; then each outbox is locked once for its share.
+    pub(super) fn dispatch(&mut self, now_ms: u64, effects: &mut Effects) {
+        effects.more = false;
+        if self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
+            return;
+        }
+        self.consumers.begin_round();
+        let mut picker = Picker {
+            consumers: &mut self.consumers,
+            groups: self.groups.as_deref_mut(),
+            assigned: Assigned::default(),
+            expired: Vec::new(),
+            now_ms,
+            bytes: 0,
+            share_done: false,
+        };
+        for lane in &mut self.lanes {
+            if lane.ready() == 0 {
+                continue;
+            }
+            let picked = lane.pick(|offer| picker.pick(offer));
+            effects.load = picked.load;
+            if !picked.all {
+                break;
+            }
+        }
+        effects.more = picker.share_done;
+        let Picker {
+            assigned, expired, ..
+        } = picker;
+        let handed = assigned.hand_over(&mut self.consumers);
+        self.account(&handed, effects);
+        for seq in expired {
+            self.die(seq, DeathReason::Expired, effects);
+        }
+        self.forget_if_empty();
+    }
+
+    /// Books what the outboxes took and puts back what they refused.
+    fn account(&mut self, handed: &[Handed], effects: &mut Effects) {
+        for &Handed {
+            seq,
+            fate,
+            persistent,
+            ..
+        } in handed
+        {
+            match fate {
+                Fate::Refused { .. } => {}
+                Fate::Settled => self.gone(seq, effects),
+                Fate::Unacked => {
+                    self.unacked += 1;
+                    effects.delivered |= persistent;
+                }
+            }
+        }
+        // The first one goes back last: where the order of return counts it must come out first.
+        for &Handed {
+            seq, fate, bytes, ..
+        } in handed.iter().rev()
+        {
+            if let Fate::Refused { redelivered } = fate {
+                self.lane_mut(seq)
+                    .put_back(seq, redelivered, u64::from(bytes));
+            }
+        }
+    }
+}
+
+/// The first pass: a consumer for each message.
+struct Picker<'log, 'queue> {
+    consumers: &'queue mut Consumers,
+    groups: Option<&'queue mut Groups>,
+    assigned: Assigned<'log>,
+    expired: Vec<Seq>,
+    now_ms: u64,
+    bytes: usize,
+    /// The visit has done its share, but there is more to do.
+    share_done: bool,
+}
+
+impl<'log> Picker<'log, '_> {
+    fn pick(&mut self, offer: Offer<'log>) -> Pick {
+        let Offer {
+            record,
+            body,
+            redelivered,
+            counts,
+        } = offer;
+        let delivery = Delivery {
+            seq: record.seq(),
+            redelivered,
+            record,
+            body,
+            counts,
+        };
+        let cost = delivery.cost_bytes();
+        let count = self.assigned.deliveries.len() + self.expired.len();
+        if count >= VISIT_MESSAGES_MAX || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
+            self.share_done = true;
+            return Pick::Stop;
+        }
+        if is_expired(record, self.now_ms) {
+            self.expired.push(delivery.seq);
+            return Pick::Taken;
+        }
+        if let Some(groups) = &mut self.groups {
+            // Asked first: a message of a busy group must not keep a consumer from those behind it.
+            if !self.consumers.any_turning() {
+                return Pick::Stop;
+            }
+            match groups.admit(record) {
+                Admission::Granted => {}
+                Admission::Blocked => return Pick::Held,
+                Admission::Full => return Pick::Stop,
+            }
+        }
+        let Some(slot) = self.consumers.choose(cost) else {
+            return Pick::Stop;
+        };
+        self.bytes += cost;
+        self.assigned.slots.push(slot);
+        self.assigned.deliveries.push(delivery);
+        Pick::Taken
+    }
+}
+
+/// Messages and, at the same place, the consumer slot that each goes to.
+#[derive(Default)]
+struct Assigned<'log> {
+    slots: Vec<u32>,
+    deliveries: Vec<Delivery<'log>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Handed {
+    seq: Seq,
+    fate: Fate,
+    persistent: bool,
+    bytes: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// Delivered without acknowledgement.
+    Settled,
+    /// Delivered, waits for its acknowledgement.
+    Unacked,
+    /// The outbox would not take it.
+    Refused {
+        /// It had been delivered before.
+        redelivered: bool,
+    },
+}
+
+impl Assigned<'_> {
+    /// The second pass: each consumer's share goes to its outbox at once.
+    fn hand_over(self, consumers: &mut Consumers) -> Vec<Handed> {
+        let mut handed = Vec::with_capacity(self.deliveries.len());
+        let Some(&first) = self.slots.first() else {
+            return handed;
+        };
+        if self.slots.iter().all(|slot| *slot == first) {
+            hand_over_share(consumers, first, &self.deliveries, &mut handed);
+            return handed;
+        }
+        let mut slots = self.slots.clone();
+        slots.sort_unstable();
+        slots.dedup();
+        let mut share = Vec::with_capacity(self.deliveries.len());
+        for slot in slots {
+            share.clear();
+            let own = self
+                .slots
+                .iter()
+                .zip(&self.deliveries)
+                .filter(|(owner, _)| **owner == slot);
+            share.extend(own.map(|(_, delivery)| *delivery));
+            hand_over_share(consumers, slot, &share, &mut handed);
+        }
+        handed
+    }
+}
+
+fn hand_over_share(
+    consumers: &mut Consumers,
+    slot: u32,
+    share: &[Delivery<'_>],
+    handed: &mut Vec<Handed>,
+) {
+    let Some(consumer) = consumers.at(slot) else {
+        debug_assert!(false, "the consumer was chosen under the same lock");
+        return;
+    };
+    let taken = consumer.sink.deliver(share).min(share.len());
+    let accepted = if consumer.no_ack {
+        Fate::Settled
+    } else {
+        Fate::Unacked
+    };
+    for (index, delivery) in share.iter().enumerate() {
+        let fate = if index < taken {
+            accepted
+        } else {
+            Fate::Refused {
+                redelivered: delivery.redelivered,
+            }
+        };
+        handed.push(Handed {
+            seq: delivery.seq,
+            fate,
+            persistent: delivery.record.is_persistent(),
+            bytes: delivery.record.body_len() as u32,
+        });
+    }
+    if taken < share.len() {
+        consumers.refused(slot, (share.len() - taken) as u32);
+    }
+}

@@ -1,0 +1,64 @@
+//! What a queue does at a time: messages expire, and a queue that nobody uses goes.
+
+use std::sync::Arc;
+
+use super::{Inner, Queue};
+use crate::broker::timers::Timed;
+
+impl Queue {
+    /// The queue begins to count how long it is unused, and to expire what it brought along.
+    pub(in crate::broker) fn started(self: &Arc<Self>, now_ms: u64) {
+        let mut inner = self.inner.lock();
+        inner.used_ms = now_ms;
+        self.set_timer(&inner);
+    }
+
+    /// The queue was declared again, passively or not: for `x-expires` it is in use (semantics row 78).
+    pub fn used(&self, now_ms: u64) {
+        self.inner.lock().used_ms = now_ms;
+    }
+
+    /// Asks to be called when there is something to do. After every change that may bring an earlier time.
+    pub(super) fn set_timer(self: &Arc<Self>, inner: &Inner) {
+        let next_ms = match (inner.state.expiry_deadline_ms(), unused_deadline_ms(inner)) {
+            (Some(one), Some(other)) => one.min(other),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return,
+        };
+        let timer = self.timer.get_or_init(|| {
+            let me: Arc<dyn Timed> = self.clone();
+            self.services.timers.register(Arc::downgrade(&me))
+        });
+        timer.set_by(next_ms);
+    }
+}
+
+/// When the queue is to be deleted, if nobody uses it until then.
+fn unused_deadline_ms(inner: &Inner) -> Option<u64> {
+    let expires_ms = inner.state.settings.expires_ms?;
+    (inner.state.consumers.count() == 0).then(|| inner.used_ms.saturating_add(expires_ms))
+}
+
+impl Timed for Queue {
+    fn due(self: Arc<Self>, _now_ms: u64) {
+        let visit = self.services.visit();
+        let now_ms = visit.now_ms();
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return;
+        }
+        if unused_deadline_ms(&inner).is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+            drop(inner);
+            if let Some(vhost) = self.vhost.upgrade() {
+                vhost.queue_expired(&visit, &self);
+            }
+            return;
+        }
+        self.trim(&mut inner, &visit);
+        self.report_memory(&mut inner);
+        // What is to be loaded first comes back with the load, and that sets the timer.
+        if !super::is_loading(&inner) {
+            self.set_timer(&inner);
+        }
+    }
+}
