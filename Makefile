@@ -12,7 +12,7 @@ CARGO_FLAGS := --release --locked
 LEVERET := $(CARGO_TARGET_DIR)/release/leveret
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint doc bench bench-hot-path test-docker setup-build setup-test setup-docker
+.PHONY: help run build test lint doc bench bench-hot-path instructions test-docker setup-build setup-test setup-docker
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: setup-test ## Leveret and RabbitMQ side by side; writes docs/performance.
 
 bench-hot-path: setup-build ## micro-benchmarks of the path of a message
 	cargo bench --locked --bench hot_path
+
+instructions: setup-test ## instructions that a message takes, which a noisy machine cannot hide (valgrind)
+	benches/instructions/run
 
 test-docker: setup-docker build ## the container image and the compose file, against a real engine
 	conformance/docker/run.sh $(LEVERET)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks, and nothing that it has: setup.sh [build] [test] [docker]
 #   build   to compile the broker: a C++ compiler and libclang, for RocksDB
-#   test    to run the real clients: Python, Go, Java and Node; RabbitMQ to compare with, if it can be had
+#   test    to run the real clients: Python, Go, Java and Node; RabbitMQ to compare with and
+#           valgrind to count instructions, if they can be had
 #   docker  to build and run the container: an engine, docker-compose, debootstrap
 # Debian and its kin only, as root or with sudo; elsewhere it says what to install.
 set -euo pipefail
@@ -51,6 +52,7 @@ check_test() {
     need nodejs has node
     need npm has npm
     has_rabbitmq || missing_optional+=(rabbitmq-server)
+    has valgrind || missing_optional+=(valgrind)
 }
 
 check_docker() {

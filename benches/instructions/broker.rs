@@ -1,0 +1,119 @@
+//! A broker in a temporary directory, and connections to it that begin after their handshake.
+
+use std::sync::Arc;
+
+use amq_protocol::protocol::{AMQPClass, channel};
+use leveret::amqp::connection::{self, Limits};
+use leveret::amqp::frame;
+use leveret::amqp::outbox::Outbox;
+use leveret::amqp::session::{Capabilities, Connections, Session};
+use leveret::auth::{Auth, Mechanism};
+use leveret::broker::alarms::Alarms;
+use leveret::broker::loader::Loader;
+use leveret::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
+use leveret::broker::{Broker as Leveret, Services};
+use leveret::clock::{Clock, SystemClock};
+use leveret::config::Config;
+use leveret::store::{Store, StoreOptions};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::wire::Wire;
+
+/// Largest frame that was agreed on, in bytes.
+pub(crate) const FRAME_BYTES_MAX: u32 = 131_072;
+
+/// A broker, its runtime and its open connections.
+pub(crate) struct Broker {
+    pub(crate) runtime: Runtime,
+    leveret: Arc<Leveret>,
+    config: Arc<Config>,
+    connections: Arc<Connections>,
+    _dir: TempDir,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (store, recovered) = Store::open(StoreOptions {
+            ballast_bytes: 0,
+            ..StoreOptions::new(dir.path())
+        })
+        .unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let services = Services {
+            memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
+            loader: Loader::start(&store, &clock).unwrap(),
+            alarms: Arc::new(Alarms::default()),
+            store,
+            clock,
+        };
+        let config = Config::default();
+        let auth = Auth::recover(std::iter::empty(), &config).unwrap();
+        auth.add_default_user(&mut drop, &config).unwrap();
+        let leveret = Leveret::recover(services, Arc::new(auth), recovered, &config.default_vhost)
+            .unwrap()
+            .broker;
+        Self {
+            runtime,
+            leveret,
+            config: Arc::new(config),
+            connections: Arc::default(),
+            _dir: dir,
+        }
+    }
+
+    /// A connection with channel 1 open.
+    pub(crate) fn connect(&self) -> Wire {
+        let wire = Wire::default();
+        let login = format!(
+            "\0{}\0{}",
+            self.config.default_user, self.config.default_pass
+        );
+        let auth = &self.leveret.auth;
+        let user = auth.authenticate(Mechanism::Plain, login.as_bytes(), true);
+        let session = Session {
+            id: self.connections.next_id(),
+            peer: "memory".into(),
+            broker: self.leveret.clone(),
+            vhost: self.leveret.vhost(&self.config.default_vhost).unwrap(),
+            user: Mutex::new(Arc::new(user.unwrap())),
+            outbox: Outbox::new(FRAME_BYTES_MAX),
+            config: self.config.clone(),
+            capabilities: Capabilities::default(),
+        };
+        let limits = Limits {
+            frame_max_bytes: FRAME_BYTES_MAX,
+            channel_max: 0,
+            heartbeat_seconds: 0,
+        };
+        let (stream, connections) = (wire.broker_end(), self.connections.clone());
+        self.runtime.spawn(async move {
+            connection::serve(stream, Arc::new(session), limits, &[], &connections).await;
+        });
+        let open = channel::AMQPMethod::Open(channel::Open {});
+        self.call(&wire, AMQPClass::Channel(open));
+        wire
+    }
+
+    /// Sends a method and waits for its answer.
+    pub(crate) fn call(&self, wire: &Wire, method: AMQPClass) {
+        let mut bytes = Vec::new();
+        frame::put_method(&mut bytes, 1, &method);
+        let heard = wire.heard_bytes();
+        self.runtime.block_on(async {
+            wire.say(bytes.into()).await;
+            wire.hear(heard + 1).await;
+        });
+    }
+
+    /// Closes the store; RocksDB must not be open when the process ends.
+    pub(crate) fn stop(self) {
+        self.runtime.block_on(self.leveret.services.store.close());
+    }
+}
