@@ -5,8 +5,9 @@
 
 use parking_lot::Mutex;
 
-/// Size of a pooled buffer: a read takes at most this much.
-const READ_BYTES_MAX: usize = 128 * 1024;
+/// Size of a pooled buffer: a read takes at most this much. A frame of the usual frame_max (128 KiB) and a little more
+/// fits, so that all but unusual connections use the pool.
+const READ_BYTES_MAX: usize = 132 * 1024;
 
 /// Buffers that are kept.
 const POOLED_COUNT_MAX: usize = 16;
@@ -95,6 +96,14 @@ impl ReadBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amqp::frame::OVERHEAD_BYTES;
+    use crate::config::Config;
+
+    #[test]
+    fn a_connection_with_the_usual_frame_max_reads_into_pooled_buffers() {
+        let usual = Config::default().frame_max_bytes as usize + OVERHEAD_BYTES;
+        assert_eq!(ReadBuffer::default().room(usual).len(), READ_BYTES_MAX);
+    }
 
     #[test]
     fn a_remainder_survives_until_the_rest_comes() {
