@@ -24,18 +24,22 @@ use conversation::Conversation;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Messages that each row publishes, unless the first argument says otherwise.
+/// Messages that each row publishes, unless the first argument says otherwise. The second names the only row to run.
 const MESSAGES: usize = 20_000;
 
 fn main() {
     let messages = std::env::args().nth(1).map(|text| text.parse().unwrap());
     let messages = messages.unwrap_or(MESSAGES);
+    let only = std::env::args().nth(2).unwrap_or_default();
     let broker = Broker::start();
     for conversation in [
         Conversation::transient_auto_ack(&broker),
         Conversation::durable_confirmed(&broker),
         Conversation::fanout(&broker),
-    ] {
+    ]
+    .into_iter()
+    .filter(|conversation| conversation.name.starts_with(&only))
+    {
         // Queues, caches and pools have the size that they will have.
         conversation.run(&broker, messages / 10);
         measured_row(&broker, &conversation, messages);
