@@ -3,20 +3,14 @@
 use std::sync::Arc;
 
 use leveret::amqp::outbox::Outbox;
-use leveret::auth::Auth;
-use leveret::broker::alarms::Alarms;
-use leveret::broker::dead_letter::DeadLetters;
-use leveret::broker::loader::Loader;
-use leveret::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
+use leveret::broker::Services;
 use leveret::broker::queue::Queue;
-use leveret::broker::timers::Timers;
 use leveret::broker::vhost::{ExchangeDeclare, QueueBind, QueueDeclare, VHost};
-use leveret::broker::{Broker, Services};
-use leveret::clock::{Clock, SystemClock};
 use leveret::config::Config;
 use leveret::message::record::{Body, NewMessage};
-use leveret::store::{Store, StoreOptions};
 use tempfile::TempDir;
+
+use super::support;
 
 /// Messages of a batch: the share of one visit.
 pub(crate) const BATCH: usize = 256;
@@ -34,25 +28,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let (store, recovered) = Store::open(StoreOptions {
-            ballast_bytes: 0,
-            ..StoreOptions::new(dir.path())
-        })
-        .unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let services = Services {
-            dead_letters: DeadLetters::default(),
-            memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
-            loader: Loader::start(&store, &clock).unwrap(),
-            timers: Timers::start(&clock).unwrap(),
-            alarms: Arc::new(Alarms::default()),
-            store,
-            clock,
-        };
-        let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
-        let broker = Broker::recover(services, auth, recovered, "/")
-            .unwrap()
-            .broker;
+        let broker = support::open(&dir, &Config::default());
         Self {
             services: broker.services.clone(),
             vhost: broker.vhost("/").unwrap(),

@@ -20,6 +20,8 @@ mod frames;
 mod queue;
 mod records;
 mod routing;
+#[path = "../support/mod.rs"]
+mod support;
 
 /// The allocator of the broker.
 #[global_allocator]

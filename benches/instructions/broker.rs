@@ -7,18 +7,14 @@ use leveret::amqp::connection::{self, Limits};
 use leveret::amqp::frame;
 use leveret::amqp::outbox::Outbox;
 use leveret::amqp::session::{Capabilities, Connections, Session};
-use leveret::auth::{Auth, Mechanism};
-use leveret::broker::alarms::Alarms;
-use leveret::broker::loader::Loader;
-use leveret::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
-use leveret::broker::{Broker as Leveret, Services};
-use leveret::clock::{Clock, SystemClock};
+use leveret::auth::Mechanism;
+use leveret::broker::Broker as Leveret;
 use leveret::config::Config;
-use leveret::store::{Store, StoreOptions};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::support;
 use super::wire::Wire;
 
 /// Largest frame that was agreed on, in bytes.
@@ -40,25 +36,8 @@ impl Broker {
             .enable_all()
             .build()
             .unwrap();
-        let (store, recovered) = Store::open(StoreOptions {
-            ballast_bytes: 0,
-            ..StoreOptions::new(dir.path())
-        })
-        .unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let services = Services {
-            memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
-            loader: Loader::start(&store, &clock).unwrap(),
-            alarms: Arc::new(Alarms::default()),
-            store,
-            clock,
-        };
         let config = Config::default();
-        let auth = Auth::recover(std::iter::empty(), &config).unwrap();
-        auth.add_default_user(&mut drop, &config).unwrap();
-        let leveret = Leveret::recover(services, Arc::new(auth), recovered, &config.default_vhost)
-            .unwrap()
-            .broker;
+        let leveret = support::open(&dir, &config);
         Self {
             runtime,
             leveret,

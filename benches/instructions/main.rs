@@ -15,6 +15,8 @@
 
 mod broker;
 mod conversation;
+#[path = "../support/mod.rs"]
+mod support;
 mod wire;
 
 use broker::Broker;
