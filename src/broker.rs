@@ -37,6 +37,7 @@ use self::vhost::VHost;
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::message::Ticket;
+use crate::random::Random;
 use crate::store::{Store, Visit};
 
 /// Number of a connection, never reused while the broker runs.
@@ -59,6 +60,8 @@ pub struct Services {
     pub alarms: Arc<Alarms>,
     /// The time, for visits.
     pub clock: Arc<dyn Clock>,
+    /// Chance, for exchanges that choose.
+    pub random: Arc<dyn Random>,
 }
 
 impl Services {

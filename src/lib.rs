@@ -7,5 +7,6 @@ pub mod clock;
 pub mod config;
 pub mod message;
 pub mod perf;
+pub mod random;
 pub mod server;
 pub mod store;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use amq_protocol::types::FieldTable;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use leveret::broker::exchange::Exchange;
+use leveret::message::field;
+use leveret::message::properties::Rewrite;
+use leveret::message::record::NewMessage;
 
-use super::fixture::{BATCH, Fixture, random_below};
+use super::fixture::{BATCH, Fixture, message, random_below};
 
 const BINDINGS: [usize; 3] = [10, 1_000, 100_000];
 
@@ -45,7 +47,7 @@ fn random_keys(bencher: Bencher<'_, '_>, kind: &str, count: usize) {
         .with_inputs(|| (0..BATCH).map(|_| key(next())).collect::<Vec<_>>())
         .bench_local_refs(|keys| {
             for key in keys {
-                let route = fixture.vhost.route(&exchange, key, || None);
+                let route = fixture.vhost.route(&exchange, &[key], &message(b"", false));
                 assert_eq!(black_box(route).queues.len(), 1);
             }
         });
@@ -66,7 +68,8 @@ fn topic(bencher: Bencher<'_, '_>, bindings: usize) {
 fn topic_same_key(bencher: Bencher<'_, '_>, bindings: usize) {
     let (fixture, exchange) = bound("topic", bindings);
     let key = key(bindings / 2);
-    bencher.bench_local(|| fixture.vhost.route(&exchange, black_box(&key), || None));
+    let message = message(b"", false);
+    bencher.bench_local(|| fixture.vhost.route(&exchange, &[black_box(&key)], &message));
 }
 
 /// Routes of a batch here: each compares the headers with all bindings.
@@ -81,17 +84,25 @@ fn headers(bencher: Bencher<'_, '_>, bindings: usize) {
         .counter(ItemsCount::new(HEADERS_BATCH))
         .with_inputs(|| {
             let header = |number: usize| {
-                let mut headers = FieldTable::default();
-                headers.insert("n".into(), (number as i32).into());
-                headers
+                let mut value = Vec::new();
+                field::put_int(&mut value, number as i32);
+                let set_headers = Rewrite {
+                    headers: &[(b"n", Some(&value))],
+                    ..Rewrite::default()
+                };
+                set_headers.apply(&[0, 0]).unwrap()
             };
             (0..HEADERS_BATCH)
                 .map(|_| header(next()))
                 .collect::<Vec<_>>()
         })
-        .bench_local_values(|tables| {
-            for headers in tables {
-                let route = fixture.vhost.route(&exchange, "", || Some(headers));
+        .bench_local_refs(|headers| {
+            for properties in headers {
+                let message = NewMessage {
+                    properties,
+                    ..message(b"", false)
+                };
+                let route = fixture.vhost.route(&exchange, &[""], &message);
                 assert_eq!(black_box(route).queues.len(), 1);
             }
         });
@@ -109,7 +120,9 @@ fn fanout(bencher: Bencher<'_, '_>, queues: usize) {
     }
     let exchange = fixture.vhost.exchange_for("fanout").unwrap();
     bencher.bench_local(|| {
-        let route = fixture.vhost.route(&exchange, black_box("any"), || None);
+        let route = fixture
+            .vhost
+            .route(&exchange, &[black_box("any")], &message(b"", false));
         assert_eq!(route.queues.len(), queues);
     });
 }
@@ -131,7 +144,9 @@ fn by_queue_name(bencher: Bencher<'_, '_>, queues: usize) {
         })
         .bench_local_refs(|names| {
             for name in names {
-                let route = fixture.vhost.route(&exchange, name, || None);
+                let route = fixture
+                    .vhost
+                    .route(&exchange, &[name], &message(b"", false));
                 assert_eq!(black_box(route).queues.len(), 1);
             }
         });

@@ -11,6 +11,7 @@ use leveret::broker::timers::Timers;
 use leveret::broker::{Broker, Services};
 use leveret::clock::{Clock, SystemClock};
 use leveret::config::Config;
+use leveret::random::SystemRandom;
 use leveret::store::{Store, StoreOptions};
 use tempfile::TempDir;
 
@@ -31,6 +32,7 @@ pub(crate) fn open(dir: &TempDir, config: &Config) -> Arc<Broker> {
         alarms: Arc::new(Alarms::default()),
         store,
         clock,
+        random: Arc::new(SystemRandom),
     };
     let auth = Auth::recover(std::iter::empty(), config).unwrap();
     auth.add_default_user(&mut drop, config).unwrap();

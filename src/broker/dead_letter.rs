@@ -123,14 +123,11 @@ fn send(
         .filter_map(|dead| Letter::new(dead, &queue.spec.name, settings, visit.now_ms()))
         .collect();
     let outgoing = letters.iter().map(|letter| {
-        let keys = letter.keys.iter().map(String::as_str);
-        let route = vhost.route_all(&exchange, keys, || letter.headers());
-        let mut targets = route.queues;
+        let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
+        let message = letter.message();
+        let mut targets = vhost.route(&exchange, &keys, &message).queues;
         targets.retain(|target| !letter.deaths.is_cycle(&target.spec.name));
-        Outgoing {
-            message: letter.message(),
-            targets,
-        }
+        Outgoing { message, targets }
     });
     vhost.deliver(visit, outgoing.collect())
 }

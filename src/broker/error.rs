@@ -132,6 +132,10 @@ pub enum Error {
     #[error("unknown exchange type '{0}'")]
     UnknownExchangeType(Arc<str>),
 
+    /// Arguments that the exchange's type refuses; the text is complete.
+    #[error("{0}")]
+    InvalidExchange(String),
+
     /// A binding that the exchange's type refuses; the text is complete.
     #[error("{0}")]
     InvalidBinding(String),

@@ -4,10 +4,17 @@
 //! take only when they do not remember a route; each change of what an exchange does raises its version, which makes
 //! the remembered routes stale.
 
+mod choices;
+mod consistent_hash;
 mod destinations;
 mod direct;
 mod fanout;
+mod hash;
 mod headers;
+mod message;
+mod modulus_hash;
+mod random;
+mod recent_history;
 pub mod sender_selected;
 mod topic;
 
@@ -19,13 +26,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use amq_protocol::types::FieldTable;
 use parking_lot::RwLock;
 
+pub(super) use self::message::Message;
+pub use self::recent_history::KeptMessage;
 use super::arguments::Arguments;
 use super::binding::{Binding, Destination};
 use super::error::Error;
 use super::names::DEFAULT_EXCHANGE;
 
 /// All exchange types.
-const TYPES: &[&ExchangeType] = &[&direct::TYPE, &fanout::TYPE, &topic::TYPE, &headers::TYPE];
+const TYPES: &[&ExchangeType] = &[
+    &direct::TYPE,
+    &fanout::TYPE,
+    &topic::TYPE,
+    &headers::TYPE,
+    &consistent_hash::TYPE,
+    &modulus_hash::TYPE,
+    &random::TYPE,
+    &random::LOCAL_TYPE,
+    &recent_history::TYPE,
+];
 
 /// The exchanges of every virtual host beside the default one, with their types; all durable.
 pub(super) const PREDECLARED: &[(&str, &str)] = &[
@@ -46,8 +65,10 @@ pub struct ExchangeType {
     pub name: &'static str,
     /// An empty table for an exchange with these arguments.
     table: fn(&FieldTable) -> Box<dyn RoutingTable>,
-    /// Refuses keys and arguments that bindings of this type cannot have.
-    validate_binding: fn(&str, &FieldTable) -> Result<(), Error>,
+    /// Refuses arguments that exchanges of this type cannot have.
+    validate: fn(&FieldTable) -> Result<(), Error>,
+    /// Refuses keys, arguments and destinations that bindings of this type cannot have.
+    validate_binding: fn(&str, &FieldTable, &Destination) -> Result<(), Error>,
 }
 
 impl ExchangeType {
@@ -60,6 +81,14 @@ impl ExchangeType {
         found
             .copied()
             .ok_or_else(|| Error::UnknownExchangeType(name.into()))
+    }
+
+    /// Refuses arguments of a declaration.
+    ///
+    /// # Errors
+    /// Exchanges of this type cannot have them.
+    pub(super) fn validate(&self, arguments: &FieldTable) -> Result<(), Error> {
+        (self.validate)(arguments)
     }
 }
 
@@ -79,37 +108,9 @@ trait RoutingTable: Send + Sync {
     fn remove(&mut self, binding: &Binding);
     /// Reports the destinations of all bindings that `message` takes; the same one may be reported again.
     fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination));
-}
-
-/// What exchanges look at in a message.
-pub struct Message<'a> {
-    /// Its routing key, and those of CC and BCC.
-    routing_keys: &'a [&'a str],
-    read_headers: &'a mut dyn FnMut() -> Option<FieldTable>,
-    headers: Option<FieldTable>,
-}
-
-impl<'a> Message<'a> {
-    /// A message with these keys. `read_headers` decodes its headers and is called at most once.
-    pub(super) fn new(
-        routing_keys: &'a [&'a str],
-        read_headers: &'a mut dyn FnMut() -> Option<FieldTable>,
-    ) -> Self {
-        Self {
-            routing_keys,
-            read_headers,
-            headers: None,
-        }
-    }
-
-    fn headers(&mut self) -> &FieldTable {
-        self.headers
-            .get_or_insert_with(|| (self.read_headers)().unwrap_or_default())
-    }
-
-    /// Whether the route depends on more than the keys.
-    pub(super) const fn used_headers(&self) -> bool {
-        self.headers.is_some()
+    /// Messages that a new binding gets, oldest first.
+    fn kept(&self) -> Vec<KeptMessage> {
+        Vec::new()
     }
 }
 
@@ -190,19 +191,22 @@ impl Exchange {
         &self,
         routing_key: &str,
         arguments: &FieldTable,
+        destination: &Destination,
     ) -> Result<(), Error> {
-        (self.spec.kind.validate_binding)(routing_key, arguments)
+        (self.spec.kind.validate_binding)(routing_key, arguments, destination)
     }
 
-    /// Adds a binding that has this exchange as its source; false if it is there already.
-    pub(super) fn bind(&self, binding: &Arc<Binding>) -> bool {
+    /// Adds a binding that has this exchange as its source, and answers the messages that it gets at once. `None` if it
+    /// is there already.
+    pub(super) fn bind(&self, binding: &Arc<Binding>) -> Option<Vec<KeptMessage>> {
         let mut bindings = self.bindings.write();
         if !bindings.all.insert(binding.clone()) {
-            return false;
+            return None;
         }
         bindings.table.add(binding);
         self.changed();
-        true
+        // Under the lock: a message is either among these or takes the new binding.
+        Some(bindings.table.kept())
     }
 
     /// Removes a binding; false if there is none like it.
@@ -244,9 +248,19 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// For types whose bindings may have any key and any arguments.
+/// For types that know no arguments of their own.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a check")]
-fn any_binding(_routing_key: &str, _arguments: &FieldTable) -> Result<(), Error> {
+fn any_arguments(_arguments: &FieldTable) -> Result<(), Error> {
+    Ok(())
+}
+
+/// For types whose bindings may have any key, any arguments and any destination.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a check")]
+fn any_binding(
+    _routing_key: &str,
+    _arguments: &FieldTable,
+    _destination: &Destination,
+) -> Result<(), Error> {
     Ok(())
 }
 

@@ -329,7 +329,8 @@ mod tests {
         let exchange = vhost.exchange("x").unwrap();
         assert_eq!(exchange.spec.alternate.as_deref(), Some("amq.fanout"));
         assert!(exchange.spec.internal && exchange.spec.durable);
-        assert_eq!(vhost.route(&exchange, "a.b", || None).queues.len(), 1);
+        let message = crate::broker::testing::message("x", "a.b");
+        assert_eq!(vhost.route(&exchange, &["a.b"], &message).queues.len(), 1);
     }
 
     #[test]

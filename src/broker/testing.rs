@@ -15,7 +15,23 @@ use crate::auth::Auth;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::message::Ticket;
+use crate::message::record::{Body, NewMessage};
+use crate::random::SeededRandom;
 use crate::store::{Store, StoreOptions};
+
+/// A message without properties and body.
+pub(super) fn message<'a>(exchange: &'a str, routing_key: &'a str) -> NewMessage<'a> {
+    NewMessage {
+        exchange: exchange.as_bytes(),
+        routing_key: routing_key.as_bytes(),
+        properties: &[0, 0],
+        annotations: &[],
+        body: Body::Inline(b""),
+        persistent: false,
+        priority: 0,
+        expiry_ms: 0,
+    }
+}
 
 /// A broker with the virtual host `/`, and the directory that it keeps its data in.
 pub(super) struct TestBroker {
@@ -70,6 +86,7 @@ impl TestBroker {
             alarms: Arc::new(Alarms::default()),
             store,
             clock,
+            random: Arc::new(SeededRandom::new(1)),
         };
         let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
         let started = Broker::recover(services, auth, recovered, "/")?;

@@ -34,10 +34,16 @@ pub struct Properties<'a> {
     pub persistent: bool,
     /// priority, 0 when absent.
     pub priority: u8,
+    /// correlation-id.
+    pub correlation_id: Option<&'a [u8]>,
     /// reply-to.
     pub reply_to: Option<&'a [u8]>,
     /// expiration: a decimal number of milliseconds.
     pub expiration: Option<&'a [u8]>,
+    /// message-id.
+    pub message_id: Option<&'a [u8]>,
+    /// timestamp, seconds since the Unix epoch by convention.
+    pub timestamp: Option<u64>,
     /// user-id.
     pub user_id: Option<&'a [u8]>,
 }
@@ -75,12 +81,12 @@ impl<'a> Properties<'a> {
         if flags & PRIORITY != 0 {
             properties.priority = reader.octet()?;
         }
-        reader.short_string_if(flags & CORRELATION_ID != 0)?;
+        properties.correlation_id = reader.short_string_if(flags & CORRELATION_ID != 0)?;
         properties.reply_to = reader.short_string_if(flags & REPLY_TO != 0)?;
         properties.expiration = reader.short_string_if(flags & EXPIRATION != 0)?;
-        reader.short_string_if(flags & MESSAGE_ID != 0)?;
+        properties.message_id = reader.short_string_if(flags & MESSAGE_ID != 0)?;
         if flags & TIMESTAMP != 0 {
-            reader.take(8)?;
+            properties.timestamp = Some(reader.timestamp()?);
         }
         reader.short_string_if(flags & TYPE != 0)?;
         properties.user_id = reader.short_string_if(flags & USER_ID != 0)?;
@@ -193,6 +199,12 @@ impl<'a> Reader<'a> {
         let (&first, rest) = self.rest.split_first().ok_or(Malformed)?;
         self.rest = rest;
         Ok(first)
+    }
+
+    fn timestamp(&mut self) -> Result<u64, Malformed> {
+        let (&seconds, rest) = self.rest.split_first_chunk::<8>().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(u64::from_be_bytes(seconds))
     }
 
     fn length(&mut self) -> Result<usize, Malformed> {

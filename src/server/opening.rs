@@ -12,6 +12,7 @@ use crate::broker::timers::Timers;
 use crate::broker::{Broker, Services, keeper};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::random::SystemRandom;
 use crate::store::{Recovered, Store, StoreOptions};
 
 /// Opens the store and recovers the broker. When this returns, what the first start creates is on disk.
@@ -47,6 +48,7 @@ fn open_blocking(
         alarms: Arc::new(Alarms::default()),
         store,
         clock,
+        random: Arc::new(SystemRandom),
     };
     let auth = recover_auth(config, &services, &recovered)?;
     let recovered = Broker::recover(services, auth, recovered, &config.default_vhost)?;

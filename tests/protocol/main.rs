@@ -19,6 +19,7 @@ mod consume;
 mod content;
 mod deprecated;
 mod exchange;
+mod exchange_types;
 mod framing;
 mod get;
 mod handshake;

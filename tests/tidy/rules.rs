@@ -17,8 +17,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &[]),
     ("metrics", &[]),
+    ("random", &[]),
 ];
-const LEAVES: &[&str] = &["clock", "config", "metrics"];
+const LEAVES: &[&str] = &["clock", "config", "metrics", "random"];
 /// The files of the binary, and the list of modules.
 const MAIN: &[&str] = &["main", "ping", "lib"];
 

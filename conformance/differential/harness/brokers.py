@@ -13,6 +13,10 @@ from pathlib import Path
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_TIMEOUT_S = 90
 
+# What Leveret has built in.
+PLUGINS = ("rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,"
+           "rabbitmq_recent_history_exchange,rabbitmq_sharding")
+
 # Both brokers get these lines; the limit is small so that exceeding it is cheap.
 COMMON_SETTINGS = "max_message_size = 1048576\n"
 
@@ -97,7 +101,7 @@ class RabbitMQ:
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n{COMMON_SETTINGS}"
             f"load_definitions = {self.folder}/definitions.json\n")
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "enabled_plugins").write_text(f"[{PLUGINS}].\n")
         (self.folder / "definitions.json").write_text(json.dumps(_definitions()))
         self.environment = {
             **os.environ, "HOME": str(self.folder),

@@ -284,7 +284,6 @@ impl Channel {
         message: &Incoming<'_>,
     ) -> Result<Checked, AmqpError> {
         check_head(message)?;
-        let head = message.head;
         let undecodable = |_| AmqpError::undecodable_properties(message.properties);
         let properties = Properties::read(message.properties).map_err(undecodable)?;
         let mut without_bcc = None;
@@ -295,9 +294,10 @@ impl Channel {
             without_bcc = properties.headers.and_then(|headers| {
                 properties::without_header(message.properties, headers, b"BCC")
             });
-            self.route_copies(session, &head, &properties)?
+            let stored = without_bcc.as_deref().unwrap_or(message.properties);
+            self.route_copies(session, message, &properties, stored)?
         } else {
-            self.route(session, &head, &properties)?
+            self.route(session, message, &properties)?
         };
         let ttl_ms = match properties.expiration {
             Some(text) => Some(parse_expiration(self::text(text)?)?),
@@ -321,9 +321,10 @@ impl Channel {
     fn route(
         &mut self,
         session: &Session,
-        head: &PublishHead<'_>,
+        message: &Incoming<'_>,
         properties: &Properties<'_>,
     ) -> Result<Arc<Route>, AmqpError> {
+        let head = &message.head;
         let permissions = session.broker.auth.version();
         if let Some(route) = self
             .routes
@@ -333,9 +334,8 @@ impl Channel {
         }
         let (exchange, routing_key) = (text(head.exchange)?, text(head.routing_key)?);
         let exchange = publish_target(session, exchange)?;
-        // A table that cannot be decoded was refused when the properties were read.
-        let headers = || properties.decode_headers().ok().flatten();
-        let route = Arc::new(session.vhost.route(&exchange, routing_key, headers));
+        let message = unrouted(message, properties, message.properties);
+        let route = Arc::new(session.vhost.route(&exchange, &[routing_key], &message));
         if route.cacheable {
             self.routes
                 .insert(head.exchange, head.routing_key, permissions, route.clone());
@@ -343,13 +343,16 @@ impl Channel {
         Ok(route)
     }
 
-    /// Sender-selected distribution: the CC and BCC headers name further routing keys.
+    /// Sender-selected distribution: the CC and BCC headers name further routing keys. What exchanges see is `stored`,
+    /// without BCC.
     fn route_copies(
         &self,
         session: &Session,
-        head: &PublishHead<'_>,
+        message: &Incoming<'_>,
         properties: &Properties<'_>,
+        stored: &[u8],
     ) -> Result<Arc<Route>, AmqpError> {
+        let head = &message.head;
         let exchange = publish_target(session, text(head.exchange)?)?;
         let headers = properties
             .decode_headers()
@@ -359,12 +362,9 @@ impl Channel {
         for name in ["CC", "BCC"] {
             keys.extend(copy_keys(&headers, name)?);
         }
-        let keys = keys.iter().map(String::as_str);
-        Ok(Arc::new(
-            session
-                .vhost
-                .route_all(&exchange, keys, || Some(headers.clone())),
-        ))
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let message = unrouted(message, properties, stored);
+        Ok(Arc::new(session.vhost.route(&exchange, &keys, &message)))
     }
 
     /// Returns what reached no queue and books the confirms. Answers when everything is safe.
@@ -482,6 +482,24 @@ fn identified<'a>(session: &Session, body: &Body<'a>, route: &Route, persistent:
         shared.id = session.broker.services.store.next_body_id();
     }
     body
+}
+
+/// The message as exchanges see it.
+fn unrouted<'a>(
+    message: &Incoming<'a>,
+    properties: &Properties<'_>,
+    stored: &'a [u8],
+) -> NewMessage<'a> {
+    NewMessage {
+        exchange: message.head.exchange,
+        routing_key: message.head.routing_key,
+        properties: stored,
+        annotations: &[],
+        body: message.body.clone(),
+        persistent: properties.persistent,
+        priority: properties.priority,
+        expiry_ms: 0,
+    }
 }
 
 fn check_head(message: &Incoming<'_>) -> Result<(), AmqpError> {

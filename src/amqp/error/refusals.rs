@@ -115,6 +115,7 @@ impl From<Error> for AmqpError {
             | Error::ServerNamedQueue(_)
             | Error::InvalidStreamArgument(_)
             | Error::UnknownExchangeType(_)
+            | Error::InvalidExchange(_)
             | Error::InvalidBinding(_)
             | Error::InvalidSenderSelectedHeader { .. }
             | Error::InvalidExpiration { .. } => ReplyCode::PreconditionFailed,

@@ -1,7 +1,7 @@
 //! A dead letter: the message that died with another exchange and key, its history in the headers, and without its
 //! expiration (semantics rows 36-40).
 
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::types::AMQPValue;
 
 use super::deaths::{Death, Deaths};
 use crate::broker::queue::{Dead, DeadLetter};
@@ -58,12 +58,6 @@ impl<'a> Letter<'a> {
             annotations: deaths.encode(),
             deaths,
         })
-    }
-
-    /// The headers, for exchanges that route by them.
-    pub(super) fn headers(&self) -> Option<FieldTable> {
-        let properties = Properties::read(&self.properties).ok()?;
-        properties.decode_headers().ok().flatten()
     }
 
     /// The message as it enters its next queue.

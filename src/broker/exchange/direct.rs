@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::destinations::Destinations;
-use super::{ExchangeType, Message, RoutingTable, any_binding};
+use super::{ExchangeType, Message, RoutingTable, any_arguments, any_binding};
 use crate::broker::binding::{Binding, Destination};
 
 pub(super) const TYPE: ExchangeType = ExchangeType {
     name: "direct",
     table: |_| Box::<Direct>::default(),
+    validate: any_arguments,
     validate_binding: any_binding,
 };
 

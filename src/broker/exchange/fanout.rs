@@ -1,12 +1,13 @@
 //! `fanout`: a message takes all bindings.
 
 use super::destinations::Destinations;
-use super::{ExchangeType, Message, RoutingTable, any_binding};
+use super::{ExchangeType, Message, RoutingTable, any_arguments, any_binding};
 use crate::broker::binding::{Binding, Destination};
 
 pub(super) const TYPE: ExchangeType = ExchangeType {
     name: "fanout",
     table: |_| Box::<Fanout>::default(),
+    validate: any_arguments,
     validate_binding: any_binding,
 };
 

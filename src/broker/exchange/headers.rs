@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::destinations::Destinations;
-use super::{ExchangeType, Message, RoutingTable};
+use super::{ExchangeType, Message, RoutingTable, any_arguments};
 use crate::broker::arguments::Arguments;
 use crate::broker::arguments::term::{self, Term};
 use crate::broker::binding::{Binding, Destination};
@@ -18,7 +18,8 @@ use crate::broker::error::Error;
 pub(super) const TYPE: ExchangeType = ExchangeType {
     name: "headers",
     table: |_| Box::<Headers>::default(),
-    validate_binding,
+    validate: any_arguments,
+    validate_binding: |_, arguments, _| validate_match(arguments),
 };
 
 const X_MATCH: &str = "x-match";
@@ -132,7 +133,7 @@ fn whole_number(value: &AMQPValue) -> Option<i128> {
     }
 }
 
-fn validate_binding(_routing_key: &str, arguments: &FieldTable) -> Result<(), Error> {
+fn validate_match(arguments: &FieldTable) -> Result<(), Error> {
     match arguments.inner().get(X_MATCH) {
         None => Ok(()),
         Some(value @ AMQPValue::LongString(how)) => match how.as_bytes() {
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn other_ways_of_matching_are_refused() {
         let refused = |value| {
-            validate_binding("", &table(&[("x-match", value)]))
+            validate_match(&table(&[("x-match", value)]))
                 .unwrap_err()
                 .to_string()
         };
@@ -271,7 +272,7 @@ mod tests {
             refused(AMQPValue::Void),
             "Invalid x-match field type void (value undefined); expected longstr"
         );
-        assert_eq!(validate_binding("", &FieldTable::default()), Ok(()));
+        assert_eq!(validate_match(&FieldTable::default()), Ok(()));
     }
 
     /// RabbitMQ's algorithm: walk the sorted arguments and keep two flags.

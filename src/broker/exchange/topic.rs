@@ -9,7 +9,7 @@ mod trie;
 mod word;
 
 use self::trie::Trie;
-use super::{ExchangeType, Message, RoutingTable, any_binding};
+use super::{ExchangeType, Message, RoutingTable, any_arguments, any_binding};
 use crate::broker::binding::{Binding, Destination};
 
 /// RabbitMQ refuses more than two `#` in a key since 4.3.4, as its matching backtracks. The work is bounded here, so
@@ -17,6 +17,7 @@ use crate::broker::binding::{Binding, Destination};
 pub(super) const TYPE: ExchangeType = ExchangeType {
     name: "topic",
     table: |_| Box::<Topic>::default(),
+    validate: any_arguments,
     validate_binding: any_binding,
 };
 

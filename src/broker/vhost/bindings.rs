@@ -9,7 +9,8 @@ use crate::broker::ConnectionId;
 use crate::broker::arguments::Arguments;
 use crate::broker::binding::{Binding, Destination};
 use crate::broker::error::Error;
-use crate::broker::exchange::Exchange;
+use crate::broker::exchange::{Exchange, KeptMessage};
+use crate::broker::queue::Published;
 use crate::broker::state;
 use crate::message::Ticket;
 use crate::message::op::Op;
@@ -56,14 +57,10 @@ impl VHost {
         let queue = self
             .queue(&bind.queue)
             .ok_or_else(|| Error::NotFound(self.queue_resource(&bind.queue)))?;
-        source.validate_binding(&bind.routing_key, &bind.arguments)?;
+        let destination = Destination::Queue(queue.clone());
+        source.validate_binding(&bind.routing_key, &bind.arguments, &destination)?;
         self.check_access(&queue, bind.connection)?;
-        let binding = binding(
-            &source,
-            Destination::Queue(queue),
-            &bind.routing_key,
-            &bind.arguments,
-        );
+        let binding = binding(&source, destination, &bind.routing_key, &bind.arguments);
         self.bind(visit, &mut topology, &source, binding)
     }
 
@@ -99,14 +96,9 @@ impl VHost {
         self.check_not_default(&bind.source)?;
         let mut topology = self.topology.lock();
         let source = self.exchange_for(&bind.source)?;
-        let destination = self.exchange_for(&bind.destination)?;
-        source.validate_binding(&bind.routing_key, &bind.arguments)?;
-        let binding = binding(
-            &source,
-            Destination::Exchange(destination),
-            &bind.routing_key,
-            &bind.arguments,
-        );
+        let destination = Destination::Exchange(self.exchange_for(&bind.destination)?);
+        source.validate_binding(&bind.routing_key, &bind.arguments, &destination)?;
+        let binding = binding(&source, destination, &bind.routing_key, &bind.arguments);
         self.bind(visit, &mut topology, &source, binding)
     }
 
@@ -151,7 +143,7 @@ impl VHost {
             arguments: stored.arguments.clone(),
         });
         let mut topology = self.topology.lock();
-        if source.bind(&binding) {
+        if source.bind(&binding).is_some() {
             topology.add_binding(binding);
         }
         true
@@ -169,17 +161,39 @@ impl VHost {
         }
         let binding = Arc::new(binding);
         let durable = is_durable(source, &binding);
-        if source.bind(&binding) {
+        if let Some(kept) = source.bind(&binding) {
             if durable {
                 topology.latest = visit.push(state::put_binding(&self.name, &binding));
             }
-            topology.add_binding(binding);
+            topology.add_binding(binding.clone());
+            for message in kept {
+                self.deliver_kept(visit, &binding.destination, &message);
+            }
         }
         Ok(if durable {
             topology.latest
         } else {
             Ticket::IMMEDIATE
         })
+    }
+
+    /// A new binding gets a message that its source has kept.
+    fn deliver_kept(&self, visit: &Visit<'_>, destination: &Destination, kept: &KeptMessage) {
+        let message = kept.message(visit.now_ms(), self.services.store.next_body_id());
+        let queues = match destination {
+            Destination::Queue(queue) => vec![queue.clone()],
+            Destination::Exchange(exchange) => {
+                self.route(exchange, &kept.routing_keys(), &message).queues
+            }
+        };
+        for queue in queues {
+            if let Published::Accepted { more: true, .. } =
+                queue.publish(visit, std::iter::once(&message))
+            {
+                // Ends with the room of the consumers' outboxes, if not before.
+                while queue.pump(visit) {}
+            }
+        }
     }
 
     fn unbind(

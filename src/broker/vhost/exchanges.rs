@@ -84,6 +84,7 @@ impl VHost {
         if is_reserved(&declare.name) {
             return Err(Error::ReservedName(resource));
         }
+        kind.validate(&declare.arguments)?;
         let spec = ExchangeSpec {
             name: declare.name.clone(),
             kind,

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use amq_protocol::types::FieldTable;
-
 use super::VHost;
 use crate::broker::binding::Destination;
 use crate::broker::exchange::{Exchange, Message};
 use crate::broker::queue::Queue;
+use crate::message::record::NewMessage;
 
 /// Up to this many a scan is faster than a hash.
 const SCANNED_MAX: usize = 16;
@@ -18,8 +17,9 @@ const SCANNED_MAX: usize = 16;
 pub struct Route {
     /// Each once, in the order in which they were found.
     pub queues: Vec<Arc<Queue>>,
-    /// May be remembered for the next message with the same exchange and key. Not so when headers decided, or when a
-    /// queue that may be declared at any time was missing.
+    /// May be remembered for the next message with the same exchange and key. Not so when more than the key decided
+    /// (headers, chance), when an exchange must see every message, or when a queue that may be declared at any time was
+    /// missing.
     pub cacheable: bool,
     /// Every exchange that was looked at, with its version before.
     visited: Vec<(Arc<Exchange>, u64)>,
@@ -39,39 +39,19 @@ impl Route {
 }
 
 impl VHost {
-    /// Where a message with this routing key goes. `headers` is called only if some exchange on the way asks for them.
+    /// Where a message with these routing keys goes: its own, and those of its CC and BCC headers. The rest of
+    /// `message` is read only if some exchange on the way asks for it.
     pub fn route(
         &self,
         exchange: &Arc<Exchange>,
-        routing_key: &str,
-        headers: impl FnOnce() -> Option<FieldTable>,
-    ) -> Route {
-        self.route_keys(exchange, &[routing_key], headers)
-    }
-
-    /// The same for a message with several keys: its own, and those of its CC and BCC headers.
-    pub fn route_all<'k>(
-        &self,
-        exchange: &Arc<Exchange>,
-        routing_keys: impl IntoIterator<Item = &'k str>,
-        headers: impl FnOnce() -> Option<FieldTable>,
-    ) -> Route {
-        let routing_keys: Vec<&str> = routing_keys.into_iter().collect();
-        self.route_keys(exchange, &routing_keys, headers)
-    }
-
-    fn route_keys(
-        &self,
-        exchange: &Arc<Exchange>,
         routing_keys: &[&str],
-        headers: impl FnOnce() -> Option<FieldTable>,
+        message: &NewMessage<'_>,
     ) -> Route {
         if exchange.is_default() {
             return self.route_by_name(routing_keys);
         }
-        let mut headers = Some(headers);
-        let mut read = || headers.take().and_then(|headers| headers());
-        self.route_by_bindings(exchange, &mut Message::new(routing_keys, &mut read))
+        let mut message = Message::new(routing_keys, message, &*self.services.random);
+        self.route_by_bindings(exchange, &mut message)
     }
 
     /// Every queue is bound to the default exchange under its name.
@@ -117,7 +97,7 @@ impl VHost {
         }
         Route {
             queues: found.queues,
-            cacheable: !message.used_headers(),
+            cacheable: message.keys_only(),
             visited,
         }
     }

@@ -4,6 +4,7 @@ mod bindings;
 mod exchanges;
 mod queues;
 mod routes;
+mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::*;
-use crate::broker::testing::TestBroker;
+use crate::broker::testing::{TestBroker, message};
 use crate::message::Ticket;
+use crate::message::record::NewMessage;
 
 /// The connection that most tests are.
 const OWN: ConnectionId = 1;
@@ -83,10 +85,16 @@ impl Fixture {
     }
 
     fn route(&self, exchange: &str, routing_key: &str) -> Route {
-        self.vhost
-            .route(&self.vhost.exchange(exchange).unwrap(), routing_key, || {
-                None
-            })
+        self.route_with(exchange, &[routing_key], &[0, 0])
+    }
+
+    fn route_with(&self, exchange: &str, routing_keys: &[&str], properties: &[u8]) -> Route {
+        let exchange = self.vhost.exchange(exchange).unwrap();
+        let message = NewMessage {
+            properties,
+            ..message(&exchange.spec.name, routing_keys[0])
+        };
+        self.vhost.route(&exchange, routing_keys, &message)
     }
 
     /// Names of the queues that a message goes to, sorted.

@@ -184,18 +184,19 @@ fn routes_by_headers_are_not_remembered() {
         .unwrap();
     fixture.exchange("front", "fanout");
     fixture.bind_exchange("amq.headers", "front", "").unwrap();
-    let exchange = fixture.vhost.exchange("front").unwrap();
-    let route = |headers| fixture.vhost.route(&exchange, "", || headers);
-    let matching = route(Some(table(&[("a", text("1"))])));
+    let with_headers = [
+        &[0x20, 0][..],
+        Arguments::new(&table(&[("a", text("1"))])).as_bytes(),
+    ]
+    .concat();
+    let matching = fixture.route_with("front", &[""], &with_headers);
     assert_eq!(
         (names(&matching), matching.cacheable),
         (vec!["q".to_owned()], false)
     );
-    assert!(names(&route(None)).is_empty());
-    let direct = fixture.vhost.exchange("amq.direct").unwrap();
-    fixture
-        .vhost
-        .route(&direct, "k", || panic!("nobody asks for the headers"));
+    assert!(names(&fixture.route("front", "")).is_empty());
+    let elsewhere = fixture.route_with("amq.direct", &["k"], &with_headers);
+    assert!(elsewhere.cacheable, "nobody asked for the headers");
 }
 
 #[test]
@@ -206,10 +207,7 @@ fn all_keys_of_a_message_are_routed_together() {
         fixture.bind(queue, "amq.topic", queue).unwrap();
     }
     for exchange in ["", "amq.topic"] {
-        let exchange = fixture.vhost.exchange(exchange).unwrap();
-        let route = fixture
-            .vhost
-            .route_all(&exchange, ["q1", "q3", "q1", "nope"], || None);
+        let route = fixture.route_with(exchange, &["q1", "q3", "q1", "nope"], &[0, 0]);
         assert_eq!(names(&route), ["q1", "q3"]);
     }
 }
