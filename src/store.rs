@@ -23,6 +23,7 @@ mod batch;
 mod bodies;
 mod cleaner;
 mod commit;
+mod due;
 mod durable_file;
 mod encode;
 mod error;
@@ -55,6 +56,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+pub use due::{DueEntry, DuePage, RecoveredDue};
 pub use error::{LoadError, OpenError, SpillError};
 pub use gate::{Source, Visit};
 pub use load::Loaded;
@@ -189,6 +191,25 @@ impl Store {
         self.shared().load(queue, from, upto)
     }
 
+    /// Reads what `owner` has due, from `from` (time, seq) on in that order: at most `count_max` rows, and no more
+    /// after `bytes_max` bytes, but at least one. Only what is written is found, and what was removed in an epoch that
+    /// is not written yet is still found. Blocks; for a thread pool.
+    ///
+    /// The cost does not depend on what is before `from`, where removed rows have left their tombstones: read on from
+    /// the last entry, or from [`RecoveredDue::earliest_ms`] after a start.
+    ///
+    /// # Errors
+    /// The store is closed, or a row cannot be read.
+    pub fn due(
+        &self,
+        owner: QueueId,
+        from: (u64, Seq),
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<DuePage, LoadError> {
+        self.shared().due(owner, from, count_max, bytes_max)
+    }
+
     /// Puts transient records aside until they are settled or loaded; a restart forgets them. Blocks; for a thread
     /// pool.
     ///
@@ -213,16 +234,14 @@ impl Store {
     /// two epochs cannot leave, but an older version or a lost topology row might. The ticket is durable when they are
     /// gone.
     pub fn forget_unknown(&self, known: &HashSet<QueueId>, now_ms: u64) -> Ticket {
-        let mut unknown: Vec<QueueId> = self
-            .shared()
-            .index
-            .read()
-            .queues
-            .keys()
-            .copied()
-            .filter(|queue| !known.contains(&base_id(*queue)))
-            .collect();
+        let mut unknown: Vec<QueueId> = {
+            let index = self.shared().index.read();
+            let all = index.queues.keys().chain(index.due.keys()).copied();
+            all.filter(|queue| !known.contains(&base_id(*queue)))
+                .collect()
+        };
         unknown.sort_unstable();
+        unknown.dedup();
         if unknown.is_empty() {
             return Ticket::IMMEDIATE;
         }
@@ -261,6 +280,7 @@ impl Store {
             tail_bytes: index.tail_bytes,
             chunk_live_bytes: index.chunk_live_bytes,
             bodies: index.bodies.len() as u64,
+            due: index.due.values().map(|due| due.recovered.count).sum(),
             ..shared.counters.read()
         }
     }

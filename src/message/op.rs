@@ -16,11 +16,22 @@ pub enum Op {
     Append(Slice),
     /// Records of a queue that are gone: acknowledged, rejected, dropped, expired, purged.
     Settle(Settle),
-    /// The queue (or the lane of one, each of which is named on its own) and everything in it is gone. Its id is never
-    /// used again.
+    /// The queue (or the lane of one, each of which is named on its own) is gone, with everything in it and all that it
+    /// has due. Its id is never used again.
     QueueDeleted {
         /// Which queue.
         queue: QueueId,
+    },
+    /// Something that is due at a time: a delayed or retried record, or the mark that a record expires.
+    PutDue(DueRecord),
+    /// What was due is done with: moved, expired, removed.
+    RemoveDue {
+        /// Whose.
+        owner: QueueId,
+        /// When it was due.
+        time_ms: u64,
+        /// Which of those that were due then.
+        seq: Seq,
     },
     /// A row of the `state` family (topology, users, permissions) is written or replaced.
     PutState {
@@ -80,6 +91,23 @@ pub struct Counts {
     pub acquired: u32,
 }
 
+/// Something that is due at a time.
+///
+/// `(time_ms, seq)` is never used twice for one owner, not even over a restart (`RecoveredDue::next_seq`).
+#[derive(Debug, Clone)]
+pub struct DueRecord {
+    /// The queue or exchange that it belongs to; both have their ids from `Store::next_queue_id`.
+    pub owner: QueueId,
+    /// When it is due, ms since the Unix epoch.
+    pub time_ms: u64,
+    /// Orders what is due at one time.
+    pub seq: Seq,
+    /// The record, see [`super::record`], or whatever the owner needs. Empty for an expiry mark.
+    pub record: Bytes,
+    /// The body, if the record has it outside. It is stored with the record and comes back with id 0.
+    pub body: Option<SharedBody>,
+}
+
 impl Op {
     /// Rough size in the batch, for the limits of an epoch.
     pub fn encoded_bytes(&self) -> usize {
@@ -94,7 +122,11 @@ impl Op {
                     + 64
             }
             Self::Settle(settle) => 64 + settle.ranges.len() * 16 + settle.counts.len() * 16,
-            Self::QueueDeleted { .. } => 32,
+            Self::QueueDeleted { .. } | Self::RemoveDue { .. } => 32,
+            Self::PutDue(due) => {
+                let body = due.body.as_ref().map_or(0, |body| body.bytes.len());
+                48 + due.record.len() + body
+            }
             Self::PutState { key, value } => key.len() + value.len(),
             Self::DeleteState { key } => key.len(),
         }

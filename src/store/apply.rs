@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::batch::Batch;
+use super::bodies::Prepared;
 use super::encode::{EncodedRow, IndexRow};
 use super::families::{Database, Mutable, WriteOnce};
 use super::fatal;
@@ -21,7 +22,7 @@ use crate::message::ranges::RangeSet;
 use crate::message::{Epoch, QueueId, Seq};
 
 /// A deleted queue with more rows than this is removed with range deletes, which cost every later read a little.
-const SINGLE_DELETES_MAX: usize = 10_000;
+pub(super) const SINGLE_DELETES_MAX: usize = 10_000;
 
 /// A settled range of the row that begins with a seq.
 type Kept = (Seq, (Seq, Seq));
@@ -66,14 +67,20 @@ impl<'a> Work<'a> {
 
     /// Applies the operations of the epoch. Arrivals come first and removals last, so that what is moved from one queue
     /// to another keeps its body.
-    pub(super) fn apply(&mut self, index: &mut Index, arrivals: Vec<Content>, changes: Vec<Op>) {
+    pub(super) fn apply(&mut self, index: &mut Index, prepared: Prepared) {
+        let Prepared {
+            arrivals,
+            due,
+            changes,
+        } = prepared;
         for content in arrivals {
             self.append(index, content);
         }
+        self.change_due(index, due);
         for op in changes {
             match op {
                 // Sorted out by `bodies::prepare`.
-                Op::Append(_) => {}
+                Op::Append(_) | Op::PutDue(_) | Op::RemoveDue { .. } => {}
                 Op::Settle(settle) => self.settle(index, &settle),
                 Op::QueueDeleted { queue } => self.delete_queue(index, queue),
                 Op::PutState { key, value } => {
@@ -211,6 +218,7 @@ impl<'a> Work<'a> {
     }
 
     fn delete_queue(&mut self, index: &mut Index, id: QueueId) {
+        self.delete_due(index, id);
         let Some(queue) = index.queues.remove(&id) else {
             return;
         };

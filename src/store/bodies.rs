@@ -6,10 +6,11 @@ use parking_lot::RwLock;
 
 use super::apply::Work;
 use super::batch::Batch;
+use super::due::DueChanges;
 use super::families::WriteOnce;
 use super::ids::Ids;
 use super::index::{Body, Index};
-use super::keys::{BodyKey, RowKey};
+use super::keys::{BodyKey, DueKey, RowKey};
 use super::options::BODY_PART_BYTES;
 use super::row::{Content, KeptBody, RowBody};
 use crate::message::op::{Op, Slice};
@@ -20,8 +21,15 @@ use crate::message::{Epoch, QueueId};
 /// them before the epoch itself is written; a start removes what a crash leaves.
 const AHEAD_BYTES: usize = 8 * 1024 * 1024;
 
+/// The operations of an epoch, sorted. What concerns a queue that is deleted in it is left out.
+pub(super) struct Prepared {
+    pub(super) arrivals: Vec<Content>,
+    pub(super) due: DueChanges,
+    pub(super) changes: Vec<Op>,
+}
+
 impl Work<'_> {
-    /// Splits operations into arrivals and the rest, and puts the bodies that are kept into the batch. `write_ahead`
+    /// Sorts operations by what is done with them, and puts the bodies that are kept into the batch. `write_ahead`
     /// writes, without syncing, what becomes too much for one batch.
     pub(super) fn prepare(
         &mut self,
@@ -29,15 +37,28 @@ impl Work<'_> {
         ids: &Ids,
         ops: Vec<Op>,
         mut write_ahead: impl FnMut(Batch),
-    ) -> (Vec<Content>, Vec<Op>) {
+    ) -> Prepared {
         let deleted = deleted_queues(&ops);
         let mut arrivals = Vec::new();
         let mut changes = Vec::new();
+        let mut due = DueChanges::default();
         let mut new = HashMap::new();
         for op in ops {
             match op {
                 Op::Append(slice) if deleted.contains(&slice.queue) || slice.count == 0 => {}
                 Op::Settle(settle) if deleted.contains(&settle.queue) => {}
+                Op::PutDue(record) if deleted.contains(&record.owner) => {}
+                Op::RemoveDue { owner, .. } if deleted.contains(&owner) => {}
+                Op::PutDue(record) => due.put.push(record),
+                Op::RemoveDue {
+                    owner,
+                    time_ms,
+                    seq,
+                } => due.remove.push(DueKey {
+                    owner,
+                    time_ms,
+                    seq,
+                }),
                 Op::Append(slice) => {
                     let Slice {
                         queue,
@@ -69,7 +90,11 @@ impl Work<'_> {
             index.body_live_bytes += new.values().map(|body| u64::from(body.len)).sum::<u64>();
             index.bodies.extend(new);
         }
-        (arrivals, changes)
+        Prepared {
+            arrivals,
+            changes,
+            due,
+        }
     }
 
     fn body(

@@ -294,7 +294,7 @@ pub(super) fn oldest_chunks(index: &Index, bytes: u64) -> Vec<RowKey> {
 
 pub(super) fn flush(database: &Database) -> Result<(), rocksdb::Error> {
     use WriteOnce as W;
-    for family in [W::Tail, W::Chunks, W::Index, W::Settled, W::Bodies] {
+    for family in [W::Tail, W::Chunks, W::Index, W::Settled, W::Bodies, W::Due] {
         database.db().flush_cf(database.family(family))?;
     }
     database.db().flush_cf(database.state())

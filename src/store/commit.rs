@@ -134,10 +134,10 @@ impl Committer {
                 return false;
             };
             let mut work = Work::new(database, epoch);
-            let (arrivals, changes) = work.prepare(&shared.index, &shared.ids, ops, |batch| {
+            let prepared = work.prepare(&shared.index, &shared.ids, ops, |batch| {
                 self.write(database, epoch, &batch, false);
             });
-            work.apply(&mut shared.index.write(), arrivals, changes);
+            work.apply(&mut shared.index.write(), prepared);
             if !shared.is_closing() {
                 let rewritten =
                     self.rewrites

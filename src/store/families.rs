@@ -30,7 +30,7 @@ pub(super) enum WriteOnce {
     Settled,
     /// Large bodies, by id and part.
     Bodies,
-    /// Delayed and retried records and expiry marks. Reserved.
+    /// Delayed and retried records and expiry marks, by the time at which they are due.
     Due,
     /// Transient records that memory had no room for. Not logged, dropped at start.
     Spill,

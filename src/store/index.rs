@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::due::DueOwner;
 use super::queue_index::QueueIndex;
 use super::row::{Place, Row};
 use crate::message::{Epoch, QueueId};
@@ -12,6 +13,8 @@ use crate::message::{Epoch, QueueId};
 pub(super) struct Index {
     pub(super) queues: HashMap<QueueId, QueueIndex>,
     pub(super) bodies: HashMap<u64, Body>,
+    /// Who has rows in family `due`, or had.
+    pub(super) due: HashMap<QueueId, DueOwner>,
     /// The last epoch that was written: rows of later ones cannot be read yet.
     pub(super) written: Epoch,
     /// Bytes in family `tail`.

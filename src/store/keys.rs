@@ -33,6 +33,20 @@ pub(super) struct BodyKey {
     pub(super) part: u32,
 }
 
+/// A row of `due`. The owner never uses a (time, seq) twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct DueKey {
+    pub(super) owner: QueueId,
+    pub(super) time_ms: u64,
+    pub(super) seq: Seq,
+}
+
+impl OnceKey for DueKey {
+    fn encode(&self) -> Vec<u8> {
+        words([self.owner, self.time_ms, self.seq])
+    }
+}
+
 impl OnceKey for RowKey {
     fn encode(&self) -> Vec<u8> {
         words([self.queue, self.first, self.epoch])
@@ -61,6 +75,18 @@ impl RowKey {
             queue,
             first,
             epoch,
+        })
+    }
+}
+
+impl DueKey {
+    /// `None` when `key` is not a key of `due`.
+    pub(super) fn decode(key: &[u8]) -> Option<Self> {
+        let [owner, time_ms, seq] = parse(key)?;
+        Some(Self {
+            owner,
+            time_ms,
+            seq,
         })
     }
 }
@@ -109,6 +135,8 @@ fn parse<const N: usize>(key: &[u8]) -> Option<[u64; N]> {
 
 /// Keys of the `state` family. The store's own begin with 0, those of the broker are kept behind 1.
 pub(super) mod state {
+    use crate::message::QueueId;
+
     /// Format version and lowest reader version, two u32.
     pub(in crate::store) const FORMAT: &[u8] = b"\0format";
     /// Cluster id and node id, 16 bytes each.
@@ -117,6 +145,19 @@ pub(super) mod state {
     pub(in crate::store) const EPOCH: &[u8] = b"\0epoch";
     /// Next queue id and next body id, two u64.
     pub(in crate::store) const IDS: &[u8] = b"\0ids";
+    /// Begins the key of what is known of an owner of rows in `due`; its id follows. See `due::DueOwner`.
+    const DUE: &[u8] = b"\0due/";
+
+    /// Key of the row about the rows in `due` that `owner` has.
+    pub(in crate::store) fn due(owner: QueueId) -> Vec<u8> {
+        [DUE, &owner.to_be_bytes()].concat()
+    }
+
+    /// The owner that such a key names.
+    pub(in crate::store) fn due_owner(stored: &[u8]) -> Option<QueueId> {
+        let owner = stored.strip_prefix(DUE)?;
+        Some(QueueId::from_be_bytes(owner.try_into().ok()?))
+    }
 
     const BROKER: u8 = 1;
 
@@ -169,5 +210,19 @@ mod tests {
             Some(&b"vhost"[..])
         );
         assert_eq!(state::broker_key(state::EPOCH), None);
+        assert_eq!(state::due_owner(&state::due(77)), Some(77));
+        assert_eq!(state::due_owner(state::EPOCH), None);
+        let due = DueKey {
+            owner: 7,
+            time_ms: 255,
+            seq: 9,
+        };
+        assert_eq!(DueKey::decode(&due.encode()), Some(due));
+        let later = DueKey {
+            time_ms: 256,
+            seq: 1,
+            ..due
+        };
+        assert!(due.encode() < later.encode());
     }
 }

@@ -15,13 +15,14 @@ use rustix::fs::{FlockOperation, flock};
 use super::batch::Batch;
 use super::bodies::{BODIES_QUEUE, delete_body};
 use super::commit::epoch_row;
+use super::due::{DueOwner, RecoveredDue};
 use super::durable_file::DurableFile;
 use super::encode::{IndexRow, RowView};
 use super::error::OpenError;
 use super::families::{Database, Mutable, WriteOnce};
 use super::ids::Ids;
 use super::index::{Body, Index};
-use super::keys::{RowKey, SettledKey, state};
+use super::keys::{DueKey, RowKey, SettledKey, state};
 use super::load::stored_runs;
 use super::options::{Identity, StoreOptions};
 use super::queue_index::{Gone, QueueIndex};
@@ -53,6 +54,9 @@ pub struct Recovered {
     pub state: Vec<(Vec<u8>, Vec<u8>)>,
     /// Queues with something on disk. Those that the broker does not know are to be given to `Store::forget_unknown`.
     pub queues: HashMap<QueueId, RecoveredQueue>,
+    /// What is due at a time, by owner; also of owners that had something due. Those that the broker does not know are
+    /// forgotten with the queues.
+    pub due: HashMap<QueueId, RecoveredDue>,
     /// Whose directory this is.
     pub identity: Option<Identity>,
     /// The latest time that was given to a visit whose epoch is on disk, ms since the Unix epoch. No visit sees an
@@ -128,6 +132,9 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         recovery.accept_loss(durable, own_state.clock_ms)?;
     }
     let state = recovery.broker_state()?;
+    if options.accept_loss {
+        recovery.recount_due()?;
+    }
     recovery.read_index()?;
     recovery.read_tail()?;
     recovery.read_settled()?;
@@ -139,6 +146,11 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
     } = recovery;
     let epoch = own_state.epoch.max(durable);
     index.written = epoch;
+    let due = index
+        .due
+        .iter()
+        .map(|(owner, known)| (*owner, known.recovered));
+    let due = due.collect();
     let mut full = Vec::new();
     for (id, queue) in &mut index.queues {
         if queue.is_full() {
@@ -158,6 +170,7 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         recovered: Recovered {
             state,
             queues,
+            due,
             identity: Some(own_state.identity),
             clock_ms: own_state.clock_ms,
         },
@@ -386,15 +399,38 @@ impl Recovery<'_> {
         self.write(&batch)
     }
 
-    fn broker_state(&self) -> Result<StateRows, OpenError> {
+    /// The broker's rows. Those about what is due are taken into the index.
+    fn broker_state(&mut self) -> Result<StateRows, OpenError> {
         let mut rows = Vec::new();
         for row in self.database.scan_state() {
             let (key, value) = row.map_err(|error| self.failed(error))?;
             if let Some(key) = state::broker_key(&key) {
                 rows.push((key.to_vec(), value.into_vec()));
+            } else if let Some(owner) = state::due_owner(&key) {
+                let known = DueOwner::decode(&value)
+                    .ok_or_else(|| self.damaged(format!("due counts of {owner} are malformed")))?;
+                self.index.due.insert(owner, known);
             }
         }
         Ok(rows)
+    }
+
+    /// Where epochs are lost, the rows that are there are what counts.
+    fn recount_due(&mut self) -> Result<(), OpenError> {
+        for known in self.index.due.values_mut() {
+            known.recovered.count = 0;
+        }
+        for row in self.database.scan(WriteOnce::Due) {
+            let (key, _) = row.map_err(|error| self.failed(error))?;
+            let malformed = || self.damaged(format!("due row {} is malformed", key.escape_ascii()));
+            let key = DueKey::decode(&key).ok_or_else(malformed)?;
+            self.index.due.entry(key.owner).or_default().add(&key);
+        }
+        for (owner, known) in &self.index.due {
+            self.garbage
+                .put(Mutable::State, &state::due(*owner), &known.encode());
+        }
+        Ok(())
     }
 
     fn read_index(&mut self) -> Result<(), OpenError> {

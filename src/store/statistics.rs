@@ -36,6 +36,8 @@ pub struct Statistics {
     pub chunk_live_bytes: u64,
     /// Bodies that are stored apart.
     pub bodies: u64,
+    /// Rows that are due at a time.
+    pub due: u64,
 }
 
 #[derive(Default)]

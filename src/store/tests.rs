@@ -3,6 +3,7 @@
 mod bodies;
 mod cleaning;
 mod counts;
+mod due;
 mod elision;
 mod epochs;
 mod full_disk;
