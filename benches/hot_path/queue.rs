@@ -73,6 +73,7 @@ fn consume(fixture: &Fixture, queue: &Arc<Queue>, outbox: &Arc<Outbox>, no_ack: 
         exclusive: false,
         priority: 0,
         prefetch: 0,
+        timeout_ms: None,
     };
     let visit = fixture.services.visit();
     let (id, _) = queue

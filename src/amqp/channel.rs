@@ -33,6 +33,7 @@ use super::outbox::deliveries::{Deliveries, Share};
 use super::route_cache::RouteCache;
 use super::session::Session;
 use crate::auth::{Permission, Resource};
+use crate::broker::delivery::Cancellation;
 use crate::broker::delivery::ConsumerId;
 use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
 use crate::message::Ticket;
@@ -198,13 +199,28 @@ impl Channel {
     }
 
     /// The broker cancelled one of the consumers: forget it and tell a client that wants to know.
-    pub fn consumer_cancelled(&mut self, session: &Session, cancelled: &Cancelled) {
+    ///
+    /// # Errors
+    /// It took too long and its client cannot be told by basic.cancel: the channel ends with 406.
+    pub fn consumer_cancelled(
+        &mut self,
+        session: &Session,
+        cancelled: &Cancelled,
+    ) -> Result<(), AmqpError> {
         let Some(entry) = self.consumers.remove(&cancelled.consumer_tag) else {
-            return;
+            return Ok(());
         };
-        if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
-            deliveries.end_source(entry.source);
-        }
+        let late = match session.outbox.lock().split(self.number) {
+            Some((_, deliveries)) => {
+                let late = match cancelled.why {
+                    Cancellation::TimedOut { .. } => deliveries.take_late(entry.source),
+                    Cancellation::QueueDeleted => Vec::new(),
+                };
+                deliveries.end_source(entry.source);
+                late
+            }
+            None => Vec::new(),
+        };
         if session.capabilities.consumer_cancel_notify && self.phase == Phase::Open {
             let cancel = basic_methods::Cancel {
                 consumer_tag: super::names::short_string(&cancelled.consumer_tag),
@@ -214,6 +230,16 @@ impl Channel {
                 self.number,
                 &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)),
             );
+            // After the word of it: the same client may get the messages again.
+            requeue(session, late, Return::Failed);
+            return Ok(());
+        }
+        requeue(session, late, Return::Failed);
+        match cancelled.why {
+            Cancellation::TimedOut { timeout_ms } => {
+                Err(AmqpError::consumer_timed_out(self.number, timeout_ms))
+            }
+            Cancellation::QueueDeleted => Ok(()),
         }
     }
 
@@ -247,8 +273,10 @@ impl Channel {
             let cancelled = Cancelled {
                 channel,
                 consumer_tag,
+                why: Cancellation::QueueDeleted,
             };
-            self.consumer_cancelled(session, &cancelled);
+            // Only a timeout is an error of its channel.
+            let _ = self.consumer_cancelled(session, &cancelled);
         }
     }
 

@@ -238,8 +238,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.close_forced(&explanation);
         }
         for cancelled in self.session.outbox.take_cancelled() {
-            if let Some(channel) = self.channels.get_mut(&cancelled.channel) {
-                channel.consumer_cancelled(&self.session, &cancelled);
+            let outcome = match self.channels.get_mut(&cancelled.channel) {
+                Some(channel) => channel.consumer_cancelled(&self.session, &cancelled),
+                None => Ok(()),
+            };
+            if let Err(error) = outcome {
+                self.close_channel(cancelled.channel, &error, (0, 0));
             }
         }
         self.session.resume(self.session.outbox.take_stalled());

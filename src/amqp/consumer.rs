@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::frame::{self, DeliverHead};
 use super::outbox::deliveries::Deliveries;
 use super::outbox::{Cancelled, OUTBOX_SOFT_BYTES_MAX, Outbox, Stalled};
-use crate::broker::delivery::{ConsumerId, Delivery, DeliverySink};
+use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
 use crate::broker::queue::Queue;
 use crate::message::field;
 use crate::message::op::Counts;
@@ -164,10 +164,11 @@ impl DeliverySink for ChannelConsumer {
         }
     }
 
-    fn cancelled(&self) {
+    fn cancelled(&self, why: Cancellation) {
         self.outbox.cancel(Cancelled {
             channel: self.channel,
             consumer_tag: self.consumer_tag.clone(),
+            why,
         });
     }
 }

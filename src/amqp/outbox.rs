@@ -23,7 +23,7 @@ use parking_lot::{Mutex, MutexGuard};
 use self::buffer::WriteBuffer;
 use self::deliveries::Deliveries;
 use super::frame;
-use crate::broker::delivery::ConsumerId;
+use crate::broker::delivery::{Cancellation, ConsumerId};
 use crate::broker::queue::Queue;
 use crate::store::Waiter;
 
@@ -48,6 +48,8 @@ pub struct Cancelled {
     pub channel: u16,
     /// Consumer tag.
     pub consumer_tag: Arc<str>,
+    /// Why.
+    pub why: Cancellation,
 }
 
 /// What is under the lock.

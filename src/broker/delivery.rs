@@ -49,6 +49,18 @@ impl<'a> Delivery<'a> {
     }
 }
 
+/// Why the broker cancels a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// Its queue was deleted.
+    QueueDeleted,
+    /// It kept a delivery unacknowledged for too long: what it holds goes back to the queue.
+    TimedOut {
+        /// The timeout in ms.
+        timeout_ms: u64,
+    },
+}
+
 /// Where a consumer's deliveries go. Implemented by the protocol's outbox.
 ///
 /// All methods are called with the queue locked, so they must be short, must not block, and must not call back into
@@ -64,6 +76,6 @@ pub trait DeliverySink: Send + Sync {
     /// Asks to be resumed when there is room. `false` means that there is room already.
     fn stall(&self) -> bool;
 
-    /// The broker cancelled this consumer (its queue was deleted).
-    fn cancelled(&self);
+    /// The broker cancelled this consumer. What it has not acknowledged is still its channel's.
+    fn cancelled(&self, why: Cancellation);
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
 //! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
-//! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`]: who may not overtake whom.
+//! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`]: who may not overtake whom. [`held`]: who
+//!   takes too long.
 //! - [`limits`]: what is too much or too old.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
@@ -22,6 +23,7 @@ mod evict;
 mod expiry;
 mod gather;
 mod groups;
+mod held;
 mod lane;
 mod limits;
 mod log;
@@ -48,6 +50,7 @@ pub use self::settings::{DeadLetter, Settings};
 use self::state::{Effects, State};
 pub use self::state::{Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::arguments::QueueArguments;
+use super::delivery::Cancellation;
 use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
@@ -241,7 +244,7 @@ impl Queue {
         self.deleted.store(true, Ordering::Release);
         let ready = inner.state.ready();
         for sink in inner.state.consumers.take_all() {
-            sink.cancelled();
+            sink.cancelled(Cancellation::QueueDeleted);
         }
         for lane in inner.state.lanes() {
             if self.spec.durable || lane.spilled {
@@ -305,7 +308,11 @@ impl Queue {
         let mut effects = Effects::default();
         inner.state.dispatch(visit.now_ms(), &mut effects);
         let more = effects.more;
+        let delivered = effects.delivered;
         self.apply(inner, visit, effects);
+        if delivered {
+            self.set_timer_for_consumers(inner);
+        }
         self.report_memory(inner);
         more
     }

@@ -53,6 +53,14 @@ impl RangeSet {
             .is_some_and(|(_, end)| *end >= seq)
     }
 
+    /// Whether any of `first..=last` is in the set.
+    pub fn intersects(&self, first: Seq, last: Seq) -> bool {
+        self.ranges
+            .range(..=last)
+            .next_back()
+            .is_some_and(|(_, end)| *end >= first)
+    }
+
     /// Adds one seq; true if it was not there.
     pub fn insert(&mut self, seq: Seq) -> bool {
         self.insert_range(seq, seq) == 1
@@ -205,6 +213,8 @@ mod tests {
                 let listed: Vec<u64> = set.iter().flat_map(|(first, last)| first..=last).collect();
                 prop_assert_eq!(listed, model.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(set.contains(seq), model.contains(&seq));
+                let any = model.range(seq..=seq + length).next().is_some();
+                prop_assert_eq!(set.intersects(seq, seq + length), any);
                 let spans: Vec<_> = set.iter().collect();
                 prop_assert!(spans.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "adjacent ranges merge");
             }

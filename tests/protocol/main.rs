@@ -16,6 +16,7 @@ mod channel;
 mod check;
 mod confirm;
 mod consume;
+mod consumer_timeout;
 mod content;
 mod deprecated;
 mod exchange;

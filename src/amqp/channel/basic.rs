@@ -15,6 +15,7 @@ use crate::amqp::outbox::OutboxGuard;
 use crate::amqp::outbox::deliveries::Source;
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource};
+use crate::broker::arguments::term;
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue, Return};
@@ -88,6 +89,7 @@ impl Channel {
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
         let priority = consumer_priority(&consume.arguments, &queue)?;
+        let timeout_ms = consumer_timeout(&consume.arguments, &queue)?;
         if consume.exclusive && queue.spec.arguments.single_active_consumer() {
             // One of several and the only one contradict each other.
             return Err(AmqpError::exclusive_use(&name, &session.vhost.name));
@@ -100,6 +102,7 @@ impl Channel {
             exclusive: consume.exclusive,
             priority,
             prefetch: self.prefetch,
+            timeout_ms,
         };
         let registered = queue.subscribe(&session.broker.services.visit(), spec);
         let (id, ticket) = match registered {
@@ -312,6 +315,18 @@ fn consumer_priority(arguments: &FieldTable, queue: &Queue) -> Result<i32, AmqpE
         }
     };
     Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
+}
+
+/// `x-consumer-timeout` of a consumer in ms.
+fn consumer_timeout(arguments: &FieldTable, queue: &Queue) -> Result<Option<u64>, AmqpError> {
+    let Some(value) = arguments.inner().get("x-consumer-timeout") else {
+        return Ok(None);
+    };
+    let timeout_ms = term::integer(value).and_then(|number| u64::try_from(number).ok());
+    timeout_ms.map(Some).ok_or_else(|| {
+        let queue = names::Resource::queue(&queue.spec.vhost, &queue.spec.name);
+        AmqpError::invalid_consumer_timeout(&queue)
+    })
 }
 
 fn consume_refused(session: &Session, queue: &Queue, refused: ConsumeRefused) -> AmqpError {

@@ -34,6 +34,21 @@ impl AmqpError {
         ))
     }
 
+    /// A consumer held a delivery for too long, and its client has no `consumer_cancel_notify`.
+    pub fn consumer_timed_out(channel: u16, timeout_ms: u64) -> Self {
+        Self::precondition_failed(format_args!(
+            "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. \
+             This timeout value can be configured, see consumers doc guide to learn more"
+        ))
+    }
+
+    /// `x-consumer-timeout` of a consumer is no number of milliseconds.
+    pub fn invalid_consumer_timeout(queue: &Resource) -> Self {
+        Self::precondition_failed(format_args!(
+            "invalid arg 'x-consumer-timeout' for {queue}: expected a non-negative integer"
+        ))
+    }
+
     /// A client publishes to an internal exchange.
     pub fn internal_exchange(name: &str, vhost: &str) -> Self {
         let explanation =

@@ -10,6 +10,7 @@ use super::Stalled;
 use crate::broker::delivery::ConsumerId;
 use crate::broker::queue::Queue;
 use crate::message::Seq;
+use crate::message::ranges::RangeSet;
 
 /// No delivery waits under this tag.
 const SETTLED: u32 = u32::MAX;
@@ -63,6 +64,9 @@ pub struct Deliveries {
     /// basic.qos global: unacknowledged deliveries that all consumers together may hold, 0 for no limit.
     window: u32,
     waiting: Vec<Stalled>,
+    /// Tags that were taken back from consumers which held them for too long: to settle them has no effect and is no
+    /// error.
+    late: Option<Box<RangeSet>>,
 }
 
 impl Deliveries {
@@ -188,9 +192,17 @@ impl Deliveries {
         if multiple && tag == 0 {
             return Ok(self.take_all());
         }
-        let index = tag.checked_sub(self.base + 1).ok_or(UnknownTag)? as usize;
+        let was_late = self.late.as_mut().is_some_and(|late| late.remove(tag));
+        let Some(index) = tag.checked_sub(self.base + 1) else {
+            return if was_late {
+                Ok(Vec::new())
+            } else {
+                Err(UnknownTag)
+            };
+        };
+        let index = index as usize;
         match self.unacked.get(index) {
-            Some(entry) if entry.source != SETTLED => {}
+            Some(entry) if entry.source != SETTLED || was_late => {}
             _ => return Err(UnknownTag),
         }
         let mut shares = Vec::new();
@@ -271,6 +283,29 @@ impl Deliveries {
     fn at(&self, tag: u64) -> Option<&Unacked> {
         self.unacked
             .get(usize::try_from(tag.checked_sub(self.base + 1)?).ok()?)
+    }
+
+    /// Takes back what a source has not acknowledged: it was held for too long. The client may still settle it, to no
+    /// effect.
+    pub fn take_late(&mut self, source: u32) -> Vec<Share> {
+        let late = self.late.get_or_insert_default();
+        let mut shares = Vec::new();
+        for (index, unacked) in self.unacked.iter_mut().enumerate() {
+            if unacked.source != SETTLED && unacked.source & !HELD == source {
+                late.insert(self.base + 1 + index as u64);
+                let mut entry = std::mem::replace(
+                    unacked,
+                    Unacked {
+                        seq: 0,
+                        source: SETTLED,
+                    },
+                );
+                entry.source &= !HELD;
+                share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
+            }
+        }
+        self.trim();
+        self.finish(shares)
     }
 
     /// Takes everything that is unacknowledged: the channel closes, or the client recovers.

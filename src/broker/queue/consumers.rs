@@ -14,7 +14,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::held::Held;
 use crate::broker::delivery::{ConsumerId, DeliverySink};
+use crate::message::Seq;
 
 /// What a consumer asks for.
 pub struct ConsumerSpec {
@@ -28,6 +30,8 @@ pub struct ConsumerSpec {
     pub priority: i32,
     /// Unacknowledged deliveries that it may hold, 0 for no limit.
     pub prefetch: u32,
+    /// `x-consumer-timeout` of the consumer in ms, which takes the place of the queue's.
+    pub timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub(super) struct Consumer {
     exclusive: bool,
     priority: i32,
     prefetch: u32,
+    held: Option<Box<Held>>,
     in_flight: u32,
     state: State,
     generation: u32,
@@ -135,6 +140,10 @@ impl Consumers {
             exclusive: spec.exclusive,
             priority: spec.priority,
             prefetch: spec.prefetch,
+            held: spec
+                .timeout_ms
+                .filter(|timeout_ms| *timeout_ms > 0)
+                .map(|timeout_ms| Box::new(Held::new(timeout_ms))),
             in_flight: 0,
             state: State::Idle,
             generation: self.generation,
@@ -320,10 +329,50 @@ impl Consumers {
         self.turn(id, |state| state == State::Stalled);
     }
 
-    /// `count` of its deliveries are settled or came back.
-    pub(super) fn released(&mut self, id: ConsumerId, count: u32) {
+    /// Takes out consumers that have held a delivery for too long, and answers where to tell them and their timeouts.
+    pub(super) fn take_timed_out(&mut self, now_ms: u64) -> Vec<(Arc<dyn DeliverySink>, u64)> {
+        let mut late = Vec::new();
+        for (slot, consumer) in self.slots.iter().enumerate() {
+            if let Some(consumer) = consumer
+                && let Some(held) = &consumer.held
+                && held.deadline_ms().is_some_and(|at_ms| at_ms <= now_ms)
+            {
+                let id = ConsumerId {
+                    slot: slot as u32,
+                    generation: consumer.generation,
+                };
+                late.push((id, consumer.sink.clone(), held.timeout_ms));
+            }
+        }
+        let removed = late.into_iter().filter(|(id, ..)| self.remove(*id));
+        removed
+            .map(|(_, sink, timeout_ms)| (sink, timeout_ms))
+            .collect()
+    }
+
+    /// No consumer's time is up before this.
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        let held = self.slots.iter().flatten();
+        held.filter_map(|consumer| consumer.held.as_ref()?.deadline_ms())
+            .min()
+    }
+
+    /// It holds one more unacknowledged delivery.
+    pub(super) fn delivered(&mut self, slot: u32, seq: Seq, now_ms: u64) {
+        if let Some(Some(consumer)) = self.slots.get_mut(slot as usize)
+            && let Some(held) = &mut consumer.held
+        {
+            held.delivered(seq, now_ms);
+        }
+    }
+
+    /// These of its deliveries are settled or came back.
+    pub(super) fn released(&mut self, id: ConsumerId, seqs: &[Seq]) {
         if let Some(consumer) = self.get_mut(id) {
-            consumer.in_flight = consumer.in_flight.saturating_sub(count);
+            consumer.in_flight = consumer.in_flight.saturating_sub(seqs.len() as u32);
+            if let Some(held) = &mut consumer.held {
+                held.released(seqs);
+            }
             if consumer.has_window() {
                 self.turn(id, |state| state == State::Full);
             }

@@ -40,11 +40,14 @@ impl Queue {
     pub fn subscribe(
         self: &Arc<Self>,
         visit: &Visit<'_>,
-        spec: ConsumerSpec,
+        mut spec: ConsumerSpec,
     ) -> Result<(ConsumerId, Ticket), ConsumeRefused> {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Err(ConsumeRefused::Deleted);
+        }
+        if spec.timeout_ms.is_none() {
+            spec.timeout_ms = inner.state.settings.consumer_timeout_ms;
         }
         let consumers = &mut inner.state.consumers;
         // Exclusive access makes no sense where there is one active consumer anyway: RabbitMQ refuses it.

@@ -43,7 +43,7 @@ impl State {
             assigned, expired, ..
         } = picker;
         let handed = assigned.hand_over(&mut self.consumers);
-        self.account(&handed, effects);
+        self.account(&handed, now_ms, effects);
         for seq in expired {
             self.die(seq, DeathReason::Expired, effects);
         }
@@ -51,11 +51,12 @@ impl State {
     }
 
     /// Books what the outboxes took and puts back what they refused.
-    fn account(&mut self, handed: &[Handed], effects: &mut Effects) {
+    fn account(&mut self, handed: &[Handed], now_ms: u64, effects: &mut Effects) {
         for &Handed {
             seq,
             fate,
             persistent,
+            slot,
             ..
         } in handed
         {
@@ -64,6 +65,7 @@ impl State {
                 Fate::Settled => self.gone(seq, effects),
                 Fate::Unacked => {
                     self.unacked += 1;
+                    self.consumers.delivered(slot, seq, now_ms);
                     effects.delivered |= persistent;
                 }
             }
@@ -152,6 +154,7 @@ struct Handed {
     fate: Fate,
     persistent: bool,
     bytes: u32,
+    slot: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -225,6 +228,7 @@ fn hand_over_share(
             fate,
             persistent: delivery.record.is_persistent(),
             bytes: delivery.record.body_len() as u32,
+            slot,
         });
     }
     if taken < share.len() {

@@ -7,6 +7,9 @@ use crate::broker::arguments::{Overflow, QueueArguments, QueueType};
 /// Deliveries that a quorum queue gives a message before it counts as poisonous (RabbitMQ 4.0).
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
+/// Time in ms that a consumer of a quorum queue may hold a message: RabbitMQ's default `consumer_timeout`.
+const QUORUM_CONSUMER_TIMEOUT_MS: u64 = 1_800_000;
+
 /// Levels of a quorum queue: always 32, without an argument (RabbitMQ 4.3).
 const QUORUM_PRIORITY_MAX: u8 = 31;
 
@@ -71,7 +74,9 @@ impl Settings {
             overflow: arguments.overflow(),
             dead_letter,
             delivery_limit,
-            consumer_timeout_ms: arguments.consumer_timeout_ms(),
+            consumer_timeout_ms: arguments
+                .consumer_timeout_ms()
+                .or_else(|| is_quorum.then_some(QUORUM_CONSUMER_TIMEOUT_MS)),
             max_priority: if is_quorum {
                 QUORUM_PRIORITY_MAX
             } else {

@@ -376,7 +376,7 @@ impl State {
         for &seq in seqs {
             self.gone(seq, effects);
         }
-        self.release(consumer, seqs.len());
+        self.release(consumer, seqs);
         self.forget_if_empty();
     }
 
@@ -387,7 +387,7 @@ impl State {
                 self.die(seq, DeathReason::Rejected, effects);
             }
         }
-        self.release(consumer, seqs.len());
+        self.release(consumer, seqs);
         self.forget_if_empty();
     }
 
@@ -420,12 +420,12 @@ impl State {
             }
             lane.give_back(seq);
         }
-        self.release(consumer, seqs.len());
+        self.release(consumer, seqs);
     }
 
-    fn release(&mut self, consumer: ConsumerId, count: usize) {
-        self.unacked = self.unacked.saturating_sub(count as u64);
-        self.consumers.released(consumer, count as u32);
+    fn release(&mut self, consumer: ConsumerId, seqs: &[Seq]) {
+        self.unacked = self.unacked.saturating_sub(seqs.len() as u64);
+        self.consumers.released(consumer, seqs);
     }
 
     /// Drops every ready message and answers how many; what is unacknowledged or dying stays.

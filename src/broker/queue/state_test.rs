@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::consumers::ConsumerSpec;
 use super::settings::Settings;
 use super::state::{Effects, Got, Return, State};
-use crate::broker::delivery::{ConsumerId, Delivery, DeliverySink};
+use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
 use crate::message::Seq;
 use crate::message::record::{self, Body, NewMessage};
 use crate::store::RecoveredQueue;
@@ -45,7 +45,7 @@ impl DeliverySink for Taker {
     fn stall(&self) -> bool {
         self.room.load(Ordering::Relaxed) == 0
     }
-    fn cancelled(&self) {}
+    fn cancelled(&self, _: Cancellation) {}
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,6 +314,7 @@ fn run(world: &mut World, step: Step) {
                 exclusive: false,
                 priority,
                 prefetch,
+                timeout_ms: None,
             };
             let id = world.state.consumers.add(spec);
             world.state.consumers.activate(id);

@@ -1,8 +1,10 @@
-//! What a queue does at a time: messages expire, and a queue that nobody uses goes.
+//! What a queue does at a time: messages expire, consumers that hold a message for too long are cancelled, and a queue
+//! that nobody uses goes.
 
 use std::sync::Arc;
 
 use super::{Inner, Queue};
+use crate::broker::delivery::Cancellation;
 use crate::broker::timers::Timed;
 
 impl Queue {
@@ -18,12 +20,22 @@ impl Queue {
         self.inner.lock().used_ms = now_ms;
     }
 
+    /// The same when only consumers got something. Most have no timeout.
+    pub(super) fn set_timer_for_consumers(self: &Arc<Self>, inner: &Inner) {
+        if inner.state.consumers.deadline_ms().is_some() {
+            self.set_timer(inner);
+        }
+    }
+
     /// Asks to be called when there is something to do. After every change that may bring an earlier time.
     pub(super) fn set_timer(self: &Arc<Self>, inner: &Inner) {
-        let next_ms = match (inner.state.expiry_deadline_ms(), unused_deadline_ms(inner)) {
-            (Some(one), Some(other)) => one.min(other),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => return,
+        let times_ms = [
+            inner.state.expiry_deadline_ms(),
+            inner.state.consumers.deadline_ms(),
+            unused_deadline_ms(inner),
+        ];
+        let Some(next_ms) = times_ms.into_iter().flatten().min() else {
+            return;
         };
         let timer = self.timer.get_or_init(|| {
             let me: Arc<dyn Timed> = self.clone();
@@ -54,11 +66,26 @@ impl Timed for Queue {
             }
             return;
         }
+        let late = inner.state.consumers.take_timed_out(now_ms);
+        let unused =
+            !late.is_empty() && self.spec.auto_delete && inner.state.consumers.count() == 0;
+        if !late.is_empty() {
+            inner.used_ms = now_ms;
+        }
+        for (sink, timeout_ms) in late {
+            // Its channel gives back what it holds.
+            sink.cancelled(Cancellation::TimedOut { timeout_ms });
+        }
         self.trim(&mut inner, &visit);
+        self.dispatch(&mut inner, &visit);
         self.report_memory(&mut inner);
         // What is to be loaded first comes back with the load, and that sets the timer.
         if !super::is_loading(&inner) {
             self.set_timer(&inner);
+        }
+        drop(inner);
+        if unused && let Some(vhost) = self.vhost.upgrade() {
+            vhost.queue_became_unused(&visit, &self);
         }
     }
 }

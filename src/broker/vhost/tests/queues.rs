@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::broker::delivery::{Delivery, DeliverySink};
+use crate::broker::delivery::{Cancellation, Delivery, DeliverySink};
 use crate::broker::queue::ConsumerSpec;
 use crate::message::record::{Body, NewMessage};
 
@@ -28,7 +28,7 @@ impl DeliverySink for Sink {
         false
     }
 
-    fn cancelled(&self) {
+    fn cancelled(&self, _: Cancellation) {
         self.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -44,6 +44,7 @@ fn consume(
         exclusive: false,
         priority: 0,
         prefetch: 0,
+        timeout_ms: None,
     };
     let (id, _) = fixture
         .visit(|_, visit| queue.subscribe(visit, spec))
