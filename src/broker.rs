@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod binding;
 pub mod dead_letter;
 pub mod delivery;
+pub mod direct_reply;
 pub mod error;
 pub mod exchange;
 pub mod keeper;

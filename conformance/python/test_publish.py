@@ -8,7 +8,7 @@ from pika import BasicProperties, DeliveryMode
 from pika.data import encode_value
 from pika.exceptions import UnroutableError
 
-from conftest import Inbox, parameters, publish, ready
+from conftest import Inbox, connect, parameters, publish, ready
 
 ALL_PROPERTIES = {
     "content_type": "application/json",
@@ -145,3 +145,21 @@ def test_a_delivery_names_its_origin(channel, queue, names):
     assert (second.exchange, second.routing_key) == ("", queue)
     assert (first.consumer_tag, first.redelivered) == ("named", False)
     assert (first.delivery_tag, second.delivery_tag) == (1, 2)
+
+
+def test_a_request_is_answered_by_direct_reply_to(channel, queue):
+    replies = Inbox(channel, "amq.rabbitmq.reply-to", auto_ack=True)
+    request = BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="c-1")
+    channel.basic_publish("", queue, b"request", request)
+    with connect() as connection:
+        server = connection.channel()
+        server.confirm_delivery()
+        _, asked, body = server.basic_get(queue, auto_ack=True)
+        assert (body, asked.correlation_id) == (b"request", "c-1")
+        assert asked.reply_to.startswith("amq.rabbitmq.reply-to.")
+        assert server.queue_declare(asked.reply_to, passive=True).method.consumer_count == 1
+        answer = BasicProperties(correlation_id=asked.correlation_id)
+        server.basic_publish("", asked.reply_to, b"reply", answer)
+    method, properties, body = replies.take()
+    assert (body, properties.correlation_id) == (b"reply", "c-1")
+    assert method.redelivered is False

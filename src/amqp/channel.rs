@@ -1,8 +1,9 @@
 //! A channel: the state that its methods share, and which method goes where.
 //!
 //! One file per method group: [`exchange`], [`queue`], [`basic`] (qos, consume, cancel, get, recover), [`publish`],
-//! [`mod@settle`] (ack, nack, reject), [`confirm`], [`tx`]. Methods are synchronous. What has to wait (for the disk,
-//! for a cold queue) is answered as a [`Wait`], and the connection reads nothing more until it is over.
+//! [`mod@settle`] (ack, nack, reject), [`confirm`], [`tx`]; and [`direct_reply`]. Methods are synchronous. What has to
+//! wait (for the disk, for a cold queue) is answered as a [`Wait`], and the connection reads nothing more until it is
+//! over.
 //!
 //! ```text
 //!  Open --channel error: channel.close sent--> Closing --close or close-ok--> gone
@@ -11,6 +12,7 @@
 
 mod basic;
 mod confirm;
+mod direct_reply;
 mod exchange;
 mod publish;
 mod queue;
@@ -38,6 +40,7 @@ use crate::broker::delivery::ConsumerId;
 use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
 use crate::message::Ticket;
 
+use self::direct_reply::ReplyConsumer;
 use self::tx::Transaction;
 
 /// What a method has to wait for before the connection goes on.
@@ -116,6 +119,8 @@ pub struct Channel {
     /// basic.qos for consumers to come.
     prefetch: u32,
     consumers: HashMap<Arc<str>, ConsumerEntry>,
+    /// Its consumer of direct replies.
+    replies: Option<ReplyConsumer>,
     routes: RouteCache,
     /// A queue that it published to since the last [`Self::take_outruns_consumers`] has a backlog that its consumers
     /// work on.
@@ -138,6 +143,7 @@ impl Channel {
             last_queue: None,
             prefetch: 0,
             consumers: HashMap::new(),
+            replies: None,
             routes: RouteCache::default(),
             outruns_consumers: false,
         }
@@ -285,6 +291,7 @@ impl Channel {
         for (_, entry) in std::mem::take(&mut self.consumers) {
             cancel_consumer(session, &entry);
         }
+        self.end_replies(session, None);
         let shares = {
             let mut outbox = session.outbox.lock();
             outbox

@@ -51,6 +51,10 @@ pub enum Error {
     #[error("deletion of system {0} not allowed")]
     SystemExchange(Resource),
 
+    /// The pseudo-queue of direct reply-to, and the addresses of its consumers, cannot be bound.
+    #[error("{0} cannot be bound")]
+    ReplyQueue(Resource),
+
     /// The default exchange cannot be declared, deleted or bound.
     #[error("operation not permitted on the default exchange")]
     DefaultExchange,

@@ -28,6 +28,7 @@ pub use self::route::Route;
 use self::topology::Topology;
 use super::arguments::Arguments;
 use super::binding::Binding;
+use super::direct_reply::{ReplyConsumers, is_reply_name};
 use super::error::Error;
 use super::exchange::{Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE};
 use super::names::{DEFAULT_EXCHANGE, Resource};
@@ -50,6 +51,8 @@ pub struct VHost {
     queues: RwLock<HashMap<Arc<str>, Arc<Queue>>>,
     exchanges: RwLock<HashMap<Arc<str>, Arc<Exchange>>>,
     topology: Mutex<Topology>,
+    /// Who waits for direct replies.
+    pub reply_consumers: ReplyConsumers,
 }
 
 impl VHost {
@@ -69,6 +72,7 @@ impl VHost {
             queues: RwLock::default(),
             exchanges,
             topology: Mutex::new(Topology::new(ticket)),
+            reply_consumers: ReplyConsumers::default(),
         })
     }
 

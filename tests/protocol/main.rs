@@ -19,6 +19,7 @@ mod consume;
 mod consumer_timeout;
 mod content;
 mod deprecated;
+mod direct_reply;
 mod exchange;
 mod exchange_types;
 mod framing;

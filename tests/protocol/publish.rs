@@ -273,3 +273,30 @@ fn get_of_a_missing_queue_after_publish_is_still_an_error() {
         "no queue 'nowhere at all' in vhost '/'",
     );
 }
+
+#[test]
+fn bcc_is_stripped_from_every_message_of_a_batch() {
+    let mut peer = peer();
+    let queue = own_queue(&mut peer);
+    let copy = own_queue(&mut peer);
+    let properties = Properties {
+        headers: Some(table([
+            ("BCC", Value::Array(vec![copy.as_str().into()])),
+            ("kept", 1.into()),
+        ])),
+        ..Properties::default()
+    };
+    // Alike, so that all could be handled as the first.
+    for _ in 0..3 {
+        let publish = method!(basic.publish { routing_key: &queue });
+        peer.publish_with(1, publish, &properties, b"m");
+    }
+    for queue in [&queue, &copy] {
+        for _ in 0..3 {
+            let message = expect_get(&mut peer, queue, "m");
+            let headers = message.properties.headers.expect("headers");
+            assert_eq!(headers, table([("kept", 1.into())]));
+        }
+        expect_empty(&mut peer, queue);
+    }
+}

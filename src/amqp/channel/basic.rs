@@ -17,6 +17,7 @@ use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::arguments::term;
 use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::broker::direct_reply::REPLY_TO;
 use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue, Return};
 use crate::config::DeprecatedFeature;
@@ -79,11 +80,14 @@ impl Channel {
 
     fn consume(&mut self, session: &Session, consume: basic::Consume) -> Outcome {
         let name = self.queue_name(&consume.queue)?;
+        if &*name == REPLY_TO {
+            return self.consume_replies(session, &consume);
+        }
         let consumer_tag: Arc<str> = match consume.consumer_tag.as_str() {
             "" => generated("amq.ctag-"),
             tag => tag.into(),
         };
-        if self.consumers.contains_key(&consumer_tag) {
+        if self.has_consumer(&consumer_tag) {
             return Err(AmqpError::consumer_tag_in_use(&consumer_tag));
         }
         session.check(Permission::Read, Resource::Queue(&name))?;
@@ -181,6 +185,7 @@ impl Channel {
 
     /// An unknown tag is no error; outstanding deliveries stay acknowledgeable (semantics row 20).
     fn cancel(&mut self, session: &Session, cancel: &basic::Cancel) -> Outcome {
+        self.end_replies(session, Some(cancel.consumer_tag.as_str()));
         if let Some(entry) = self.consumers.remove(cancel.consumer_tag.as_str()) {
             cancel_consumer(session, &entry);
             if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {

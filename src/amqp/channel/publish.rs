@@ -66,8 +66,8 @@ pub(super) struct Checked {
     persistent: bool,
     priority: u8,
     ttl_ms: Option<u64>,
-    /// Its properties without BCC, if it has that header.
-    without_bcc: Option<Vec<u8>>,
+    /// Its properties without BCC and with the address for direct replies, if these differ from what came.
+    stored: Option<Vec<u8>>,
 }
 
 /// A message that passed its checks.
@@ -82,8 +82,8 @@ struct Routed<'a> {
 struct Gathered<'a> {
     /// The routes of the messages; neighbours share theirs.
     routes: Vec<Arc<Route>>,
-    /// Properties without BCC, by position, for the few messages that have it.
-    without_bcc: Vec<(usize, Vec<u8>)>,
+    /// Changed properties, by position, for the few messages that have such.
+    stored: Vec<(usize, Vec<u8>)>,
     routed: Vec<Routed<'a>>,
 }
 
@@ -91,7 +91,7 @@ impl<'a> Gathered<'a> {
     fn with_capacity(count: usize) -> Self {
         Self {
             routes: Vec::new(),
-            without_bcc: Vec::new(),
+            stored: Vec::new(),
             routed: Vec::with_capacity(count),
         }
     }
@@ -105,6 +105,14 @@ impl<'a> Gathered<'a> {
         let Some(before) = self.routed.last() else {
             return false;
         };
+        if self
+            .stored
+            .last()
+            .is_some_and(|(index, _)| *index + 1 == self.routed.len())
+        {
+            // Its properties were changed: so must be those of this one.
+            return false;
+        }
         let repeats = !message.head.raw.is_empty()
             && before.head.raw == message.head.raw
             && before.message.properties == message.properties
@@ -129,10 +137,10 @@ impl<'a> Gathered<'a> {
             persistent,
             priority,
             ttl_ms,
-            without_bcc,
+            stored,
         } = checked;
-        self.without_bcc
-            .extend(without_bcc.map(|properties| (self.routed.len(), properties)));
+        self.stored
+            .extend(stored.map(|properties| (self.routed.len(), properties)));
         let head = message.head;
         let message = NewMessage {
             exchange: head.exchange,
@@ -242,11 +250,15 @@ impl Channel {
     ) -> (Ticket, bool) {
         let Gathered {
             routes,
-            without_bcc,
+            stored,
             mut routed,
         } = gathered;
-        for (index, properties) in &without_bcc {
+        for (index, properties) in &stored {
             routed[*index].message.properties = properties;
+        }
+        for Routed { message, route, .. } in &routed {
+            let replies = routes[*route].replies.iter();
+            replies.for_each(|sink| sink.reply(message));
         }
         let mut crowded = Vec::new();
         // Places of the messages that a queue was too full for.
@@ -286,19 +298,30 @@ impl Channel {
         check_head(message)?;
         let undecodable = |_| AmqpError::undecodable_properties(message.properties);
         let properties = Properties::read(message.properties).map_err(undecodable)?;
-        let mut without_bcc = None;
+        let mut stored = None;
         let copies = properties
             .headers
             .is_some_and(|headers| properties::has_any_key(headers, &[b"CC", b"BCC"]));
+        if copies && let Some(headers) = properties.headers {
+            stored = properties::without_header(message.properties, headers, b"BCC");
+        }
+        let encoded = stored.as_deref().unwrap_or(message.properties);
+        // What is wrong with the exchange is said before what is wrong with the properties.
+        let mut refused = None;
+        match self.with_reply_address(&properties, encoded) {
+            Ok(Some(changed)) => stored = Some(changed),
+            Ok(None) => {}
+            Err(error) => refused = Some(error),
+        }
+        let encoded = stored.as_deref().unwrap_or(message.properties);
         let route = if copies {
-            without_bcc = properties.headers.and_then(|headers| {
-                properties::without_header(message.properties, headers, b"BCC")
-            });
-            let stored = without_bcc.as_deref().unwrap_or(message.properties);
-            self.route_copies(session, message, &properties, stored)?
+            self.route_copies(session, message, &properties, encoded)?
         } else {
-            self.route(session, message, &properties)?
+            self.route(session, message, &properties, encoded)?
         };
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         let ttl_ms = match properties.expiration {
             Some(text) => Some(parse_expiration(self::text(text)?)?),
             None => None,
@@ -314,7 +337,7 @@ impl Channel {
             persistent,
             priority,
             ttl_ms,
-            without_bcc,
+            stored,
         })
     }
 
@@ -323,6 +346,7 @@ impl Channel {
         session: &Session,
         message: &Incoming<'_>,
         properties: &Properties<'_>,
+        stored: &[u8],
     ) -> Result<Arc<Route>, AmqpError> {
         let head = &message.head;
         let permissions = session.broker.auth.version();
@@ -334,7 +358,7 @@ impl Channel {
         }
         let (exchange, routing_key) = (text(head.exchange)?, text(head.routing_key)?);
         let exchange = publish_target(session, exchange)?;
-        let message = unrouted(message, properties, message.properties);
+        let message = unrouted(message, properties, stored);
         let route = Arc::new(session.vhost.route(&exchange, &[routing_key], &message));
         if route.cacheable {
             self.routes
@@ -387,7 +411,7 @@ impl Channel {
                 message,
                 route,
             } = routed;
-            if head.mandatory && routes[*route].queues.is_empty() {
+            if head.mandatory && routes[*route].is_empty() {
                 self.put_return(session, message);
             }
             let ticket = if message.persistent && to_disk[*route] {

@@ -10,6 +10,7 @@ use crate::amqp::error::AmqpError;
 use crate::amqp::names::{generated, short_string, stripped};
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource};
+use crate::broker::direct_reply::is_reply_name;
 use crate::broker::queue::DeleteCondition;
 use crate::broker::vhost::{QueueBind, QueueDeclare};
 use crate::config::DeprecatedFeature;
@@ -84,6 +85,9 @@ impl Channel {
 
     fn queue_declare(&mut self, session: &Session, declare: queue::Declare) -> Outcome {
         let named = stripped(declare.queue.as_str());
+        if is_reply_name(&named) {
+            return self.reply_queue_declare(session, named, declare.nowait);
+        }
         if declare.passive {
             // An empty name is looked up like any other: it does not mean the queue declared last here.
             let name = named;
@@ -138,6 +142,17 @@ impl Channel {
         let counts = declared.queue.counts();
         let ok = declare_ok(&name, counts.ready, counts.consumers);
         self.reply_when_durable(session, declared.ticket, (!declare.nowait).then_some(ok))
+    }
+
+    /// The pseudo-queue of direct reply-to, and each of its consumers, looks like an empty queue with one consumer,
+    /// whatever was asked for. No permission is needed.
+    fn reply_queue_declare(&mut self, session: &Session, name: Arc<str>, nowait: bool) -> Outcome {
+        if !session.vhost.reply_consumers.exists(&name) {
+            return Err(AmqpError::queue_not_found(&name, &session.vhost.name));
+        }
+        let ok = declare_ok(&name, 0, 1);
+        self.last_queue = Some(name);
+        self.reply_when_durable(session, Ticket::IMMEDIATE, (!nowait).then_some(ok))
     }
 
     /// A queue name as given, or the queue declared last on this channel for an empty one (semantics row 8).

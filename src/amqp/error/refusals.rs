@@ -56,6 +56,14 @@ impl AmqpError {
         Self::publishing(ReplyCode::AccessRefused, &explanation)
     }
 
+    /// A request asks for a direct reply, and its channel has no consumer for it.
+    pub fn reply_consumer_missing() -> Self {
+        Self::publishing(
+            ReplyCode::PreconditionFailed,
+            "fast reply consumer does not exist",
+        )
+    }
+
     /// The user-id property names somebody else.
     pub fn user_id_mismatch(claimed: &str, user: &str) -> Self {
         let explanation =
@@ -119,6 +127,7 @@ impl From<Error> for AmqpError {
             | Error::ReservedName(_)
             | Error::SystemExchange(_)
             | Error::DefaultExchange
+            | Error::ReplyQueue(_)
             | Error::InternalExchange(_) => ReplyCode::AccessRefused,
             Error::Inequivalent { .. }
             | Error::InUse(_)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
 
-use super::{Topology, VHost};
+use super::{Topology, VHost, is_reply_name};
 use crate::broker::ConnectionId;
 use crate::broker::arguments::Arguments;
 use crate::broker::binding::{Binding, Destination};
@@ -52,6 +52,10 @@ impl VHost {
     /// queue is exclusive to another connection; in this order.
     pub fn bind_queue(&self, visit: &Visit<'_>, bind: QueueBind) -> Result<Ticket, Error> {
         self.check_not_default(&bind.exchange)?;
+        if is_reply_name(&bind.queue) {
+            // Since RabbitMQ 4.3; before, there was no such queue.
+            return Err(Error::ReplyQueue(self.queue_resource(&bind.queue)));
+        }
         let mut topology = self.topology.lock();
         let source = self.exchange_for(&bind.exchange)?;
         let queue = self

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::VHost;
 use crate::broker::binding::Destination;
+use crate::broker::direct_reply::{ReplySink, is_reply_name};
 use crate::broker::exchange::{Exchange, Message};
 use crate::broker::queue::Queue;
 use crate::message::record::NewMessage;
@@ -17,6 +18,8 @@ const SCANNED_MAX: usize = 16;
 pub struct Route {
     /// Each once, in the order in which they were found.
     pub queues: Vec<Arc<Queue>>,
+    /// Consumers that get the message without a queue.
+    pub replies: Vec<Arc<dyn ReplySink>>,
     /// May be remembered for the next message with the same exchange and key. Not so when more than the key decided
     /// (headers, chance), when an exchange must see every message, or when a queue that may be declared at any time was
     /// missing.
@@ -30,11 +33,17 @@ impl Route {
     /// are found by their names there.
     pub fn is_current(&self) -> bool {
         if self.visited.is_empty() {
-            return !self.queues.iter().any(|queue| queue.is_deleted());
+            return !self.queues.iter().any(|queue| queue.is_deleted())
+                && !self.replies.iter().any(|sink| sink.is_ended());
         }
         self.visited
             .iter()
             .all(|(exchange, version)| exchange.version() == *version)
+    }
+
+    /// Whether a message that takes it reaches nobody.
+    pub const fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.replies.is_empty()
     }
 }
 
@@ -54,7 +63,7 @@ impl VHost {
         self.route_by_bindings(exchange, &mut message)
     }
 
-    /// Every queue is bound to the default exchange under its name.
+    /// Every queue is bound to the default exchange under its name, and so is every consumer of direct replies.
     fn route_by_name(&self, routing_keys: &[&str]) -> Route {
         let mut found = Found::default();
         let queues = self.queues.read();
@@ -64,12 +73,25 @@ impl VHost {
             .cloned()
             .collect();
         drop(queues);
-        let cacheable = named.len() == routing_keys.len();
+        let consumers = &self.reply_consumers;
+        let mut reply_keys: Vec<&str> = routing_keys
+            .iter()
+            .copied()
+            .filter(|key| is_reply_name(key))
+            .collect();
+        reply_keys.sort_unstable();
+        reply_keys.dedup();
+        let replies: Vec<_> = reply_keys
+            .iter()
+            .filter_map(|key| consumers.find(key))
+            .collect();
+        let cacheable = named.len() + replies.len() == routing_keys.len();
         for queue in named {
             found.add_queue(&queue);
         }
         Route {
             queues: found.queues,
+            replies,
             cacheable,
             visited: Vec::new(),
         }
@@ -97,6 +119,7 @@ impl VHost {
         }
         Route {
             queues: found.queues,
+            replies: Vec::new(),
             cacheable: message.keys_only(),
             visited,
         }
