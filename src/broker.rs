@@ -9,6 +9,7 @@ pub mod binding;
 pub mod dead_letter;
 pub mod delivery;
 pub mod direct_reply;
+pub mod due;
 pub mod error;
 pub mod exchange;
 pub mod keeper;

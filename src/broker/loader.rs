@@ -1,4 +1,4 @@
-//! Reads cold stretches of queues back from the store, outside all locks.
+//! Reads cold stretches of queues and what is due back from the store, outside all locks.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::due::PageRequest;
 use super::queue::Queue;
 use crate::clock::Clock;
-use crate::message::Seq;
-use crate::store::Store;
+use crate::message::{QueueId, Seq};
+use crate::store::{DuePage, LoadError, Store};
 
 /// Threads that read. RocksDB calls block, so they must not run on the runtime's workers.
 const LOADER_THREADS: usize = 2;
@@ -18,10 +19,24 @@ const LOADER_THREADS: usize = 2;
 /// Pause before a failed read is tried again. The queue stands still meanwhile; nothing is skipped.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-struct Request {
-    queue: Weak<Queue>,
-    from: Seq,
-    upto: Seq,
+/// Something that has entries in the store which are due at a time.
+pub trait DueOwner: Send + Sync {
+    /// Takes the page that was asked for ([`super::due::DueIndex::install`]) and does what that allows, in visits of
+    /// its own. Called outside all locks.
+    fn install_due(self: Arc<Self>, page: DuePage);
+}
+
+enum Request {
+    Records {
+        queue: Weak<Queue>,
+        from: Seq,
+        upto: Seq,
+    },
+    Due {
+        owner: Weak<dyn DueOwner>,
+        id: QueueId,
+        page: PageRequest,
+    },
 }
 
 /// Handle of the reading threads. They end with the last handle.
@@ -50,11 +65,17 @@ impl Loader {
     /// Reads what `queue` has from `from` on, at most up to `upto`, and gives it to the queue.
     pub(super) fn request(&self, queue: &Arc<Queue>, from: Seq, upto: Seq) {
         // The threads live as long as this sender.
-        let _ = self.requests.send(Request {
+        let _ = self.requests.send(Request::Records {
             queue: Arc::downgrade(queue),
             from,
             upto,
         });
+    }
+
+    /// Reads what is due of the owner with this id in the store, and gives it to `owner` once.
+    pub fn load_due(&self, owner: Weak<dyn DueOwner>, id: QueueId, page: PageRequest) {
+        // As above.
+        let _ = self.requests.send(Request::Due { owner, id, page });
     }
 }
 
@@ -62,18 +83,36 @@ fn run(store: &Store, clock: &dyn Clock, inbox: &Mutex<Receiver<Request>>) {
     loop {
         let request = inbox.lock().recv();
         let Ok(request) = request else { return };
-        serve(store, clock, &request);
+        match request {
+            Request::Records { queue, from, upto } => serve(store, clock, &queue, from, upto),
+            Request::Due { owner, id, page } => serve_due(store, &owner, id, page),
+        }
     }
 }
 
-fn serve(store: &Store, clock: &dyn Clock, request: &Request) {
-    while let Some(queue) = request.queue.upgrade() {
+fn serve_due(store: &Store, owner: &Weak<dyn DueOwner>, id: QueueId, page: PageRequest) {
+    let from = (page.from.time_ms, page.from.seq);
+    while let Some(owner) = owner.upgrade() {
+        match store.due(id, from, page.rows, page.bytes) {
+            Ok(page) => return owner.install_due(page),
+            Err(LoadError::Closed) => return,
+            Err(error) => {
+                tracing::error!(owner = id, %error, "cannot read what is due");
+                drop(owner);
+                thread::sleep(RETRY_PAUSE);
+            }
+        }
+    }
+}
+
+fn serve(store: &Store, clock: &dyn Clock, queue: &Weak<Queue>, from: Seq, upto: Seq) {
+    while let Some(queue) = queue.upgrade() {
         if queue.is_deleted() {
             return;
         }
-        match store.load(queue.store_id(request.from), request.from, request.upto) {
+        match store.load(queue.store_id(from), from, upto) {
             Ok(loaded) => {
-                let mut more = queue.install(&store.visit(clock.now_ms()), request.from, loaded);
+                let mut more = queue.install(&store.visit(clock.now_ms()), from, loaded);
                 while more {
                     more = queue.pump(&store.visit(clock.now_ms()));
                 }
