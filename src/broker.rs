@@ -7,6 +7,7 @@ pub mod alarms;
 pub mod arguments;
 pub mod binding;
 pub mod dead_letter;
+pub mod deduplication;
 pub mod delivery;
 pub mod direct_reply;
 pub mod due;

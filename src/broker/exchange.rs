@@ -30,6 +30,7 @@ pub(super) use self::message::Message;
 pub use self::recent_history::KeptMessage;
 use super::arguments::Arguments;
 use super::binding::{Binding, Destination};
+use super::deduplication::{Deduplication, Settings};
 use super::error::Error;
 use super::names::DEFAULT_EXCHANGE;
 
@@ -44,6 +45,7 @@ const TYPES: &[&ExchangeType] = &[
     &random::TYPE,
     &random::LOCAL_TYPE,
     &recent_history::TYPE,
+    &fanout::DEDUPLICATION_TYPE,
 ];
 
 /// The exchanges of every virtual host beside the default one, with their types; all durable.
@@ -137,6 +139,8 @@ pub struct ExchangeSpec {
 pub struct Exchange {
     /// What it was declared as.
     pub spec: ExchangeSpec,
+    /// What it remembers of the messages published to it, if it deduplicates.
+    pub(super) deduplication: Option<Arc<Deduplication>>,
     /// Raised after every change of what a message does here.
     version: AtomicU64,
     bindings: RwLock<Bindings>,
@@ -157,9 +161,25 @@ impl Exchange {
         });
         Self {
             spec,
+            deduplication: None,
             version: AtomicU64::new(0),
             bindings,
         }
+    }
+
+    /// The same exchange in `vhost`, which deduplicates if its arguments say so.
+    pub(super) fn deduplicating(mut self, vhost: &Arc<str>) -> Self {
+        // What was declared was valid.
+        let settings = Settings::from_arguments(self.spec.kind.name, &self.spec.arguments.table());
+        self.deduplication = settings
+            .unwrap_or_default()
+            .map(|settings| Arc::new(Deduplication::new(settings, vhost, &self.spec.name)));
+        self
+    }
+
+    /// Messages that it remembers in order to drop them when they come again; `None` if it does not deduplicate.
+    pub fn remembered(&self) -> Option<usize> {
+        self.deduplication.as_ref().map(|memory| memory.len())
     }
 
     /// Whether this is the default exchange, to which every queue is bound under its own name.

@@ -102,6 +102,7 @@ struct Rows<'a> {
     exchanges: Vec<(&'a [u8], state::ExchangeRow<'a>)>,
     queues: Vec<(&'a [u8], state::QueueRow<'a>)>,
     bindings: Vec<(&'a [u8], state::BindingRow<'a>)>,
+    deduplication: Vec<(&'a [u8], state::DeduplicationRow<'a>)>,
 }
 
 /// The lanes of each queue, by number.
@@ -125,6 +126,7 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
             Row::Exchange(row) => read.exchanges.push((key, row)),
             Row::Queue(row) => read.queues.push((key, row)),
             Row::Binding(row) => read.bindings.push((key, row)),
+            Row::Deduplication(row) => read.deduplication.push((key, row)),
             Row::Foreign => {}
         }
     }
@@ -157,6 +159,22 @@ impl Rows<'_> {
                 })?;
             vhost.recover_exchange(spec);
         }
+        // In the order in which they came, so that the oldest go first.
+        let mut remembered = self.deduplication;
+        remembered.sort_unstable_by_key(|(_, row)| (row.inserted_ms, row.hash));
+        for (key, row) in remembered {
+            let exchange = vhosts
+                .get(row.vhost)
+                .and_then(|vhost| vhost.exchange(row.exchange));
+            match exchange.and_then(|exchange| exchange.deduplication.clone()) {
+                Some(memory) => ops.extend(memory.recover(&row)),
+                None => ops.push(Op::DeleteState { key: key.to_vec() }),
+            }
+        }
+        let mut orphan = |key: &[u8]| {
+            tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
+            ops.push(Op::DeleteState { key: key.to_vec() });
+        };
         let mut known = HashSet::with_capacity(self.queues.len());
         for (key, row) in self.queues {
             let Some(vhost) = vhosts.get(row.vhost) else {

@@ -7,6 +7,7 @@
 //! | `x/` vhost name | flags, type, arguments |
 //! | `q/` vhost name | flags, queue id, arguments |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
+//! | `d/` vhost exchange, and 16 bytes of hash | when it came and when it is forgotten, ms |
 //!
 //! Names are short strings, a length byte before the bytes, so that a key can be read back; arguments fill the rest
 //! as an AMQP field table, or are left out. Integers are big-endian. `u/` and `p/` belong to `auth`.
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::arguments::{Arguments, QueueArguments};
 use super::binding::{Binding, Destination};
+use super::deduplication::Hash;
 use super::exchange::{ExchangeSpec, ExchangeType};
 use super::queue::QueueSpec;
 use crate::message::QueueId;
@@ -28,6 +30,7 @@ const VHOST: &[u8; 2] = b"v/";
 const EXCHANGE: &[u8; 2] = b"x/";
 const QUEUE: &[u8; 2] = b"q/";
 const BINDING: &[u8; 2] = b"b/";
+const DEDUPLICATION: &[u8; 2] = b"d/";
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
@@ -48,6 +51,8 @@ pub enum Row<'a> {
     Queue(QueueRow<'a>),
     /// A binding between durable ends.
     Binding(BindingRow<'a>),
+    /// A message that an exchange remembers.
+    Deduplication(DeduplicationRow<'a>),
     /// Somebody else's.
     Foreign,
 }
@@ -97,6 +102,21 @@ pub struct BindingRow<'a> {
     pub routing_key: &'a str,
     /// Arguments.
     pub arguments: Arguments,
+}
+
+/// A message that an exchange remembers in order to drop it when it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeduplicationRow<'a> {
+    /// The virtual host of the exchange.
+    pub vhost: &'a str,
+    /// Name of the exchange.
+    pub exchange: &'a str,
+    /// What the message is known by.
+    pub hash: Hash,
+    /// When it was published, ms since the Unix epoch.
+    pub inserted_ms: u64,
+    /// When it is forgotten, likewise; `u64::MAX` for never.
+    pub expires_ms: u64,
 }
 
 /// The destination of a stored binding.
@@ -156,6 +176,20 @@ pub fn put_binding(vhost: &str, binding: &Binding) -> Op {
     put(binding_key(vhost, binding), binding.arguments.as_bytes())
 }
 
+/// Remembers a message that an exchange has passed on.
+pub fn put_deduplication(row: &DeduplicationRow<'_>) -> Op {
+    let mut value = row.inserted_ms.to_be_bytes().to_vec();
+    value.extend_from_slice(&row.expires_ms.to_be_bytes());
+    put(deduplication_key(row.vhost, row.exchange, row.hash), &value)
+}
+
+/// The key of a message that an exchange remembers.
+pub fn deduplication_key(vhost: &str, exchange: &str, hash: Hash) -> Vec<u8> {
+    let mut key = key(DEDUPLICATION, &[vhost, exchange]);
+    key.extend_from_slice(&hash);
+    key
+}
+
 /// The key of a virtual host.
 pub fn vhost_key(name: &str) -> Vec<u8> {
     key(VHOST, &[name])
@@ -193,7 +227,7 @@ pub fn binding_key(vhost: &str, binding: &Binding) -> Vec<u8> {
 /// It is newer than this version, or damaged.
 pub fn read<'a>(key: &'a [u8], value: &'a [u8]) -> Result<Row<'a>, RowError> {
     if key != SET_UP_KEY
-        && ![VHOST, EXCHANGE, QUEUE, BINDING]
+        && ![VHOST, EXCHANGE, QUEUE, BINDING, DEDUPLICATION]
             .iter()
             .any(|prefix| key.starts_with(*prefix))
     {
@@ -221,6 +255,7 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
         EXCHANGE => read_exchange(vhost, rest, value).map(Row::Exchange),
         QUEUE => read_queue(vhost, rest, value).map(Row::Queue),
         BINDING => read_binding(vhost, rest, value).map(Row::Binding),
+        DEDUPLICATION => read_deduplication(vhost, rest, value).map(Row::Deduplication),
         _ => None,
     }
 }
@@ -268,6 +303,23 @@ fn read_binding<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<Bi
         destination,
         routing_key,
         arguments: Arguments::from_bytes(value)?,
+    })
+}
+
+fn read_deduplication<'a>(
+    vhost: &'a str,
+    key: &'a [u8],
+    value: &'a [u8],
+) -> Option<DeduplicationRow<'a>> {
+    let (exchange, hash) = take_name(key)?;
+    let (inserted_ms, value) = value.split_first_chunk()?;
+    let (expires_ms, _) = value.split_first_chunk()?;
+    Some(DeduplicationRow {
+        vhost,
+        exchange,
+        hash: hash.try_into().ok()?,
+        inserted_ms: u64::from_be_bytes(*inserted_ms),
+        expires_ms: u64::from_be_bytes(*expires_ms),
     })
 }
 

@@ -153,6 +153,9 @@ impl VHost {
                     forget(state::binding_key(&self.name, &binding));
                 }
             }
+            if let Some(memory) = &exchange.deduplication {
+                memory.retire(visit);
+            }
             if exchange.spec.durable && !is_predeclared(&exchange.spec.name) {
                 forget(state::exchange_key(&self.name, &exchange.spec.name));
             }

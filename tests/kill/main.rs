@@ -11,6 +11,7 @@ mod body;
 mod checker;
 mod clock;
 mod consumer;
+mod deduplication;
 mod disk_full;
 mod image;
 mod ledger;

@@ -5,16 +5,16 @@ use crate::support::content::Properties;
 use crate::support::durable_image::{DurableImage, Names};
 use crate::support::peer::Peer;
 
-const QUEUE: &str = "promised";
+pub(crate) const QUEUE: &str = "promised";
 
 /// A broker whose data is its durable image after every crash.
-struct Powered {
+pub(crate) struct Powered {
     broker: BrokerProcess,
     image: DurableImage,
 }
 
 impl Powered {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut broker = BrokerProcess::prepare(&[]);
         let image = DurableImage::new(&broker.data_dir(), broker.directory(), Names::Late);
         for (name, value) in image.environment() {
@@ -25,7 +25,7 @@ impl Powered {
         Self { broker, image }
     }
 
-    fn lose_power(&mut self) {
+    pub(crate) fn lose_power(&mut self) {
         self.broker.kill9();
         self.image.restore();
         self.image.begin();
@@ -33,14 +33,14 @@ impl Powered {
     }
 
     /// A peer with channel 1 open.
-    fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         let mut peer = self.broker.connect();
         peer.open_channel(1);
         peer
     }
 
     /// A peer that has declared the durable queue.
-    fn declared(&self) -> Peer {
+    pub(crate) fn declared(&self) -> Peer {
         let mut peer = self.peer();
         let declare = method!(queue.declare { queue: QUEUE, durable: true });
         peer.call(1, declare, method!(queue.declare_ok));
@@ -60,7 +60,7 @@ fn publish_confirmed(peer: &mut Peer, count: u64) {
 }
 
 /// A new durable thing: its declare-ok waits for the disk, and so for all that came before it.
-fn barrier(peer: &mut Peer) {
+pub(crate) fn barrier(peer: &mut Peer) {
     let declare = method!(queue.declare { queue: "barrier", durable: true });
     peer.call(1, declare, method!(queue.declare_ok));
     let delete = method!(queue.delete { queue: "barrier" });
@@ -68,7 +68,7 @@ fn barrier(peer: &mut Peer) {
 }
 
 /// Takes everything out of the queue: bodies with their redelivered flags.
-fn take_all(peer: &mut Peer) -> Vec<(String, bool)> {
+pub(crate) fn take_all(peer: &mut Peer) -> Vec<(String, bool)> {
     let mut taken = Vec::new();
     loop {
         peer.send(1, method!(basic.get { queue: QUEUE, no_ack: true }));

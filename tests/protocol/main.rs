@@ -18,6 +18,7 @@ mod confirm;
 mod consume;
 mod consumer_timeout;
 mod content;
+mod deduplication;
 mod deprecated;
 mod direct_reply;
 mod exchange;

@@ -3,8 +3,11 @@
 //! The order of checks is RabbitMQ's (semantics row 49): write permission, exchange exists, internal, properties,
 //! expiration, user-id. A cached route stands for the first three.
 
+mod duplicates;
+
 use std::sync::Arc;
 
+use self::duplicates::Duplicates;
 use super::{Channel, Mode, Phase};
 use crate::amqp::confirms::Verdict;
 use crate::amqp::content::{Incoming, Owned, PublishHead};
@@ -249,13 +252,19 @@ impl Channel {
         gathered: Gathered<'_>,
     ) -> (Ticket, bool) {
         let Gathered {
-            routes,
+            mut routes,
             stored,
             mut routed,
         } = gathered;
         for (index, properties) in &stored {
             routed[*index].message.properties = properties;
         }
+        let memories: Vec<_> = routes
+            .iter()
+            .filter_map(|route| route.deduplication.clone())
+            .collect();
+        let duplicates = (!memories.is_empty())
+            .then(|| Duplicates::set_aside(&memories, &mut routes, &mut routed, visit.now_ms()));
         for Routed { message, route, .. } in &routed {
             let replies = routes[*route].replies.iter();
             replies.for_each(|sink| sink.reply(message));
@@ -278,6 +287,9 @@ impl Channel {
                     crowded.push(queue);
                 }
             }
+        }
+        if let Some(duplicates) = duplicates {
+            duplicates.finish(&visit, &routes, &routed, &mut refused);
         }
         refused.sort_unstable();
         let ticket = self.answer(session, &routes, &routed, &refused, visit.ticket());
@@ -402,7 +414,10 @@ impl Channel {
     ) -> Ticket {
         let to_disk: Vec<bool> = routes
             .iter()
-            .map(|route| route.queues.iter().any(|queue| queue.spec.durable))
+            .map(|route| {
+                // A duplicate is as safe as the first when this epoch is, at the latest.
+                route.is_duplicate || route.queues.iter().any(|queue| queue.spec.durable)
+            })
             .collect();
         let mut latest = Ticket::IMMEDIATE;
         for (index, routed) in routed.iter().enumerate() {

@@ -7,6 +7,7 @@ use amq_protocol::types::FieldTable;
 use super::{Topology, VHost};
 use crate::broker::arguments::{self, Arguments, equivalence};
 use crate::broker::binding::Destination;
+use crate::broker::deduplication::Settings;
 use crate::broker::error::Error;
 use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
 use crate::broker::names::{Resource, is_reserved};
@@ -85,6 +86,7 @@ impl VHost {
             return Err(Error::ReservedName(resource));
         }
         kind.validate(&declare.arguments)?;
+        Settings::from_arguments(kind.name, &declare.arguments)?;
         let spec = ExchangeSpec {
             name: declare.name.clone(),
             kind,
@@ -138,7 +140,7 @@ impl VHost {
     }
 
     fn add_exchange(&self, topology: &mut Topology, spec: ExchangeSpec) {
-        let exchange = Arc::new(Exchange::new(spec));
+        let exchange = Arc::new(Exchange::new(spec).deduplicating(&self.name));
         let name = &exchange.spec.name;
         if let Some(alternate) = &exchange.spec.alternate {
             topology.add_alternate(alternate, name);
@@ -181,6 +183,9 @@ impl VHost {
             topology.latest = visit.push(Op::DeleteState {
                 key: state::exchange_key(&self.name, name),
             });
+        }
+        if let Some(memory) = &exchange.deduplication {
+            memory.retire(visit);
         }
         for binding in exchange.unbind_all() {
             topology.remove_binding(&binding);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::VHost;
 use crate::broker::binding::Destination;
+use crate::broker::deduplication::Deduplication;
 use crate::broker::direct_reply::{ReplySink, is_reply_name};
 use crate::broker::exchange::{Exchange, Message};
 use crate::broker::queue::Queue;
@@ -14,12 +15,16 @@ use crate::message::record::NewMessage;
 const SCANNED_MAX: usize = 16;
 
 /// The queues that a message goes to, for as long as [`Route::is_current`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Route {
     /// Each once, in the order in which they were found.
     pub queues: Vec<Arc<Queue>>,
     /// Consumers that get the message without a queue.
     pub replies: Vec<Arc<dyn ReplySink>>,
+    /// What the exchange remembers of the messages published to it.
+    pub deduplication: Option<Arc<Deduplication>>,
+    /// The message has been published before, and goes nowhere.
+    pub is_duplicate: bool,
     /// May be remembered for the next message with the same exchange and key. Not so when more than the key decided
     /// (headers, chance), when an exchange must see every message, or when a queue that may be declared at any time was
     /// missing.
@@ -41,9 +46,17 @@ impl Route {
             .all(|(exchange, version)| exchange.version() == *version)
     }
 
-    /// Whether a message that takes it reaches nobody.
+    /// Whether a message that takes it reaches nobody. A duplicate has reached somebody before.
     pub const fn is_empty(&self) -> bool {
-        self.queues.is_empty() && self.replies.is_empty()
+        self.queues.is_empty() && self.replies.is_empty() && !self.is_duplicate
+    }
+
+    /// What becomes of a duplicate.
+    pub fn of_duplicate() -> Self {
+        Self {
+            is_duplicate: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -60,7 +73,10 @@ impl VHost {
             return self.route_by_name(routing_keys);
         }
         let mut message = Message::new(routing_keys, message, &*self.services.random);
-        self.route_by_bindings(exchange, &mut message)
+        Route {
+            deduplication: exchange.deduplication.clone(),
+            ..self.route_by_bindings(exchange, &mut message)
+        }
     }
 
     /// Every queue is bound to the default exchange under its name, and so is every consumer of direct replies.
@@ -93,7 +109,7 @@ impl VHost {
             queues: found.queues,
             replies,
             cacheable,
-            visited: Vec::new(),
+            ..Route::default()
         }
     }
 
@@ -119,9 +135,9 @@ impl VHost {
         }
         Route {
             queues: found.queues,
-            replies: Vec::new(),
             cacheable: message.keys_only(),
             visited,
+            ..Route::default()
         }
     }
 }
