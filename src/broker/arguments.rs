@@ -14,6 +14,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 pub use self::table::Arguments;
 use super::error::Error;
 use super::names::Resource;
+use super::queue::Retry;
 
 /// The longest time to live or to stay unused, in ms: ten years, as in RabbitMQ (`rabbit_misc:check_expiry`).
 pub const EXPIRY_MS_MAX: u64 = 315_360_000_000;
@@ -62,7 +63,7 @@ impl QueueType {
         }
     }
 
-    /// The arguments that a queue of this type knows, in the order in which RabbitMQ compares them.
+    /// The arguments that a queue of this type knows in RabbitMQ, in the order in which it compares them.
     pub const fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Classic => validate::CLASSIC_ARGUMENTS,
@@ -107,6 +108,7 @@ struct Parsed {
     delivery_limit: Option<i64>,
     consumer_timeout_ms: Option<u64>,
     message_group: Option<Box<str>>,
+    delayed_retry: Option<Retry>,
 }
 
 impl QueueArguments {
@@ -159,6 +161,7 @@ impl QueueArguments {
                 delivery_limit: value("x-delivery-limit").and_then(term::integer),
                 consumer_timeout_ms: number("x-consumer-timeout"),
                 message_group: text("x-message-group"),
+                delayed_retry: delayed_retry(table),
             })),
         }
     }
@@ -240,6 +243,11 @@ impl QueueArguments {
         self.parsed.as_ref()?.consumer_timeout_ms
     }
 
+    /// `x-delayed-retry-type` and what goes with it.
+    pub fn delayed_retry(&self) -> Option<Retry> {
+        self.parsed.as_ref()?.delayed_retry
+    }
+
     /// `x-message-group`: the header that names a message's group.
     pub fn message_group(&self) -> Option<&str> {
         self.parsed.as_ref()?.message_group.as_deref()
@@ -258,6 +266,32 @@ pub fn queue_type(table: &FieldTable) -> Option<QueueType> {
         Some(AMQPValue::LongString(name)) => QueueType::from_name(name.as_bytes()),
         Some(_) => None,
     }
+}
+
+/// First delay in ms where `x-delayed-retry-min` is absent.
+const RETRY_MIN_MS_DEFAULT: u64 = 1_000;
+
+/// `x-delayed-retry-type`, `-min`, `-max` as in RabbitMQ 4.3; `-multiplier` as in LavinMQ.
+fn delayed_retry(table: &FieldTable) -> Option<Retry> {
+    let value = |key: &str| table.inner().get(key);
+    let number = |key| {
+        let number = value(key).and_then(term::integer)?;
+        u64::try_from(number).ok()
+    };
+    let (failed, returned) = match value("x-delayed-retry-type").and_then(term::bytes)? {
+        b"all" => (true, true),
+        b"failed" => (true, false),
+        b"returned" => (false, true),
+        _ => return None,
+    };
+    let min_ms = number("x-delayed-retry-min").unwrap_or(RETRY_MIN_MS_DEFAULT);
+    Some(Retry {
+        failed,
+        returned,
+        min_ms,
+        max_ms: number("x-delayed-retry-max").unwrap_or(min_ms).max(min_ms),
+        multiplier: number("x-delayed-retry-multiplier"),
+    })
 }
 
 /// The name in an argument that names an exchange: `None` when it is absent.

@@ -4,7 +4,7 @@
 //! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
 //! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`]: who may not overtake whom. [`held`]: who
 //!   takes too long.
-//! - [`limits`]: what is too much or too old.
+//! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
@@ -29,6 +29,7 @@ mod limits;
 mod log;
 mod pending;
 mod publish;
+mod retry;
 mod returned;
 mod settings;
 mod state;
@@ -39,6 +40,7 @@ mod timed;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use self::consumers::ConsumerSpec;
@@ -46,17 +48,20 @@ pub use self::dead::{Dead, DeadBatch};
 pub use self::deliver::{ConsumeRefused, GetOutcome};
 pub use self::dying::DeathReason;
 pub use self::publish::Published;
+pub(in crate::broker) use self::retry::retry_lane;
+use self::retry::retry_owner;
+pub use self::retry::{Retry, Waiting};
 pub use self::settings::{DeadLetter, Settings};
 use self::state::{Effects, State};
-pub use self::state::{Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
+pub use self::state::{RecoveredLanes, Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::arguments::QueueArguments;
 use super::delivery::Cancellation;
 use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
-use crate::message::op::Op;
+use crate::message::op::{DueRecord, Op};
 use crate::message::{QueueId, Seq, lane_id};
-use crate::store::{Loaded, RecoveredQueue, Visit, Waiter};
+use crate::store::{Loaded, Visit, Waiter};
 
 /// What a queue is declared as. Never changes.
 #[derive(Debug)]
@@ -151,7 +156,7 @@ impl Queue {
         spec: QueueSpec,
         services: &Services,
         vhost: Weak<VHost>,
-        recovered: Vec<(u16, RecoveredQueue)>,
+        recovered: RecoveredLanes,
     ) -> Arc<Self> {
         let settings = Arc::new(Settings::from_arguments(&spec.arguments));
         let inner = Inner {
@@ -250,6 +255,8 @@ impl Queue {
             if self.spec.durable || lane.spilled {
                 let queue = lane_id(self.spec.id, lane.number());
                 visit.push(Op::QueueDeleted { queue });
+                let queue = retry::owner_of_lane(self.spec.id, lane.number());
+                visit.push(Op::QueueDeleted { queue });
             }
         }
         inner.state = State::new(inner.state.settings.clone());
@@ -322,6 +329,7 @@ impl Queue {
         let mut effects = Effects::default();
         inner.state.expire(visit.now_ms(), &mut effects);
         inner.state.enforce_limits(&mut effects);
+        inner.state.retry(visit.now_ms(), &mut effects);
         let more = effects.more;
         self.apply(inner, visit, effects);
         more
@@ -330,6 +338,9 @@ impl Queue {
     /// Carries out what a change of state asks for.
     fn apply(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>, effects: Effects) {
         let epoch = visit.epoch();
+        if self.spec.durable {
+            self.remember_waiting(visit, &effects);
+        }
         for (first, last) in effects.settled {
             let lane = inner.state.lane_mut(first);
             if self.spec.durable || lane.spilled {
@@ -351,6 +362,26 @@ impl Queue {
         }
         if let Some((from, upto)) = effects.load {
             self.load(inner, from, upto);
+        }
+    }
+
+    /// Tells the store which messages wait for their retry and which have waited, in the epoch of their counts.
+    fn remember_waiting(&self, visit: &Visit<'_>, effects: &Effects) {
+        for (waiting, bytes) in &effects.waits {
+            visit.push(Op::PutDue(DueRecord {
+                owner: retry_owner(self.spec.id, waiting.seq),
+                time_ms: waiting.until_ms,
+                seq: waiting.seq,
+                record: Bytes::copy_from_slice(&bytes.to_le_bytes()),
+                body: None,
+            }));
+        }
+        for waiting in &effects.waited {
+            visit.push(Op::RemoveDue {
+                owner: retry_owner(self.spec.id, waiting.seq),
+                time_ms: waiting.until_ms,
+                seq: waiting.seq,
+            });
         }
     }
 

@@ -4,13 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::dead_letter;
+use super::queue::{RecoveredLanes, Waiting, retry_lane};
 use super::state::{self, Row, RowError};
 use super::vhost::VHost;
 use super::{Broker, Services};
 use crate::auth::Auth;
 use crate::message::op::Op;
 use crate::message::{QUEUE_ID_BITS, QueueId, Ticket, base_id};
-use crate::store::{Recovered, RecoveredQueue};
+use crate::store::{LoadError, Recovered, RecoveredDue, RecoveredQueue, Store};
+
+/// Waiting messages that are read at once.
+const WAITING_COUNT_MAX: usize = 4_096;
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a broker cannot be built from what is stored.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +23,9 @@ pub enum RecoverError {
     /// A row of the topology cannot be read. To go on without it would lose queues.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// What waits for a retry cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Threads(#[from] std::io::Error),
@@ -67,7 +75,8 @@ impl Broker {
             let name: Arc<str> = name.into();
             vhosts.insert(name.clone(), VHost::new(name, &services, Ticket::IMMEDIATE));
         }
-        let known = rows.fill(&vhosts, by_queue(recovered.queues), &mut ops)?;
+        let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
+        let known = rows.fill(&vhosts, lanes, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
         dead_letter::start(&broker)?;
         let ticket = broker
@@ -105,16 +114,52 @@ struct Rows<'a> {
     deduplication: Vec<(&'a [u8], state::DeduplicationRow<'a>)>,
 }
 
-/// The lanes of each queue, by number.
+/// What the store has of each queue: its lanes, and what waits in them for a retry.
 fn by_queue(
+    store: &Store,
     lanes: HashMap<QueueId, RecoveredQueue>,
-) -> HashMap<QueueId, Vec<(u16, RecoveredQueue)>> {
-    let mut queues: HashMap<QueueId, Vec<(u16, RecoveredQueue)>> = HashMap::new();
+    due: &HashMap<QueueId, RecoveredDue>,
+) -> Result<HashMap<QueueId, RecoveredLanes>, RecoverError> {
+    let mut queues: HashMap<QueueId, RecoveredLanes> = HashMap::new();
     for (id, lane) in lanes {
-        let number = (id >> QUEUE_ID_BITS) as u16;
-        queues.entry(base_id(id)).or_default().push((number, lane));
+        let lanes = &mut queues.entry(base_id(id)).or_default().lanes;
+        lanes.push((lane_number(id), lane));
     }
-    queues
+    for (owner, known) in due {
+        if retry_lane(lane_number(*owner)).is_some() {
+            let waiting = &mut queues.entry(base_id(*owner)).or_default().waiting;
+            read_waiting(store, *owner, known.earliest_ms, waiting)?;
+        }
+    }
+    Ok(queues)
+}
+
+const fn lane_number(id: QueueId) -> u16 {
+    (id >> QUEUE_ID_BITS) as u16
+}
+
+fn read_waiting(
+    store: &Store,
+    owner: QueueId,
+    earliest_ms: u64,
+    waiting: &mut Vec<(Waiting, u64)>,
+) -> Result<(), RecoverError> {
+    let mut from = (earliest_ms, 0);
+    loop {
+        let page = store.due(owner, from, WAITING_COUNT_MAX, WAITING_BYTES_MAX)?;
+        for entry in &page.entries {
+            let bytes = entry.record.first_chunk().copied().unwrap_or_default();
+            let until = Waiting {
+                until_ms: entry.time_ms,
+                seq: entry.seq,
+            };
+            waiting.push((until, u64::from_le_bytes(bytes)));
+            from = (entry.time_ms, entry.seq + 1);
+        }
+        if !page.more || page.entries.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
@@ -138,7 +183,7 @@ impl Rows<'_> {
     fn fill(
         self,
         vhosts: &HashMap<Arc<str>, Arc<VHost>>,
-        mut messages: HashMap<QueueId, Vec<(u16, RecoveredQueue)>>,
+        mut messages: HashMap<QueueId, RecoveredLanes>,
         ops: &mut Vec<Op>,
     ) -> Result<HashSet<QueueId>, RecoverError> {
         let mut orphan = |key: &[u8]| {

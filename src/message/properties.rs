@@ -109,6 +109,12 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// Whether a property list, which begins with its flags, has a priority at all.
+pub fn has_priority(properties: &[u8]) -> bool {
+    let flags = properties.first_chunk::<2>().copied().unwrap_or_default();
+    u16::from_be_bytes(flags) & PRIORITY != 0
+}
+
 /// Decodes a table given without its length.
 fn decode_table(entries: &[u8]) -> Result<FieldTable, Malformed> {
     let mut framed = Vec::with_capacity(entries.len() + 4);
@@ -305,6 +311,7 @@ mod tests {
         let properties = Properties::read(&bytes).unwrap();
         assert!(properties.persistent);
         assert_eq!(properties.priority, 7);
+        assert!(has_priority(&bytes) && !has_priority(&[0, 0]));
         assert_eq!(
             (properties.expiration, properties.user_id),
             (Some(&b"1000"[..]), Some(&b"guest"[..]))

@@ -47,6 +47,7 @@ pub(super) const QUORUM_ARGUMENTS: &[&str] = &[
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
+    "x-delayed-retry-multiplier",
 ];
 
 /// What a stream knows.
@@ -60,14 +61,16 @@ pub(super) const STREAM_ARGUMENTS: &[&str] = &[
     "x-stream-filter-size-bytes",
 ];
 
-/// Arguments of quorum queues that other types ignore instead of refusing: consumer timeouts and delayed retries are
-/// to work for every type.
+/// Arguments of RabbitMQ's quorum queues, and of our own, that every type of queue knows here.
 const FOR_ALL_TYPES: &[&str] = &[
+    "x-delivery-limit",
+    "x-message-group",
     "x-consumer-timeout",
     "x-consumer-disconnected-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
+    "x-delayed-retry-multiplier",
 ];
 
 const STREAM_SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
@@ -140,16 +143,27 @@ const CHECKS: &[(&str, Check)] = &[
         )
     }),
     ("x-delivery-limit", |value, _| int(value).map(drop)),
+    ("x-message-group", |value, _| longstr(value).map(drop)),
     ("x-consumer-timeout", |value, _| {
         not_negative(value).map(drop)
     }),
     ("x-consumer-disconnected-timeout", |value, _| {
         not_negative(value).map(drop)
     }),
+    ("x-delayed-retry-type", |value, _| {
+        one_of(
+            value,
+            &[b"disabled", b"all", b"failed", b"returned"],
+            "invalid_delayed_retry_type",
+        )
+    }),
     ("x-delayed-retry-min", |value, _| {
         not_negative(value).map(drop)
     }),
     ("x-delayed-retry-max", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-delayed-retry-multiplier", |value, _| {
         not_negative(value).map(drop)
     }),
 ];
@@ -162,7 +176,7 @@ pub(super) fn validate(resource: &Resource, table: &FieldTable) -> Result<(), Er
     let known = queue_type.arguments();
     for (argument, check) in CHECKS
         .iter()
-        .filter(|(argument, _)| known.contains(argument))
+        .filter(|(argument, _)| known.contains(argument) || FOR_ALL_TYPES.contains(argument))
     {
         if let Some(value) = table.inner().get(*argument) {
             check(value, table).map_err(|reason| Error::InvalidArgument {
@@ -509,10 +523,6 @@ mod tests {
             &[("x-max-age", text("5D"))],
             &text_of("x-max-age", "classic"),
         );
-        check(
-            &[("x-delivery-limit", AMQPValue::LongInt(5))],
-            &text_of("x-delivery-limit", "classic"),
-        );
         let quorum = ("x-queue-type", text("quorum"));
         check(
             &[quorum, ("x-max-priority", AMQPValue::LongInt(5))],
@@ -540,6 +550,9 @@ mod tests {
             ("x-queue-leader-locator", text("balanced")),
             ("x-dead-letter-exchange", text("no such exchange")),
             ("x-consumer-timeout", AMQPValue::LongInt(5)),
+            ("x-delivery-limit", AMQPValue::LongInt(5)),
+            ("x-delayed-retry-type", text("failed")),
+            ("x-message-group", text("customer")),
             ("x-whatever", AMQPValue::LongInt(-5)),
             ("x-expires-not", text("")),
         ] {

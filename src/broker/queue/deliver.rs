@@ -157,7 +157,9 @@ impl Queue {
             return false;
         }
         let mut effects = Effects::default();
-        inner.state.requeue(consumer, seqs, how, &mut effects);
+        inner
+            .state
+            .requeue(visit.now_ms(), consumer, seqs, how, &mut effects);
         self.apply(&mut inner, visit, effects);
         let more = self.work(&mut inner, visit);
         self.set_timer(&inner);

@@ -398,8 +398,14 @@ impl Lane {
             Lookup::Cold => (0, 0),
             Lookup::Gone => return false,
         };
-        self.held.remove(seq);
-        if self.returned.insert(seq) {
+        let was_held = self.held.remove(seq);
+        // What a restart found waiting has not passed the cursor yet.
+        let is_new = if seq >= self.cursor {
+            was_held
+        } else {
+            self.returned.insert(seq)
+        };
+        if is_new {
             self.ready += 1;
             self.ready_bytes += bytes;
             if expiry_ms != 0 {

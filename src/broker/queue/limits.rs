@@ -81,9 +81,12 @@ impl State {
         self.forget_if_empty();
     }
 
-    /// No message expires before this time.
-    pub(super) fn expiry_deadline_ms(&self) -> Option<u64> {
-        let deadlines = self.lanes.iter();
-        deadlines.filter_map(|lane| lane.expiry.deadline_ms()).min()
+    /// Nothing happens to a message by itself before this time.
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        let expiries = self.lanes.iter();
+        expiries
+            .filter_map(|lane| lane.expiry.deadline_ms())
+            .chain(self.retries.first().map(|waiting| waiting.until_ms))
+            .min()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::retry::Retry;
 use crate::broker::arguments::{Overflow, QueueArguments, QueueType};
 
 /// Deliveries that a quorum queue gives a message before it counts as poisonous (RabbitMQ 4.0).
@@ -12,6 +13,9 @@ const QUORUM_CONSUMER_TIMEOUT_MS: u64 = 1_800_000;
 
 /// Levels of a quorum queue: always 32, without an argument (RabbitMQ 4.3).
 const QUORUM_PRIORITY_MAX: u8 = 31;
+
+/// The level in a quorum queue of a message without a priority.
+const QUORUM_PRIORITY_DEFAULT: u8 = 4;
 
 /// Where messages go that die in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +45,12 @@ pub struct Settings {
     pub delivery_limit: Option<u32>,
     /// Time in ms that a consumer may keep a message unacknowledged.
     pub consumer_timeout_ms: Option<u64>,
+    /// Whether messages that come back wait before their next delivery.
+    pub retry: Option<Retry>,
     /// The highest priority level; 0 when priorities mean nothing.
     pub max_priority: u8,
+    /// The level of a message without a priority.
+    pub default_priority: u8,
     /// One consumer at a time.
     pub single_active_consumer: bool,
     /// Returned messages wait ahead of all others in the order of their return, as in quorum queues; otherwise they go
@@ -77,14 +85,22 @@ impl Settings {
             consumer_timeout_ms: arguments
                 .consumer_timeout_ms()
                 .or_else(|| is_quorum.then_some(QUORUM_CONSUMER_TIMEOUT_MS)),
+            retry: arguments.delayed_retry(),
             max_priority: if is_quorum {
                 QUORUM_PRIORITY_MAX
             } else {
                 arguments.max_priority().unwrap_or(0)
             },
+            default_priority: if is_quorum {
+                QUORUM_PRIORITY_DEFAULT
+            } else {
+                0
+            },
             single_active_consumer: arguments.single_active_consumer(),
             returns_in_order: is_quorum,
-            counts_deliveries: is_quorum || delivery_limit.is_some(),
+            counts_deliveries: is_quorum
+                || delivery_limit.is_some()
+                || arguments.delayed_retry().is_some(),
             message_group: arguments.message_group().map(Into::into),
         }
     }

@@ -22,8 +22,10 @@ use super::dying::{DeathReason, Dying};
 use super::groups::{Admission, Groups};
 use super::lane::{Head, Lane, lane_of};
 use super::log::Lookup;
+use super::retry::{Retries, Waiting};
 use super::settings::Settings;
 use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::message::properties::has_priority;
 use crate::message::record::{NewMessage, RecordRef};
 use crate::message::{Epoch, Seq};
 use crate::store::RecoveredQueue;
@@ -52,6 +54,10 @@ pub(super) struct Effects {
     pub(super) died: bool,
     /// Counts of deliveries changed of these messages.
     pub(super) counted: Vec<Seq>,
+    /// Persistent messages wait for their retry, with the sizes of their bodies.
+    pub(super) waits: Vec<(Waiting, u64)>,
+    /// These have waited.
+    pub(super) waited: Vec<Waiting>,
 }
 
 impl Effects {
@@ -78,6 +84,15 @@ pub(super) enum Got<T> {
     Cold,
 }
 
+/// What the store remembers of a queue.
+#[derive(Debug, Default)]
+pub struct RecoveredLanes {
+    /// Its lanes by number.
+    pub lanes: Vec<(u16, RecoveredQueue)>,
+    /// Messages that wait for their retry, with the sizes of their bodies.
+    pub waiting: Vec<(Waiting, u64)>,
+}
+
 /// Why a message comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Return {
@@ -94,25 +109,27 @@ pub(super) struct State {
     pub(super) settings: Arc<Settings>,
     pub(super) dying: Dying,
     pub(super) groups: Option<Box<Groups>>,
+    /// What waits for its retry, held by its lane.
+    pub(super) retries: Retries,
     pub(super) unacked: u64,
     pub(super) consumers: Consumers,
 }
 
 impl State {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self::recovered(settings, Vec::new())
+        Self::recovered(settings, RecoveredLanes::default())
     }
 
     /// The state after a restart.
-    pub(super) fn recovered(settings: Arc<Settings>, lanes: Vec<(u16, RecoveredQueue)>) -> Self {
+    pub(super) fn recovered(settings: Arc<Settings>, found: RecoveredLanes) -> Self {
         let in_order = settings.returns_in_order;
         let recovered = |(number, found)| Lane::recovered(number, in_order, found);
-        let mut lanes: Vec<Lane> = lanes.into_iter().map(recovered).collect();
+        let mut lanes: Vec<Lane> = found.lanes.into_iter().map(recovered).collect();
         lanes.sort_by_key(|lane| std::cmp::Reverse(lane.number()));
         if lanes.is_empty() {
             lanes.push(Lane::new(0, in_order));
         }
-        Self {
+        let mut state = Self {
             lanes,
             groups: settings
                 .message_group
@@ -121,8 +138,13 @@ impl State {
             consumers: Consumers::new(settings.single_active_consumer, settings.returns_in_order),
             settings,
             dying: Dying::default(),
+            retries: Retries::new(),
             unacked: 0,
+        };
+        for (waiting, bytes) in found.waiting {
+            state.waits_still(waiting, bytes);
         }
+        state
     }
 
     pub(super) fn ready(&self) -> u64 {
@@ -196,12 +218,19 @@ impl State {
         self.settings = settings;
     }
 
-    /// The lane for a priority, made if there is none.
-    fn lane_for(&mut self, priority: u8) -> &mut Lane {
-        if self.settings.max_priority == 0 {
+    /// The lane for a message, made if there is none.
+    fn lane_for(&mut self, message: &NewMessage<'_>) -> &mut Lane {
+        let max = self.settings.max_priority;
+        if max == 0 {
             return &mut self.lanes[0];
         }
-        let number = u16::from(priority.min(self.settings.max_priority));
+        let default = self.settings.default_priority;
+        let priority = if default != 0 && !has_priority(message.properties) {
+            default
+        } else {
+            message.priority
+        };
+        let number = u16::from(priority.min(max));
         let at = self.lanes.partition_point(|lane| lane.number() > number);
         if self
             .lanes
@@ -225,7 +254,7 @@ impl State {
     /// Adds a message. `epoch`: as in `Log::append`.
     pub(super) fn append(&mut self, now_ms: u64, message: &NewMessage<'_>, epoch: Epoch) -> Seq {
         let ttl_ms = self.settings.message_ttl_ms;
-        let lane = self.lane_for(message.priority);
+        let lane = self.lane_for(message);
         match ttl_ms {
             None => lane.append(now_ms, message, epoch),
             Some(ttl_ms) => {
@@ -255,7 +284,7 @@ impl State {
             expiry_ms: 0,
             ..message.clone()
         };
-        let lane = self.lane_for(message.priority);
+        let lane = self.lane_for(&message);
         let seq = lane.append(now_ms, &message, epoch);
         lane.take(seq, message.body.len() as u64);
         self.die(seq, DeathReason::MaxLen, effects);
@@ -394,6 +423,7 @@ impl State {
     /// Unacknowledged messages are ready again, at their original position or behind those that came back before.
     pub(super) fn requeue(
         &mut self,
+        now_ms: u64,
         consumer: ConsumerId,
         seqs: &[Seq],
         how: Return,
@@ -418,7 +448,9 @@ impl State {
                     continue;
                 }
             }
-            lane.give_back(seq);
+            if !self.delay(now_ms, seq, how, effects) {
+                self.lane_mut(seq).give_back(seq);
+            }
         }
         self.release(consumer, seqs);
     }
@@ -467,7 +499,11 @@ impl State {
 
     /// Stretches whose records are all gone do not linger because their count was an estimate.
     pub(super) fn forget_if_empty(&mut self) {
-        if self.unacked == 0 && self.ready() == 0 && self.dying.is_empty() {
+        if self.unacked == 0
+            && self.ready() == 0
+            && self.dying.is_empty()
+            && self.retries.is_empty()
+        {
             for lane in &mut self.lanes {
                 lane.forget_cold();
             }

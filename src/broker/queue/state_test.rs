@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::consumers::ConsumerSpec;
 use super::settings::Settings;
-use super::state::{Effects, Got, Return, State};
+use super::state::{Effects, Got, RecoveredLanes, Return, State};
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
 use crate::message::Seq;
 use crate::message::record::{self, Body, NewMessage};
@@ -232,7 +232,7 @@ impl World {
         if requeue {
             let mut effects = Effects::default();
             self.state
-                .requeue(self.id(holder), &seqs, Return::Released, &mut effects);
+                .requeue(1, self.id(holder), &seqs, Return::Released, &mut effects);
         } else {
             self.state
                 .settle(self.id(holder), &seqs, &mut Effects::default());
@@ -407,7 +407,7 @@ proptest! {
             live_bytes: 10 * count,
             ..RecoveredQueue::default()
         };
-        world.state = State::recovered(Arc::new(Settings::default()), vec![(0, found)]);
+        world.state = State::recovered(Arc::new(Settings::default()), RecoveredLanes { lanes: vec![(0, found)], ..RecoveredLanes::default() });
         world.stored = before.stored;
         for seq in 1..=count {
             world.model.messages.insert(seq, Place::Ready { delivered: delivered > 0 });

@@ -30,7 +30,7 @@ impl Queue {
     /// Asks to be called when there is something to do. After every change that may bring an earlier time.
     pub(super) fn set_timer(self: &Arc<Self>, inner: &Inner) {
         let times_ms = [
-            inner.state.expiry_deadline_ms(),
+            inner.state.deadline_ms(),
             inner.state.consumers.deadline_ms(),
             unused_deadline_ms(inner),
         ];
@@ -76,9 +76,12 @@ impl Timed for Queue {
             // Its channel gives back what it holds.
             sink.cancelled(Cancellation::TimedOut { timeout_ms });
         }
-        self.trim(&mut inner, &visit);
-        self.dispatch(&mut inner, &visit);
+        let mut more = self.trim(&mut inner, &visit);
+        more |= self.dispatch(&mut inner, &visit);
         self.report_memory(&mut inner);
+        if more && let Some(timer) = self.timer.get() {
+            timer.set_by(now_ms);
+        }
         // What is to be loaded first comes back with the load, and that sets the timer.
         if !super::is_loading(&inner) {
             self.set_timer(&inner);

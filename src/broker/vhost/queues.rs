@@ -10,11 +10,11 @@ use crate::broker::arguments::{self, Arguments, QueueArguments, QueueType, equiv
 use crate::broker::binding::Destination;
 use crate::broker::error::Error;
 use crate::broker::names::{Resource, is_reserved};
-use crate::broker::queue::{DeleteCondition, DeleteRefused, Queue, QueueSpec};
+use crate::broker::queue::{DeleteCondition, DeleteRefused, Queue, QueueSpec, RecoveredLanes};
 use crate::broker::state;
 use crate::message::Ticket;
 use crate::message::op::Op;
-use crate::store::{RecoveredQueue, Visit};
+use crate::store::Visit;
 
 /// What queue.declare asks for, unless it is passive (that is [`VHost::queue_for`]).
 #[derive(Debug, Clone)]
@@ -113,7 +113,7 @@ impl VHost {
             exclusive_owner: declare.owner(),
             arguments,
         };
-        let queue = self.add_queue(&mut topology, spec, Vec::new());
+        let queue = self.add_queue(&mut topology, spec, RecoveredLanes::default());
         let mut ticket = Ticket::IMMEDIATE;
         if queue.spec.durable {
             ticket = visit.push(state::put_queue(&queue.spec));
@@ -210,11 +210,7 @@ impl VHost {
     }
 
     /// Puts a queue into the virtual host as the store remembers it.
-    pub(in crate::broker) fn recover_queue(
-        &self,
-        spec: QueueSpec,
-        recovered: Vec<(u16, RecoveredQueue)>,
-    ) {
+    pub(in crate::broker) fn recover_queue(&self, spec: QueueSpec, recovered: RecoveredLanes) {
         self.add_queue(&mut self.topology.lock(), spec, recovered);
     }
 
@@ -222,7 +218,7 @@ impl VHost {
         &self,
         topology: &mut Topology,
         spec: QueueSpec,
-        recovered: Vec<(u16, RecoveredQueue)>,
+        recovered: RecoveredLanes,
     ) -> Arc<Queue> {
         let queue = Queue::new(spec, &self.services, self.me.clone(), recovered);
         if let Some(owner) = queue.spec.exclusive_owner {

@@ -1,0 +1,209 @@
+//! Delayed retry: a message that comes back waits before it is delivered again, longer each time
+//! (`x-delayed-retry-type`, `-min`, `-max` as in RabbitMQ 4.3's quorum queues, here for every type of queue).
+//!
+//! A waiting message stays where it is in its lane, held. When it waits is remembered in the store, so that a restart
+//! goes on waiting.
+
+use std::collections::BTreeSet;
+
+use super::lane::lane_of;
+use super::log::Lookup;
+use super::state::{Effects, Return, State, VISIT_MESSAGES_MAX};
+use crate::message::op::Counts;
+use crate::message::{QueueId, Seq, lane_id};
+
+/// Set in the number of a lane: the owner of its waiting messages in the store.
+const RETRY_OWNER: u16 = 1 << 15;
+
+/// Longest delay: ten years, as for a time to live.
+const DELAY_MS_MAX: u64 = 315_360_000_000;
+
+/// Which messages wait, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Those that a consumer failed on: basic.reject with requeue, a channel that ended.
+    pub failed: bool,
+    /// Those that a consumer gave back: basic.nack with requeue.
+    pub returned: bool,
+    /// The first delay in ms.
+    pub min_ms: u64,
+    /// The longest delay in ms.
+    pub max_ms: u64,
+    /// How delays grow: `None` by the first one each time, as in RabbitMQ; else by this factor each time.
+    pub multiplier: Option<u64>,
+}
+
+impl Retry {
+    /// How long a message waits now, with these deliveries behind it; `None`: it does not.
+    fn delay_ms(&self, how: Return, counts: Counts) -> Option<u64> {
+        let times = match how {
+            Return::Failed if self.failed => counts.delivered,
+            // What is only given back counts in the other number.
+            Return::Released if self.returned => counts.acquired,
+            _ => return None,
+        };
+        let times = u64::from(times.max(1));
+        let delay_ms = match self.multiplier {
+            None => self.min_ms.saturating_mul(times),
+            Some(factor) => {
+                let exponent = u32::try_from(times - 1).unwrap_or(u32::MAX);
+                self.min_ms.saturating_mul(factor.saturating_pow(exponent))
+            }
+        };
+        Some(delay_ms.min(self.max_ms).min(DELAY_MS_MAX))
+    }
+}
+
+/// Under which the waiting messages of a lane are stored.
+pub(super) const fn retry_owner(queue: QueueId, seq: Seq) -> QueueId {
+    owner_of_lane(queue, lane_of(seq))
+}
+
+/// The same for all of a lane.
+pub(super) const fn owner_of_lane(queue: QueueId, lane: u16) -> QueueId {
+    lane_id(queue, lane | RETRY_OWNER)
+}
+
+/// The lane whose waiting messages are stored under the lane number `owner`.
+pub(in crate::broker) const fn retry_lane(owner: u16) -> Option<u16> {
+    if owner & RETRY_OWNER == 0 {
+        None
+    } else {
+        Some(owner & !RETRY_OWNER)
+    }
+}
+
+/// A message that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waiting {
+    /// Until when, ms since the Unix epoch.
+    pub until_ms: u64,
+    /// Which.
+    pub seq: Seq,
+}
+
+/// The messages of a queue that wait for their retry.
+pub(super) type Retries = BTreeSet<Waiting>;
+
+impl State {
+    /// A message comes back. `true`: it waits.
+    pub(super) fn delay(
+        &mut self,
+        now_ms: u64,
+        seq: Seq,
+        how: Return,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(retry) = self.settings.retry else {
+            return false;
+        };
+        let lane = self.lane_mut(seq);
+        let Some(delay_ms) = retry.delay_ms(how, lane.counts(seq)).filter(|ms| *ms > 0) else {
+            return false;
+        };
+        let waiting = Waiting {
+            until_ms: now_ms.saturating_add(delay_ms),
+            seq,
+        };
+        lane.hold(seq);
+        let (persistent, bytes) = match lane.log.lookup(seq) {
+            Lookup::Found(record, _) => (record.is_persistent(), record.body_len() as u64),
+            Lookup::Cold => (true, 0),
+            Lookup::Gone => return false,
+        };
+        self.retries.insert(waiting);
+        if persistent {
+            effects.waits.push((waiting, bytes));
+        }
+        true
+    }
+
+    /// Messages that waited long enough are ready again: one visit's share.
+    pub(super) fn retry(&mut self, now_ms: u64, effects: &mut Effects) {
+        for _ in 0..VISIT_MESSAGES_MAX {
+            let Some(waiting) = self.retries.first().copied() else {
+                return;
+            };
+            if waiting.until_ms > now_ms {
+                return;
+            }
+            self.retries.pop_first();
+            self.lane_mut(waiting.seq).give_back(waiting.seq);
+            effects.waited.push(waiting);
+        }
+        effects.more = true;
+    }
+
+    /// A message waited when the broker stopped, and still does.
+    pub(super) fn waits_still(&mut self, waiting: Waiting, bytes: u64) {
+        let lane = self.lane_mut(waiting.seq);
+        lane.take(waiting.seq, bytes);
+        lane.hold(waiting.seq);
+        self.retries.insert(waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINEAR: Retry = Retry {
+        failed: true,
+        returned: true,
+        min_ms: 3_000,
+        max_ms: 12_000,
+        multiplier: None,
+    };
+
+    fn delays(retry: Retry, how: Return) -> Vec<Option<u64>> {
+        let counts = |times| Counts {
+            delivered: times,
+            acquired: times,
+        };
+        (1..=5)
+            .map(|times| retry.delay_ms(how, counts(times)))
+            .collect()
+    }
+
+    #[test]
+    fn delays_grow_to_their_limit() {
+        let linear = [3_000, 6_000, 9_000, 12_000, 12_000].map(Some);
+        assert_eq!(delays(LINEAR, Return::Failed), linear);
+        assert_eq!(delays(LINEAR, Return::Released), linear);
+        let doubled = Retry {
+            multiplier: Some(2),
+            max_ms: 20_000,
+            ..LINEAR
+        };
+        let exponential = [3_000, 6_000, 12_000, 20_000, 20_000].map(Some);
+        assert_eq!(delays(doubled, Return::Failed), exponential);
+    }
+
+    #[test]
+    fn only_the_chosen_returns_wait() {
+        let failed_only = Retry {
+            returned: false,
+            ..LINEAR
+        };
+        assert_eq!(delays(failed_only, Return::Released), [None; 5]);
+        assert!(delays(failed_only, Return::Failed)[0].is_some());
+    }
+
+    #[test]
+    fn huge_values_do_not_overflow() {
+        let huge = Retry {
+            min_ms: u64::MAX,
+            max_ms: u64::MAX,
+            multiplier: Some(u64::MAX),
+            ..LINEAR
+        };
+        assert_eq!(delays(huge, Return::Failed)[4], Some(DELAY_MS_MAX));
+    }
+
+    #[test]
+    fn owners_in_the_store_lead_back_to_their_lane() {
+        let owner = retry_owner(7, 5 << 48 | 9);
+        assert_eq!(retry_lane((owner >> 48) as u16), Some(5));
+        assert_eq!(retry_lane(5), None);
+    }
+}
