@@ -23,16 +23,19 @@ run: build ## build the broker and run it on 127.0.0.1:5672 with its data in ./d
 build: setup-build ## build the broker
 	cargo build $(CARGO_FLAGS)
 
-test: setup-test lint ## everything: lint, unit and protocol tests, real clients, comparison with RabbitMQ
+test: setup-test lint ## everything: lint, unit and protocol tests, real clients, examples, comparison with RabbitMQ
 	cargo test $(CARGO_FLAGS) # builds the broker as well, which the rest then runs
 	CONFORMANCE_WITHOUT=dead-letter conformance/run.sh # two tests wait for dead letters
+	examples/run.sh
 	conformance/differential/run.py --leveret $(LEVERET)
 
 lint: setup-build ## formatting, lints and documentation
 	cargo fmt --check
 	cargo fmt --check --manifest-path conformance/rust/Cargo.toml
+	cargo fmt --check --manifest-path examples/rust/Cargo.toml
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --all-targets --manifest-path conformance/rust/Cargo.toml -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --all-targets --manifest-path examples/rust/Cargo.toml -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps --document-private-items
 
 bench: setup-test ## Leveret and RabbitMQ side by side; writes docs/performance.md

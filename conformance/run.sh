@@ -2,8 +2,7 @@
 # Runs the conformance suites: run.sh [python] [go] [rust] [java] [node]   (all five by default)
 #
 #   AMQP_URL             the broker to test; without it a Leveret broker is started and stopped here
-#   LEVERET              the binary to start (${CARGO_TARGET_DIR:-target}/release/leveret)
-#   CONFORMANCE_PORTS    the range, FIRST-LAST, in which to look for a free port for it
+#   LEVERET, CONFORMANCE_PORTS  which binary, and which ports: see broker.sh
 #   CONFORMANCE_WITHOUT  what the broker does not have yet: dead-letter
 #   XDG_CACHE_HOME       what the suites need is installed below its leveret/ folder (~/.cache)
 set -euo pipefail
@@ -12,8 +11,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/conformance
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/leveret
 all=(python go rust java node)
-scratch='' # the folder of the broker that this script has started
-broker=''  # its pid
+program=conformance
+source "$here/broker.sh"
 
 main() {
     local suites=("$@") suite failed=()
@@ -32,11 +31,6 @@ main() {
     echo
     ((!${#failed[@]})) || die "failed: ${failed[*]}"
     echo "conformance: passed: ${suites[*]}"
-}
-
-die() {
-    echo "conformance: $*" >&2
-    exit 1
 }
 
 # require_toolchains SUITE...: installs what is missing where that is possible, and stops where it is not.
@@ -67,74 +61,9 @@ require_toolchains() {
     fi
 }
 
-has() { command -v "$1" >/dev/null 2>&1; }
-
-# Starts the broker on a free port with an empty data folder, and sets AMQP_URL.
-start_broker() {
-    local binary=${LEVERET:-${CARGO_TARGET_DIR:-$root/target}/release/leveret} port attempt
-    [[ -x $binary ]] || die "no broker at $binary: build it (cargo build --release), or set LEVERET or AMQP_URL"
-    scratch=$(mktemp -d)
-    trap stop_broker EXIT
-    port=$(free_port)
-    echo "listeners.tcp.1 = 127.0.0.1:$port" >"$scratch/leveret.conf"
-    "$binary" --config "$scratch/leveret.conf" --data-dir "$scratch/data" >"$scratch/log" 2>&1 &
-    broker=$!
-    for ((attempt = 0; attempt < 300; attempt++)); do
-        kill -0 "$broker" 2>/dev/null || break
-        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            AMQP_URL=amqp://guest:guest@127.0.0.1:$port/
-            return
-        fi
-        sleep 0.1
-    done
-    tail -n 40 "$scratch/log" >&2
-    die "the broker does not listen on port $port"
-}
-
-# A port that nobody listens on; by default one below the ephemeral ports.
-free_port() {
-    local range=${CONFORMANCE_PORTS:-21000-29999} port attempt
-    local first=${range%-*} last=${range#*-}
-    for ((attempt = 0; attempt < 100; attempt++)); do
-        port=$((first + (RANDOM * 32768 + RANDOM) % (last - first + 1)))
-        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "$port"
-            return
-        fi
-    done
-    die "no free port in $range"
-}
-
-# Ends the broker that start_broker has started; its exit code counts, unless the run has failed already.
-stop_broker() {
-    local outcome=$? status=0 attempt
-    trap - EXIT
-    if [[ -n $broker ]]; then
-        kill -TERM "$broker" 2>/dev/null || true
-        for ((attempt = 0; attempt < 300; attempt++)); do
-            kill -0 "$broker" 2>/dev/null || break
-            sleep 0.1
-        done
-        kill -KILL "$broker" 2>/dev/null || true
-        wait "$broker" || status=$?
-        if ((status)); then
-            tail -n 40 "$scratch/log" >&2
-            echo "conformance: the broker ended with $status" >&2
-            ((outcome)) || outcome=1
-        fi
-    fi
-    rm -rf "$scratch"
-    exit "$outcome"
-}
-
 run_python() {
     local venv=$cache/venv
-    [[ -x $venv/bin/python ]] || python3 -m venv "$venv" || return
-    if ! cmp -s "$here/python/requirements.txt" "$venv/conformance-requirements.txt"; then
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-            -r "$here/python/requirements.txt" || return
-        cp "$here/python/requirements.txt" "$venv/conformance-requirements.txt"
-    fi
+    python_environment "$venv" "$here/python/requirements.txt" || return
     (cd "$here/python" && PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest)
 }
 
