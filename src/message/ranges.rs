@@ -146,19 +146,23 @@ impl RangeSet {
         std::mem::take(&mut self.ranges).into_iter().collect()
     }
 
-    /// Forgets everything from `seq` on.
-    pub fn remove_from(&mut self, seq: Seq) {
-        let above = self.ranges.split_off(&seq);
-        self.count -= above
-            .iter()
-            .map(|(start, end)| end - start + 1)
-            .sum::<u64>();
+    /// Takes out everything from `seq` on. Costs as much as there are ranges from there on.
+    pub fn split_off(&mut self, seq: Seq) -> Self {
+        let mut ranges = self.ranges.split_off(&seq);
         if let Some(mut entry) = self.ranges.last_entry()
             && *entry.get() >= seq
         {
-            self.count -= *entry.get() - seq + 1;
+            ranges.insert(seq, *entry.get());
             *entry.get_mut() = seq - 1;
         }
+        let count = ranges.iter().map(|(start, end)| end - start + 1).sum();
+        self.count -= count;
+        Self { ranges, count }
+    }
+
+    /// Forgets everything from `seq` on.
+    pub fn remove_from(&mut self, seq: Seq) {
+        self.split_off(seq);
     }
 
     /// Forgets everything below `seq`.
@@ -201,8 +205,9 @@ mod tests {
                     2 => prop_assert_eq!(set.remove(seq), model.remove(&seq)),
                     3 => prop_assert_eq!(set.pop_first(), model.pop_first()),
                     4 => {
-                        set.remove_from(seq);
-                        model.retain(|present| *present < seq);
+                        let above = set.split_off(seq);
+                        let above: Vec<u64> = above.iter().flat_map(|(first, last)| first..=last).collect();
+                        prop_assert_eq!(above, model.split_off(&seq).into_iter().collect::<Vec<_>>());
                     }
                     _ => {
                         set.remove_below(seq);

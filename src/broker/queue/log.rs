@@ -15,6 +15,10 @@ use crate::message::ranges::RangeSet;
 use crate::message::record::{NewMessage, RecordRef, SharedBody};
 use crate::message::{Epoch, Seq};
 
+/// Neighbouring cold stretches stay apart when one of both would have this many gaps: messages that are settled at
+/// random would make it ever slower to take a piece out.
+const COLD_GAPS_MAX: usize = 1024;
+
 /// Records that only the store holds.
 #[derive(Debug)]
 pub(super) struct Cold {
@@ -333,20 +337,23 @@ impl Log {
             if before - self.resident_bytes >= excess {
                 break;
             }
-            if index != kept {
-                self.evict_one(index, durable);
+            if index != kept && self.evict_one(index, durable) {
+                self.merge_cold_after(index);
+                if let Some(before) = index.checked_sub(1) {
+                    self.merge_cold_after(before);
+                }
             }
         }
-        self.merge_cold();
         before - self.resident_bytes
     }
 
-    fn evict_one(&mut self, index: usize, durable: Epoch) {
+    /// Turns a stored chunk cold. `false`: it is none.
+    fn evict_one(&mut self, index: usize, durable: Epoch) -> bool {
         let Segment::Resident(chunk) = &self.segments[index] else {
-            return;
+            return false;
         };
         if !chunk.is_stored(durable) {
-            return;
+            return false;
         }
         let mut gone = RangeSet::new();
         for (first, last) in chunk.gone_ranges() {
@@ -360,30 +367,37 @@ impl Log {
         };
         self.resident_bytes -= chunk.resident_bytes();
         self.segments[index] = Segment::Cold(cold);
+        true
     }
 
-    /// Neighbouring cold stretches become one; the seqs between them are gone.
-    fn merge_cold(&mut self) {
-        let mut merged: VecDeque<Segment> = VecDeque::with_capacity(self.segments.len());
-        for segment in self.segments.drain(..) {
-            match (merged.back_mut(), segment) {
-                (Some(Segment::Cold(before)), Segment::Cold(after)) => {
-                    if before.last + 1 < after.first {
-                        before.gone.insert_range(before.last + 1, after.first - 1);
-                    }
-                    for (first, last) in after.gone.iter() {
-                        before.gone.insert_range(first, last);
-                    }
-                    before.last = after.last;
-                    before.live += after.live;
-                }
-                (_, segment) => merged.push_back(segment),
-            }
+    /// Two neighbouring cold stretches become one; the seqs between them are gone. Not so when that one would have too
+    /// many gaps.
+    fn merge_cold_after(&mut self, index: usize) {
+        let [Some(Segment::Cold(first)), Some(Segment::Cold(second))] =
+            [self.segments.get(index), self.segments.get(index + 1)]
+        else {
+            return;
+        };
+        if first.gone.range_count() + second.gone.range_count() >= COLD_GAPS_MAX {
+            return;
         }
-        if merged.capacity() > 4 * merged.len() + 8 {
-            merged.shrink_to_fit();
+        let (Some(Segment::Cold(after)), Some(Segment::Cold(before))) = (
+            self.segments.remove(index + 1),
+            self.segments.get_mut(index),
+        ) else {
+            return;
+        };
+        if before.last + 1 < after.first {
+            before.gone.insert_range(before.last + 1, after.first - 1);
         }
-        self.segments = merged;
+        for (first, last) in after.gone.iter() {
+            before.gone.insert_range(first, last);
+        }
+        before.last = after.last;
+        before.live += after.live;
+        if self.segments.capacity() > 4 * self.segments.len() + 8 {
+            self.segments.shrink_to_fit();
+        }
     }
 
     /// The newest chunk (but the open one and the one that holds `keep`) whose only copy of transient records is in
@@ -433,15 +447,9 @@ impl Log {
         let upto = upto.min(cold.last);
         let chunk = Chunk::from_records(from, upto, records, bodies, |seq| cold.gone.contains(seq));
         let live = u64::from(chunk.live());
-        let (mut before, mut after) = (RangeSet::new(), RangeSet::new());
-        for (first, last) in cold.gone.iter() {
-            if first < from {
-                before.insert_range(first, last.min(from - 1));
-            }
-            if last > upto {
-                after.insert_range(first.max(upto + 1), last);
-            }
-        }
+        let after = cold.gone.split_off(upto + 1);
+        cold.gone.remove_from(from);
+        let before = std::mem::take(&mut cold.gone);
         let left_live = cold.live.saturating_sub(live);
         // How the rest divides over both sides is unknown; each side gets what it can hold at most.
         let rest_before = (cold.first < from).then(|| Cold {
