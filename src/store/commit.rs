@@ -7,7 +7,8 @@
 //!
 //! Pace: an idle store commits at once; one that found work waiting at the end of a commit not before 1 ms after the
 //! last start, unless 256 KiB wait. On a disk that syncs in 0.1 ms this halves the CPU time of small commits, and
-//! more is settled before it is written.
+//! more is settled before it is written. What comes in answer to a commit, from a publisher that waits for each
+//! confirm, does not make the store busy: waiting would gather nothing more.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,6 +49,8 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     rewrites: Rewrites,
     last_start: Option<Instant>,
+    /// Work came before anybody heard of the last commit: from those who do not wait for it.
+    busy: bool,
 }
 
 impl Committer {
@@ -59,6 +62,7 @@ impl Committer {
             shared,
             rewrites,
             last_start: None,
+            busy: false,
         }
     }
 
@@ -73,15 +77,13 @@ impl Committer {
     /// Waits until a commit is due. False when the store is being closed.
     fn wait(&self) -> bool {
         let gate = &self.shared.gate;
-        // Work that came during the last commit: the store is busy. What comes later finds it idle.
-        let busy = gate.has_wake();
         while !gate.has_wake() && !self.rewrites.has_work() {
             if self.shared.is_closing() {
                 return false;
             }
             std::thread::park();
         }
-        if let Some(last) = self.last_start.filter(|_| busy) {
+        if let Some(last) = self.last_start.filter(|_| self.busy) {
             let due = last + PACE;
             while !gate.wants_early_commit() && !self.shared.is_closing() {
                 let Some(left) = due
@@ -105,6 +107,7 @@ impl Committer {
         let force = shared.watermark.is_awaited(shared.gate.epoch())
             || (self.rewrites.has_work() && !shared.is_closing());
         let Some(Cut { epoch, open, bytes }) = shared.gate.cut(force) else {
+            self.busy = false;
             return false;
         };
         self.last_start = Some(start);
@@ -120,6 +123,7 @@ impl Committer {
             shared.counters.committed(start.elapsed());
             shared.upkeep.poke();
         }
+        self.busy = shared.gate.has_wake();
         shared.watermark.advance(epoch);
         shared.give_back(bytes);
         true
