@@ -158,7 +158,7 @@ impl Queue {
         vhost: Weak<VHost>,
         recovered: RecoveredLanes,
     ) -> Arc<Self> {
-        let settings = Arc::new(Settings::from_arguments(&spec.arguments));
+        let settings = Settings::from_arguments(&spec.arguments).shared();
         let inner = Inner {
             state: State::recovered(settings, recovered),
             load_waiters: Vec::new(),

@@ -199,7 +199,7 @@ impl<'a> Work<'a> {
         if index
             .queues
             .get(&queue_id)
-            .is_some_and(QueueIndex::is_forgotten)
+            .is_some_and(|queue| queue.is_forgotten())
         {
             index.queues.remove(&queue_id);
         }

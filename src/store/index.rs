@@ -11,7 +11,8 @@ use crate::message::{Epoch, QueueId};
 /// All queues, all kept bodies, and sums over them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub(super) queues: HashMap<QueueId, QueueIndex>,
+    /// Boxed, so that the free places of the table are small.
+    pub(super) queues: HashMap<QueueId, Box<QueueIndex>>,
     pub(super) bodies: HashMap<u64, Body>,
     /// Who has rows in family `due`, or had.
     pub(super) due: HashMap<QueueId, DueOwner>,

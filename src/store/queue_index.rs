@@ -28,7 +28,7 @@ pub(super) struct QueueIndex {
     retired: Vec<(Seq, Row, Option<Partial>)>,
     spilled: BTreeMap<Seq, Row>,
     spilled_partials: BTreeMap<Seq, Partial>,
-    tail_rows: usize,
+    tail_rows: u32,
     tail_bytes: u64,
     pub(super) settled: SettledState,
     /// The queue waits to be sealed.
@@ -125,7 +125,7 @@ impl QueueIndex {
     }
 
     pub(super) fn tail_rows(&self) -> usize {
-        self.tail_rows
+        self.tail_rows as usize
     }
 
     pub(super) fn tail_bytes(&self) -> u64 {
@@ -219,6 +219,20 @@ impl QueueIndex {
     /// The epoch that removed the retired rows is written.
     pub(super) fn written(&mut self) {
         self.retired = Vec::new();
+        self.free_emptied();
+    }
+
+    /// A map keeps its last node when it is emptied: half a KiB each in an idle queue.
+    fn free_emptied(&mut self) {
+        if self.rows.is_empty() {
+            self.rows = BTreeMap::new();
+            self.partials = BTreeMap::new();
+            self.bodies = BTreeMap::new();
+        }
+        if self.spilled.is_empty() {
+            self.spilled = BTreeMap::new();
+            self.spilled_partials = BTreeMap::new();
+        }
     }
 
     /// Adds so many rows that are not on disk, behind the others.
@@ -280,6 +294,7 @@ impl QueueIndex {
         settled
             .bodies
             .extend(bodies.iter().filter_map(|seq| self.bodies.remove(seq)));
+        self.free_emptied();
         settled
     }
 
@@ -326,7 +341,7 @@ impl QueueIndex {
 
     /// The queue's slices are worth a chunk.
     pub(super) fn is_full(&self) -> bool {
-        self.tail_rows >= SLICES_MAX || self.tail_bytes >= CHUNK_BYTES as u64
+        self.tail_rows() >= SLICES_MAX || self.tail_bytes >= CHUNK_BYTES as u64
     }
 
     /// Whether a row that can come back after a crash was delivered without that being written.

@@ -28,6 +28,7 @@ mod framing;
 mod get;
 mod handshake;
 mod heartbeat;
+mod idle;
 mod names;
 mod permissions;
 mod publish;

@@ -135,7 +135,7 @@ impl Queue {
         let mut inner = self.inner.lock();
         if inner.state.ready() == 0 && inner.state.unacked() == 0 {
             for lane in inner.state.lanes_mut() {
-                lane.log.shrink();
+                lane.shrink();
             }
             self.report_memory(&mut inner);
         }

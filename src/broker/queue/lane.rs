@@ -110,6 +110,17 @@ impl Lane {
         Self::over(number, in_order, Log::new(first), first)
     }
 
+    /// Gives back the memory that an empty lane has no use for: sets that were emptied keep some.
+    pub(super) fn shrink(&mut self) {
+        self.log.shrink();
+        if self.refused.is_empty() {
+            self.refused = RangeSet::new();
+        }
+        if self.returned.first().is_none() {
+            self.returned = Returned::new(self.returned.is_in_order());
+        }
+    }
+
     /// The lane after a restart: all its messages are only in the store.
     pub(super) fn recovered(number: u16, in_order: bool, found: RecoveredQueue) -> Self {
         let next_seq = found.next_seq.max(first_seq(number));

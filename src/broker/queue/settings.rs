@@ -1,6 +1,6 @@
 //! What holds for a queue at the moment: its arguments, and what policies add to them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::retry::Retry;
 use crate::broker::arguments::{Overflow, QueueArguments, QueueType};
@@ -63,6 +63,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// On the heap: once for all queues that have nothing special.
+    pub fn shared(self) -> Arc<Self> {
+        static PLAIN: OnceLock<Arc<Settings>> = OnceLock::new();
+        let plain = PLAIN.get_or_init(Arc::default);
+        if self == **plain {
+            return Arc::clone(plain);
+        }
+        Arc::new(self)
+    }
+
     /// What the arguments of the declaration say, without any policy.
     pub fn from_arguments(arguments: &QueueArguments) -> Self {
         let is_quorum = arguments.queue_type() == QueueType::Quorum;

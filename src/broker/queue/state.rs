@@ -127,8 +127,10 @@ impl State {
         let mut lanes: Vec<Lane> = found.lanes.into_iter().map(recovered).collect();
         lanes.sort_by_key(|lane| std::cmp::Reverse(lane.number()));
         if lanes.is_empty() {
-            lanes.push(Lane::new(0, in_order));
+            // Most queues never have another one, and `push` would make room for four.
+            lanes = vec![Lane::new(0, in_order)];
         }
+        lanes.shrink_to_fit();
         let mut state = Self {
             lanes,
             groups: settings
