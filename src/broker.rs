@@ -13,6 +13,7 @@ pub mod direct_reply;
 pub mod due;
 pub mod error;
 pub mod exchange;
+pub mod firehose;
 pub mod keeper;
 pub mod loader;
 pub mod memory;
@@ -126,7 +127,7 @@ impl Broker {
         if let Some(vhost) = vhosts.get(name) {
             return (vhost.clone(), vhost.ticket());
         }
-        let ticket = visit.push(state::put_vhost(name));
+        let ticket = visit.push(state::put_vhost(name, false));
         let vhost = VHost::new(name.into(), &self.services, ticket);
         vhosts.insert(vhost.name.clone(), vhost.clone());
         (vhost, ticket)

@@ -37,6 +37,7 @@ use super::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::delivery::Cancellation;
 use crate::broker::delivery::ConsumerId;
+use crate::broker::firehose::Tap;
 use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
 use crate::message::Ticket;
 
@@ -247,6 +248,12 @@ impl Channel {
             }
             Cancellation::QueueDeleted => Ok(()),
         }
+    }
+
+    /// Where the firehose copies messages of this channel from.
+    fn tap(&self, session: &Session) -> Tap {
+        let user = session.user();
+        Tap::new(&session.vhost, &session.peer, self.number, user.name())
     }
 
     /// Whether the channel has published faster than its queues' consumers take it, since the last call.

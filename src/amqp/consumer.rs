@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
+
 use super::frame::{self, DeliverHead};
 use super::outbox::deliveries::Deliveries;
 use super::outbox::{Cancelled, OUTBOX_SOFT_BYTES_MAX, Outbox, Stalled};
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
+use crate::broker::firehose::{Tap, Traced};
 use crate::broker::queue::Queue;
 use crate::message::field;
 use crate::message::op::Counts;
@@ -23,6 +26,8 @@ pub struct ChannelConsumer {
     queue: Weak<Queue>,
     /// Known once the queue has registered it.
     id: OnceLock<ConsumerId>,
+    /// Where the firehose copies deliveries from.
+    tap: OnceLock<Tap>,
 }
 
 impl ChannelConsumer {
@@ -43,7 +48,14 @@ impl ChannelConsumer {
             source,
             queue: Arc::downgrade(queue),
             id: OnceLock::new(),
+            tap: OnceLock::new(),
         })
+    }
+
+    /// Its deliveries can be watched from here on.
+    pub fn watch(&self, tap: Tap) {
+        // Set once, by the channel that made it.
+        let _ = self.tap.set(tap);
     }
 
     /// The queue knows it as `id`.
@@ -106,6 +118,20 @@ pub fn shown_properties<'a>(delivery: &Delivery<'a>) -> Cow<'a, [u8]> {
         .map_or(Cow::Borrowed(properties), Cow::Owned)
 }
 
+/// Copies a delivery to the firehose.
+pub fn trace(tap: &Tap, queue: &str, delivery: &Delivery<'_>) {
+    let traced = Traced {
+        exchange: delivery.record.exchange(),
+        routing_key: delivery.record.routing_key(),
+        properties: delivery.record.properties(),
+        body: match delivery.body {
+            Some(body) => body.bytes.clone(),
+            None => Bytes::copy_from_slice(delivery.record.inline_body()),
+        },
+    };
+    tap.delivered(traced, queue, delivery.redelivered);
+}
+
 impl DeliverySink for ChannelConsumer {
     fn room_bytes(&self) -> usize {
         self.outbox.room_bytes()
@@ -147,6 +173,15 @@ impl DeliverySink for ChannelConsumer {
             match delivery.body {
                 Some(body) => buffer.put_shared_body(self.channel, &body.bytes, payload_max),
                 None => buffer.put_body(self.channel, delivery.record.inline_body(), payload_max),
+            }
+        }
+        if let Some(tap) = self.tap.get()
+            && tap.is_on()
+        {
+            let queue = self.queue.upgrade();
+            let name = queue.as_ref().map_or("", |queue| &*queue.spec.name);
+            for delivery in &batch[..allowed] {
+                trace(tap, name, delivery);
             }
         }
         if allowed < batch.len()

@@ -68,12 +68,16 @@ impl Broker {
         let is_first_start = !rows.is_set_up;
         let mut vhosts: HashMap<Arc<str>, Arc<VHost>> = HashMap::new();
         if is_first_start {
-            ops.extend([state::put_set_up(), state::put_vhost(default_vhost)]);
+            ops.extend([state::put_set_up(), state::put_vhost(default_vhost, false)]);
         }
-        let first = is_first_start.then_some(default_vhost);
-        for name in rows.vhosts.iter().copied().chain(first) {
-            let name: Arc<str> = name.into();
-            vhosts.insert(name.clone(), VHost::new(name, &services, Ticket::IMMEDIATE));
+        let first = is_first_start.then_some(state::VHostRow {
+            name: default_vhost,
+            is_traced: false,
+        });
+        for row in rows.vhosts.iter().copied().chain(first) {
+            let vhost = VHost::new(row.name.into(), &services, Ticket::IMMEDIATE);
+            vhost.trace(row.is_traced)?;
+            vhosts.insert(vhost.name.clone(), vhost);
         }
         let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
         let known = rows.fill(&vhosts, lanes, &mut ops)?;
@@ -107,7 +111,7 @@ impl Broker {
 #[derive(Default)]
 struct Rows<'a> {
     is_set_up: bool,
-    vhosts: Vec<&'a str>,
+    vhosts: Vec<state::VHostRow<'a>>,
     exchanges: Vec<(&'a [u8], state::ExchangeRow<'a>)>,
     queues: Vec<(&'a [u8], state::QueueRow<'a>)>,
     bindings: Vec<(&'a [u8], state::BindingRow<'a>)>,
@@ -167,7 +171,7 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
     for (key, value) in rows {
         match state::read(key, value)? {
             Row::SetUp => read.is_set_up = true,
-            Row::VHost(name) => read.vhosts.push(name),
+            Row::VHost(row) => read.vhosts.push(row),
             Row::Exchange(row) => read.exchanges.push((key, row)),
             Row::Queue(row) => read.queues.push((key, row)),
             Row::Binding(row) => read.bindings.push((key, row)),

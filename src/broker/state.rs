@@ -3,7 +3,7 @@
 //! | key | value after the version byte |
 //! |---|---|
 //! | `m/topology` | nothing: the directory has been set up |
-//! | `v/` vhost | nothing |
+//! | `v/` vhost | flags, or nothing when none is set |
 //! | `x/` vhost name | flags, type, arguments |
 //! | `q/` vhost name | flags, queue id, arguments |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
@@ -32,6 +32,9 @@ const QUEUE: &[u8; 2] = b"q/";
 const BINDING: &[u8; 2] = b"b/";
 const DEDUPLICATION: &[u8; 2] = b"d/";
 
+/// The firehose of a virtual host is on.
+const TRACED: u8 = 1;
+
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
 
@@ -44,7 +47,7 @@ pub enum Row<'a> {
     /// The directory has been set up: there was a first start.
     SetUp,
     /// A virtual host.
-    VHost(&'a str),
+    VHost(VHostRow<'a>),
     /// A durable exchange.
     Exchange(ExchangeRow<'a>),
     /// A durable queue.
@@ -55,6 +58,15 @@ pub enum Row<'a> {
     Deduplication(DeduplicationRow<'a>),
     /// Somebody else's.
     Foreign,
+}
+
+/// A virtual host as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VHostRow<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its firehose is on.
+    pub is_traced: bool,
 }
 
 /// A durable exchange as stored.
@@ -150,8 +162,16 @@ pub fn put_set_up() -> Op {
 }
 
 /// Remembers a virtual host.
-pub fn put_vhost(name: &str) -> Op {
-    put(vhost_key(name), &[])
+pub fn put_vhost(name: &str, is_traced: bool) -> Op {
+    let flags = flag(is_traced, TRACED);
+    put(
+        vhost_key(name),
+        if flags == 0 {
+            &[]
+        } else {
+            std::slice::from_ref(&flags)
+        },
+    )
 }
 
 /// Remembers a durable exchange.
@@ -251,7 +271,10 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
     let (prefix, rest) = key.split_first_chunk::<2>()?;
     let (vhost, rest) = take_name(rest)?;
     match prefix {
-        VHOST => rest.is_empty().then_some(Row::VHost(vhost)),
+        VHOST => rest.is_empty().then_some(Row::VHost(VHostRow {
+            name: vhost,
+            is_traced: value.first().is_some_and(|flags| flags & TRACED != 0),
+        })),
         EXCHANGE => read_exchange(vhost, rest, value).map(Row::Exchange),
         QUEUE => read_queue(vhost, rest, value).map(Row::Queue),
         BINDING => read_binding(vhost, rest, value).map(Row::Binding),
@@ -420,9 +443,15 @@ mod tests {
         let (key, value) = row(&set_up);
         assert_eq!(read(key, value), Ok(Row::SetUp));
 
-        let vhost = put_vhost("/");
+        let vhost = put_vhost("/", false);
         let (key, value) = row(&vhost);
-        assert_eq!(read(key, value), Ok(Row::VHost("/")));
+        assert_eq!(
+            read(key, value),
+            Ok(Row::VHost(VHostRow {
+                name: "/",
+                is_traced: false
+            }))
+        );
 
         let spec = ExchangeSpec {
             name: "x".into(),

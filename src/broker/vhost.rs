@@ -31,6 +31,7 @@ use super::binding::Binding;
 use super::direct_reply::{ReplyConsumers, is_reply_name};
 use super::error::Error;
 use super::exchange::{Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE};
+use super::firehose::Firehose;
 use super::names::{DEFAULT_EXCHANGE, Resource};
 use super::queue::{DeleteCondition, Queue};
 use super::{ConnectionId, Services, state};
@@ -47,12 +48,14 @@ pub struct VHost {
     pub name: Arc<str>,
     /// For its queues, some of which end by themselves.
     me: Weak<Self>,
-    services: Services,
+    pub(super) services: Services,
     queues: RwLock<HashMap<Arc<str>, Arc<Queue>>>,
     exchanges: RwLock<HashMap<Arc<str>, Arc<Exchange>>>,
     topology: Mutex<Topology>,
     /// Who waits for direct replies.
     pub reply_consumers: ReplyConsumers,
+    /// Copies of messages for those who watch.
+    pub firehose: Arc<Firehose>,
 }
 
 impl VHost {
@@ -73,7 +76,31 @@ impl VHost {
             exchanges,
             topology: Mutex::new(Topology::new(ticket)),
             reply_consumers: ReplyConsumers::default(),
+            firehose: Arc::default(),
         })
+    }
+
+    /// Turns the firehose on or off. It stays so over a restart.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn set_tracing(&self, visit: &Visit<'_>, on: bool) -> std::io::Result<Ticket> {
+        let mut topology = self.topology.lock();
+        self.trace(on)?;
+        if !topology.deleted {
+            topology.latest = visit.push(state::put_vhost(&self.name, on));
+        }
+        Ok(topology.latest)
+    }
+
+    /// The same without a word to the store.
+    pub(super) fn trace(&self, on: bool) -> std::io::Result<()> {
+        if on {
+            self.firehose.turn_on(&self.me)
+        } else {
+            self.firehose.turn_off();
+            Ok(())
+        }
     }
 
     /// The queue called `name`, whoever owns it.
@@ -169,6 +196,7 @@ impl VHost {
     /// The virtual host was deleted: takes everything out of it that keeps memory or store busy. True: not all queues
     /// are deleted yet, call again in a further visit.
     pub(super) fn clear(&self, visit: &Visit<'_>) -> bool {
+        self.firehose.turn_off();
         let mut topology = self.topology.lock();
         for exchange in self.exchanges() {
             exchange.unbind_all();

@@ -4,11 +4,13 @@
 //! user id, reply-to, the headers table) is found by walking the property list once (AMQP 0-9-1 section 4.2.6.1).
 
 mod rewrite;
+mod table;
 
 use amq_protocol::types::FieldTable;
 use amq_protocol::types::parsing::parse_field_table;
 
 pub use self::rewrite::Rewrite;
+pub use self::table::table;
 
 const CONTENT_TYPE: u16 = 1 << 15;
 const CONTENT_ENCODING: u16 = 1 << 14;

@@ -1,5 +1,6 @@
 //! A whole broker on a free port of the loopback address, met by raw sockets.
 
+mod firehose;
 mod update_secret;
 
 use std::path::Path;

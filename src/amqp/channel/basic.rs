@@ -7,7 +7,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::settle::Settlement;
 use super::{Channel, ConsumerEntry, Outcome, Start, Wait, cancel_consumer, requeue};
-use crate::amqp::consumer::{ChannelConsumer, shown_properties};
+use crate::amqp::consumer::{ChannelConsumer, shown_properties, trace};
 use crate::amqp::error::AmqpError;
 use crate::amqp::frame::{self, DeliverHead};
 use crate::amqp::names::{generated, short_string};
@@ -99,6 +99,7 @@ impl Channel {
             return Err(AmqpError::exclusive_use(&name, &session.vhost.name));
         }
         let sink = self.sink(session, &queue, &consumer_tag, consume.no_ack);
+        sink.watch(self.tap(session));
         let source = sink.source();
         let spec = ConsumerSpec {
             sink: sink.clone(),
@@ -209,6 +210,9 @@ impl Channel {
             &session.broker.services.visit(),
             get.no_ack,
             |delivery, remaining| {
+                if session.vhost.firehose.is_on() {
+                    trace(&self.tap(session), &name, &delivery);
+                }
                 self.put_get_ok(
                     &mut session.outbox.lock(),
                     session,

@@ -7,6 +7,8 @@ mod duplicates;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use self::duplicates::Duplicates;
 use super::{Channel, Mode, Phase};
 use crate::amqp::confirms::Verdict;
@@ -15,6 +17,7 @@ use crate::amqp::error::{AmqpError, copy_keys, parse_expiration};
 use crate::amqp::frame;
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource, User};
+use crate::broker::firehose::Traced;
 use crate::broker::queue::{Published, Queue, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use crate::broker::vhost::Route;
 use crate::message::Ticket;
@@ -265,6 +268,9 @@ impl Channel {
             .collect();
         let duplicates = (!memories.is_empty())
             .then(|| Duplicates::set_aside(&memories, &mut routes, &mut routed, visit.now_ms()));
+        if session.vhost.firehose.is_on() {
+            self.trace_publishes(session, &routes, &routed);
+        }
         for Routed { message, route, .. } in &routed {
             let replies = routes[*route].replies.iter();
             replies.for_each(|sink| sink.reply(message));
@@ -298,6 +304,24 @@ impl Channel {
             crowded.retain(|queue| queue.pump(&session.broker.services.visit()));
         }
         (ticket, !refused.is_empty())
+    }
+
+    /// Copies messages to the firehose.
+    fn trace_publishes(&self, session: &Session, routes: &[Arc<Route>], routed: &[Routed<'_>]) {
+        let tap = self.tap(session);
+        for Routed { message, route, .. } in routed {
+            let traced = Traced {
+                exchange: message.exchange,
+                routing_key: message.routing_key,
+                properties: message.properties,
+                body: match &message.body {
+                    Body::Inline(body) => Bytes::copy_from_slice(body),
+                    Body::Shared(body) => body.bytes.clone(),
+                },
+            };
+            let queues = routes[*route].queues.iter();
+            tap.published(traced, queues.map(|queue| &*queue.spec.name));
+        }
     }
 
     /// The checks that a publish passes, and where it goes.
