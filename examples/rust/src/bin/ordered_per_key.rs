@@ -89,13 +89,13 @@ async fn declare(channel: &Channel) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Publishes the events of all customers in turns, then waits for the confirms of all.
+/// Publishes all events of a customer, then those of the next, and waits for the confirms of all.
 async fn publish(channel: &Channel) -> anyhow::Result<()> {
     let confirms = ConfirmSelectOptions::default();
     channel.confirm_select(confirms).await?;
     let mut pending = Vec::new();
-    for event in 0..EVENTS {
-        for customer in 0..CUSTOMERS {
+    for customer in 0..CUSTOMERS {
+        for event in 0..EVENTS {
             let mut headers = FieldTable::default();
             let name = AMQPValue::LongString(format!("customer {customer}").into());
             headers.insert(HEADER.into(), name);
