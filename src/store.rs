@@ -65,7 +65,7 @@ pub use options::{
     EPOCH_BYTES_EARLY, EPOCH_BYTES_MAX, Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX,
     WriteHook,
 };
-pub use recovery::{Recovered, RecoveredQueue};
+pub use recovery::{ExpiringRow, Recovered, RecoveredQueue};
 pub use space::SpaceState;
 pub use statistics::Statistics;
 pub use waiters::Waiter;

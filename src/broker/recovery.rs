@@ -252,6 +252,7 @@ mod tests {
     use super::*;
     use crate::broker::testing::TestBroker;
     use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare};
+    use crate::message::record::{Body, NewMessage};
 
     fn queue(name: &str, durable: bool) -> QueueDeclare {
         let mut arguments = FieldTable::default();
@@ -477,5 +478,67 @@ mod tests {
         let error = test.try_restart().err().map(|error| error.to_string());
         let expected = "the row \"v/\\u{3}new\" has version 2, and this broker reads up to 1";
         assert_eq!(error.as_deref(), Some(expected));
+    }
+
+    /// Waits for something that other threads bring about.
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..1_000 {
+            if holds() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{what}: not within ten seconds");
+    }
+
+    #[test]
+    fn what_was_to_expire_expires_after_a_restart_and_dies_as_it_should() {
+        let test = TestBroker::new();
+        let vhost = test.broker.vhost("/").unwrap();
+        let mut arguments = FieldTable::default();
+        arguments.insert(
+            "x-dead-letter-exchange".into(),
+            AMQPValue::LongString("".into()),
+        );
+        arguments.insert(
+            "x-dead-letter-routing-key".into(),
+            AMQPValue::LongString("dead".into()),
+        );
+        let visit = test.broker.services.visit();
+        let source = QueueDeclare {
+            arguments,
+            ..queue("source", true)
+        };
+        let source = vhost.declare_queue(&visit, source).unwrap().queue;
+        let dead = QueueDeclare {
+            arguments: FieldTable::default(),
+            ..queue("dead", true)
+        };
+        vhost.declare_queue(&visit, dead).unwrap();
+        let message = |lives_ms: u64| NewMessage {
+            exchange: b"",
+            routing_key: b"source",
+            properties: &[0x10, 0, 2],
+            annotations: &[],
+            body: Body::Inline(b"body"),
+            persistent: true,
+            priority: 0,
+            expiry_ms: if lives_ms == 0 {
+                0
+            } else {
+                visit.now_ms() + lives_ms
+            },
+        };
+        // In no order, and with one that stays at the head.
+        let messages = [0, 700, 400, 600, 0, 500].map(message);
+        source.publish(&visit, messages.iter());
+        let ticket = visit.ticket();
+        drop((visit, source, vhost));
+        test.wait(ticket);
+        let test = test.restart();
+        let vhost = test.broker.vhost("/").unwrap();
+        let ready = |name: &str| vhost.queue(name).unwrap().counts().ready;
+        eventually("four messages expire", || ready("dead") == 4);
+        assert_eq!(ready("source"), 2);
     }
 }

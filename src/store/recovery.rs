@@ -79,6 +79,19 @@ pub struct RecoveredQueue {
     pub live_bytes: u64,
     /// How often messages were delivered that came back. May name seqs that were never stored.
     pub counts: BTreeMap<Seq, Counts>,
+    /// Where messages are that expire.
+    pub expiring: Vec<ExpiringRow>,
+}
+
+/// Records that are stored together, some of which expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiringRow {
+    /// The first seq.
+    pub first: Seq,
+    /// The last seq.
+    pub last: Seq,
+    /// None of them expires before this time, in ms since the Unix epoch.
+    pub earliest_ms: u64,
 }
 
 /// Everything that a store needs to run.
@@ -113,6 +126,7 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         index: Index::default(),
         body_bytes: HashMap::new(),
         sums: HashMap::new(),
+        expiring: HashMap::new(),
         counts: HashMap::new(),
         exact_left: EXACT_BYTES_MAX,
         sparse: Vec::new(),
@@ -274,6 +288,7 @@ struct Recovery<'a> {
     body_bytes: HashMap<RowKey, u64>,
     /// Body bytes of all rows of a queue.
     sums: HashMap<QueueId, u64>,
+    expiring: HashMap<QueueId, Vec<ExpiringRow>>,
     /// What the rows of `settled` say of messages that may be settled meanwhile.
     counts: HashMap<QueueId, BTreeMap<Seq, Counts>>,
     exact_left: u64,
@@ -465,8 +480,10 @@ impl Recovery<'_> {
                 bytes,
                 body_bytes,
                 kept,
+                expiry_ms: (earliest_ms, _),
                 ..
             } = IndexRow::decode(key.first, &value).ok_or_else(malformed)?;
+            self.expires(key, last, earliest_ms);
             self.add(
                 key,
                 Row {
@@ -505,6 +522,10 @@ impl Recovery<'_> {
             let body_bytes = records(&view.records)
                 .map(|record| record.body_len() as u64)
                 .sum();
+            let expiries = records(&view.records)
+                .map(|record| record.expiry_ms())
+                .filter(|expiry_ms| *expiry_ms != 0);
+            self.expires(key, view.last, expiries.min().unwrap_or_default());
             let kept = view
                 .bodies
                 .iter()
@@ -521,6 +542,18 @@ impl Recovery<'_> {
             self.add(key, row, body_bytes, kept);
         }
         Ok(())
+    }
+
+    /// A row has records that expire, the first one at `earliest_ms`; 0: it has none.
+    fn expires(&mut self, key: RowKey, last: Seq, earliest_ms: u64) {
+        if earliest_ms != 0 {
+            let rows = self.expiring.entry(key.queue).or_default();
+            rows.push(ExpiringRow {
+                first: key.first,
+                last,
+                earliest_ms,
+            });
+        }
     }
 
     fn add(&mut self, key: RowKey, row: Row, body_bytes: u64, kept: Vec<(Seq, KeptBody)>) {
@@ -650,6 +683,13 @@ impl Recovery<'_> {
                         .unwrap_or_default()
                         .into_iter()
                         .filter(|(seq, _)| queue.may_be_live(*seq))
+                        .collect(),
+                    expiring: self
+                        .expiring
+                        .remove(id)
+                        .unwrap_or_default()
+                        .into_iter()
+                        .filter(|row| queue.rows().contains_key(&row.first))
                         .collect(),
                     live_count: queue.live_count(),
                     live_bytes: self.sums.get(id).copied().unwrap_or(0)

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::lane::Lane;
 use super::log::{Lookup, Next};
 use crate::message::Seq;
+use crate::store::ExpiringRow;
 
 /// Runs beyond which messages get marks.
 const RUNS_MAX: usize = 64;
@@ -33,9 +34,23 @@ pub(super) struct Expiry {
     runs: VecDeque<Run>,
     /// Body sizes by time and seq.
     marks: BTreeMap<(u64, Seq), u64>,
+    /// After a restart: stretches in the store, by the earliest time in each and first seq, with their last seqs. Such a
+    /// stretch is read when that time has come, and its messages get marks.
+    stored: BTreeMap<(u64, Seq), Seq>,
 }
 
 impl Expiry {
+    /// What expires of that which the store remembers.
+    pub(super) fn recovered(rows: &[ExpiringRow]) -> Self {
+        let rows = rows.iter();
+        Self {
+            stored: rows
+                .map(|row| ((row.earliest_ms, row.first), row.last))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     /// A message arrived that expires.
     pub(super) fn appended(&mut self, seq: Seq, expiry_ms: u64, bytes: u64) {
         let count = self.runs.len();
@@ -70,10 +85,12 @@ impl Expiry {
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         let runs = self.runs.iter().map(|run| run.first_ms).min();
         let marks = self.marks.keys().next().map(|(expiry_ms, _)| *expiry_ms);
-        match (runs, marks) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let stored = self
+            .stored
+            .keys()
+            .next()
+            .map(|(earliest_ms, _)| *earliest_ms);
+        [runs, marks, stored].into_iter().flatten().min()
     }
 
     /// Up to `count_max` ready messages whose time is up, with their body sizes; and the seq of one that has to be
@@ -84,6 +101,7 @@ impl Expiry {
         count_max: usize,
         lane: &Lane,
     ) -> (Vec<(Seq, u64)>, Option<Seq>) {
+        let mut cold = self.read_stored(now_ms, lane);
         let mut found = Vec::new();
         while found.len() < count_max
             && let Some(entry) = self.marks.first_entry()
@@ -94,7 +112,6 @@ impl Expiry {
                 found.push((seq, bytes));
             }
         }
-        let mut cold = None;
         self.runs.retain_mut(|run| {
             if run.first_ms > now_ms || found.len() >= count_max || cold.is_some() {
                 return true;
@@ -104,6 +121,33 @@ impl Expiry {
             left
         });
         (found, cold)
+    }
+}
+
+impl Expiry {
+    /// Gives marks to the messages of stored stretches whose time has come. Answers the seq of one that has to be loaded
+    /// first.
+    fn read_stored(&mut self, now_ms: u64, lane: &Lane) -> Option<Seq> {
+        while let Some(entry) = self.stored.first_entry()
+            && entry.key().0 <= now_ms
+        {
+            let ((earliest_ms, first), last) = entry.remove_entry();
+            let marks = &mut self.marks;
+            let stopped = lane.log.scan(first, |record, _| {
+                let (seq, expiry_ms) = (record.seq(), record.expiry_ms());
+                if seq <= last && expiry_ms != 0 && lane.is_ready(seq) {
+                    marks.insert((expiry_ms, seq), record.body_len() as u64);
+                }
+                seq < last
+            });
+            if let Next::Cold(seq) = stopped
+                && seq <= last
+            {
+                self.stored.insert((earliest_ms, seq), last);
+                return Some(seq);
+            }
+        }
+        None
     }
 }
 

@@ -138,6 +138,8 @@ impl Lane {
             },
             ready: live,
             ready_bytes: found.live_bytes,
+            expiry: Expiry::recovered(&found.expiring),
+            counts: found.counts,
             ..Self::over(number, in_order, log, cursor)
         }
     }
