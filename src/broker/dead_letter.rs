@@ -125,7 +125,9 @@ fn send(
     let outgoing = letters.iter().map(|letter| {
         let keys: Vec<&str> = letter.keys.iter().map(String::as_str).collect();
         let message = letter.message();
-        let mut targets = vhost.route(&exchange, &keys, &message).queues;
+        let route = vhost.route(&exchange, &keys, &message);
+        route.hold(visit, &message);
+        let mut targets = route.queues;
         targets.retain(|target| !letter.deaths.is_cycle(&target.spec.name));
         Outgoing { message, targets }
     });

@@ -259,6 +259,22 @@ impl<T: Payload> DueIndex<T> {
         self.removals.push_back((epoch, key));
     }
 
+    /// The entries in memory from `from` on.
+    pub fn known_from(&self, from: DueKey) -> impl Iterator<Item = (DueKey, &T)> {
+        let known = self.known.range(from..);
+        known.map(|(key, entry)| (*key, &entry.payload))
+    }
+
+    /// Whether an entry is in memory.
+    pub fn is_known(&self, key: DueKey) -> bool {
+        self.known.contains_key(&key)
+    }
+
+    /// Whether an entry was taken out, while the store may still have its row.
+    pub fn was_removed(&self, key: DueKey) -> bool {
+        self.removed.contains(&key)
+    }
+
     /// Epochs up to `epoch` are durable.
     pub fn durable(&mut self, epoch: Epoch) {
         self.durable = self.durable.max(epoch);

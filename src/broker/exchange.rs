@@ -6,6 +6,7 @@
 
 mod choices;
 mod consistent_hash;
+mod delayed;
 mod destinations;
 mod direct;
 mod fanout;
@@ -26,13 +27,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use amq_protocol::types::FieldTable;
 use parking_lot::RwLock;
 
+pub(super) use self::delayed::DELAY;
 pub(super) use self::message::Message;
 pub use self::recent_history::KeptMessage;
 use super::arguments::Arguments;
 use super::binding::{Binding, Destination};
 use super::deduplication::{Deduplication, Settings};
+use super::delays::Delays;
 use super::error::Error;
 use super::names::DEFAULT_EXCHANGE;
+use crate::message::QueueId;
 
 /// All exchange types.
 const TYPES: &[&ExchangeType] = &[
@@ -46,6 +50,7 @@ const TYPES: &[&ExchangeType] = &[
     &random::LOCAL_TYPE,
     &recent_history::TYPE,
     &fanout::DEDUPLICATION_TYPE,
+    &delayed::TYPE,
 ];
 
 /// The exchanges of every virtual host beside the default one, with their types; all durable.
@@ -133,6 +138,8 @@ pub struct ExchangeSpec {
     pub arguments: Arguments,
     /// `alternate-exchange`: gets what no binding takes.
     pub alternate: Option<Box<str>>,
+    /// Under which messages are stored that wait here; only of exchanges that delay.
+    pub delays_id: Option<QueueId>,
 }
 
 /// An exchange.
@@ -144,6 +151,8 @@ pub struct Exchange {
     /// Raised after every change of what a message does here.
     version: AtomicU64,
     bindings: RwLock<Bindings>,
+    /// What waits here, if its type delays messages.
+    delays: Option<Arc<Delays>>,
 }
 
 struct Bindings {
@@ -164,6 +173,7 @@ impl Exchange {
             deduplication: None,
             version: AtomicU64::new(0),
             bindings,
+            delays: None,
         }
     }
 
@@ -180,6 +190,18 @@ impl Exchange {
     /// Messages that it remembers in order to drop them when they come again; `None` if it does not deduplicate.
     pub fn remembered(&self) -> Option<usize> {
         self.deduplication.as_ref().map(|memory| memory.len())
+    }
+
+    /// The exchange, with the messages that wait in it.
+    #[must_use]
+    pub(super) fn with_delays(mut self, delays: Arc<Delays>) -> Self {
+        self.delays = Some(delays);
+        self
+    }
+
+    /// The messages that wait here, if this exchange delays messages.
+    pub const fn delays(&self) -> Option<&Arc<Delays>> {
+        self.delays.as_ref()
     }
 
     /// Whether this is the default exchange, to which every queue is bound under its own name.
@@ -213,7 +235,7 @@ impl Exchange {
         arguments: &FieldTable,
         destination: &Destination,
     ) -> Result<(), Error> {
-        (self.spec.kind.validate_binding)(routing_key, arguments, destination)
+        (self.spec.routing_type().validate_binding)(routing_key, arguments, destination)
     }
 
     /// Adds a binding that has this exchange as its source, and answers the messages that it gets at once. `None` if it

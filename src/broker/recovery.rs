@@ -80,7 +80,7 @@ impl Broker {
             vhosts.insert(vhost.name.clone(), vhost);
         }
         let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
-        let known = rows.fill(&vhosts, lanes, &mut ops)?;
+        let known = rows.fill(&vhosts, lanes, &recovered.due, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
         dead_letter::start(&broker)?;
         let ticket = broker
@@ -183,17 +183,19 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
 }
 
 impl Rows<'_> {
-    /// Puts exchanges, queues and then bindings into the virtual hosts, and answers which queues there are.
+    /// Puts exchanges, queues and then bindings into the virtual hosts, and answers which ids in the store they have.
     fn fill(
         self,
         vhosts: &HashMap<Arc<str>, Arc<VHost>>,
         mut messages: HashMap<QueueId, RecoveredLanes>,
+        due: &HashMap<QueueId, RecoveredDue>,
         ops: &mut Vec<Op>,
     ) -> Result<HashSet<QueueId>, RecoverError> {
         let mut orphan = |key: &[u8]| {
             tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
             ops.push(Op::DeleteState { key: key.to_vec() });
         };
+        let mut known = HashSet::with_capacity(self.queues.len());
         for (key, row) in self.exchanges {
             let Some(vhost) = vhosts.get(row.vhost) else {
                 orphan(key);
@@ -206,7 +208,9 @@ impl Rows<'_> {
                     vhost: row.vhost.to_owned(),
                     kind: row.kind.to_owned(),
                 })?;
-            vhost.recover_exchange(spec);
+            known.extend(spec.delays_id);
+            let waiting = spec.delays_id.and_then(|id| due.get(&id));
+            vhost.recover_exchange(spec, waiting.copied().unwrap_or_default());
         }
         // In the order in which they came, so that the oldest go first.
         let mut remembered = self.deduplication;
@@ -224,7 +228,6 @@ impl Rows<'_> {
             tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
             ops.push(Op::DeleteState { key: key.to_vec() });
         };
-        let mut known = HashSet::with_capacity(self.queues.len());
         for (key, row) in self.queues {
             let Some(vhost) = vhosts.get(row.vhost) else {
                 orphan(key);

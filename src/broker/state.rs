@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `m/topology` | nothing: the directory has been set up |
 //! | `v/` vhost | flags, or nothing when none is set |
-//! | `x/` vhost name | flags, type, arguments |
+//! | `x/` vhost name | flags, id of the messages that wait there (if it delays), type, arguments |
 //! | `q/` vhost name | flags, queue id, arguments |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
 //! | `d/` vhost exchange, and 16 bytes of hash | when it came and when it is forgotten, ms |
@@ -37,6 +37,8 @@ const TRACED: u8 = 1;
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
+/// An id follows the flags.
+const DELAYS: u8 = 4;
 
 const TO_QUEUE: u8 = b'q';
 const TO_EXCHANGE: u8 = b'x';
@@ -82,6 +84,8 @@ pub struct ExchangeRow<'a> {
     pub auto_delete: bool,
     /// Clients cannot publish to it.
     pub internal: bool,
+    /// Under which messages are stored that wait there.
+    pub delays_id: Option<QueueId>,
     /// Arguments of the declaration.
     pub arguments: Arguments,
 }
@@ -176,8 +180,11 @@ pub fn put_vhost(name: &str, is_traced: bool) -> Op {
 
 /// Remembers a durable exchange.
 pub fn put_exchange(vhost: &str, spec: &ExchangeSpec) -> Op {
-    let flags = flag(spec.auto_delete, AUTO_DELETE) | flag(spec.internal, INTERNAL);
+    let flags = flag(spec.auto_delete, AUTO_DELETE)
+        | flag(spec.internal, INTERNAL)
+        | flag(spec.delays_id.is_some(), DELAYS);
     let mut value = vec![flags];
+    value.extend(spec.delays_id.into_iter().flat_map(QueueId::to_be_bytes));
     put_name(&mut value, spec.kind.name);
     value.extend_from_slice(spec.arguments.as_bytes());
     put(exchange_key(vhost, &spec.name), &value)
@@ -285,7 +292,12 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
 
 fn read_exchange<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<ExchangeRow<'a>> {
     let (name, _) = take_name(key)?;
-    let (flags, value) = value.split_first()?;
+    let (flags, mut value) = value.split_first()?;
+    let mut delays_id = None;
+    if flags & DELAYS != 0 {
+        let (id, rest) = value.split_first_chunk()?;
+        (delays_id, value) = (Some(QueueId::from_be_bytes(*id)), rest);
+    }
     let (kind, value) = take_name(value)?;
     Some(ExchangeRow {
         vhost,
@@ -293,6 +305,7 @@ fn read_exchange<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<E
         kind,
         auto_delete: flags & AUTO_DELETE != 0,
         internal: flags & INTERNAL != 0,
+        delays_id,
         arguments: Arguments::from_bytes(value)?,
     })
 }
@@ -360,6 +373,7 @@ impl ExchangeRow<'_> {
             durable: true,
             auto_delete: self.auto_delete,
             internal: self.internal,
+            delays_id: self.delays_id,
             alternate: alternate.map(|name| String::from_utf8_lossy(name.as_bytes()).into()),
             arguments: self.arguments.clone(),
         })
@@ -461,6 +475,7 @@ mod tests {
             internal: true,
             arguments: arguments(),
             alternate: Some("other".into()),
+            delays_id: Some(1 << 40),
         };
         let exchange = put_exchange("v", &spec);
         let (key, value) = row(&exchange);
@@ -470,6 +485,7 @@ mod tests {
         assert_eq!((read.vhost, read.name, read.kind), ("v", "x", "topic"));
         let read = read.spec().unwrap();
         assert!(read.internal && !read.auto_delete && read.durable);
+        assert_eq!(read.delays_id, spec.delays_id);
         assert_eq!(
             (read.alternate, read.arguments),
             (spec.alternate, spec.arguments)

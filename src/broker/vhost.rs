@@ -186,6 +186,9 @@ impl VHost {
             if exchange.spec.durable && !is_predeclared(&exchange.spec.name) {
                 forget(state::exchange_key(&self.name, &exchange.spec.name));
             }
+            if let Some(delays) = exchange.delays() {
+                delays.delete(visit);
+            }
         }
         for queue in self.queues().iter().filter(|queue| queue.spec.durable) {
             forget(state::queue_key(&self.name, &queue.spec.name));
@@ -249,5 +252,6 @@ fn predeclare(name: &str, kind: &str) -> Exchange {
         internal: name == TRACE_EXCHANGE,
         arguments: Arguments::default(),
         alternate: None,
+        delays_id: None,
     })
 }

@@ -19,6 +19,7 @@ mod consume;
 mod consumer_timeout;
 mod content;
 mod deduplication;
+mod delayed;
 mod delayed_retry;
 mod deprecated;
 mod direct_reply;

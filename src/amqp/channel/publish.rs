@@ -274,6 +274,7 @@ impl Channel {
         for Routed { message, route, .. } in &routed {
             let replies = routes[*route].replies.iter();
             replies.for_each(|sink| sink.reply(message));
+            routes[*route].hold(&visit, message);
         }
         let mut crowded = Vec::new();
         // Places of the messages that a queue was too full for.
@@ -440,7 +441,9 @@ impl Channel {
             .iter()
             .map(|route| {
                 // A duplicate is as safe as the first when this epoch is, at the latest.
-                route.is_duplicate || route.queues.iter().any(|queue| queue.spec.durable)
+                route.is_duplicate
+                    || route.is_delayed()
+                    || route.queues.iter().any(|queue| queue.spec.durable)
             })
             .collect();
         let mut latest = Ticket::IMMEDIATE;

@@ -167,6 +167,7 @@ mod tests {
             internal: false,
             arguments: Arguments::default(),
             alternate: None,
+            delays_id: None,
         })))
     }
 

@@ -67,6 +67,18 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// How long it is to wait, in ms, if it is.
+    pub(in crate::broker) fn delay_ms(&mut self) -> Option<u64> {
+        self.keys_only = false;
+        super::delayed::delay_ms(self.content.properties)
+    }
+
+    /// Its routing key, and those of CC and BCC.
+    pub(in crate::broker) fn owned_routing_keys(&self) -> Vec<Box<str>> {
+        let keys = self.routing_keys.iter();
+        keys.map(|key| Box::from(*key)).collect()
+    }
+
     /// A number below `count` (at least 1), by chance.
     pub(super) fn choose(&mut self, count: usize) -> usize {
         self.keys_only = false;

@@ -187,7 +187,9 @@ impl VHost {
         let queues = match destination {
             Destination::Queue(queue) => vec![queue.clone()],
             Destination::Exchange(exchange) => {
-                self.route(exchange, &kept.routing_keys(), &message).queues
+                let route = self.route(exchange, &kept.routing_keys(), &message);
+                route.hold(visit, &message);
+                route.queues
             }
         };
         for queue in queues {

@@ -8,13 +8,14 @@ use super::{Topology, VHost};
 use crate::broker::arguments::{self, Arguments, equivalence};
 use crate::broker::binding::Destination;
 use crate::broker::deduplication::Settings;
+use crate::broker::delays::Delays;
 use crate::broker::error::Error;
 use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
 use crate::broker::names::{Resource, is_reserved};
 use crate::broker::state;
 use crate::message::Ticket;
 use crate::message::op::Op;
-use crate::store::Visit;
+use crate::store::{RecoveredDue, Visit};
 
 /// The only argument that exchanges of every type know.
 const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
@@ -94,6 +95,7 @@ impl VHost {
             auto_delete: declare.auto_delete,
             internal: declare.internal,
             arguments: Arguments::new(&declare.arguments),
+            delays_id: kind.delays().then(|| self.services.store.next_queue_id()),
             alternate: arguments::exchange_name(&resource, &declare.arguments, ALTERNATE_EXCHANGE)?,
         };
         let mut ticket = Ticket::IMMEDIATE;
@@ -101,7 +103,7 @@ impl VHost {
             ticket = visit.push(state::put_exchange(&self.name, &spec));
             topology.latest = ticket;
         }
-        self.add_exchange(&mut topology, spec);
+        self.add_exchange(&mut topology, spec, RecoveredDue::default());
         Ok(ticket)
     }
 
@@ -134,13 +136,20 @@ impl VHost {
         })
     }
 
-    /// Puts an exchange into the virtual host as the store remembers it.
-    pub(in crate::broker) fn recover_exchange(&self, spec: ExchangeSpec) {
-        self.add_exchange(&mut self.topology.lock(), spec);
+    /// Puts an exchange into the virtual host as the store remembers it, with what waits in it.
+    pub(in crate::broker) fn recover_exchange(&self, spec: ExchangeSpec, due: RecoveredDue) {
+        self.add_exchange(&mut self.topology.lock(), spec, due);
     }
 
-    fn add_exchange(&self, topology: &mut Topology, spec: ExchangeSpec) {
-        let exchange = Arc::new(Exchange::new(spec).deduplicating(&self.name));
+    fn add_exchange(&self, topology: &mut Topology, spec: ExchangeSpec, due: RecoveredDue) {
+        let delays = spec
+            .delays_id
+            .map(|id| Delays::new(id, spec.name.clone(), &self.me, &self.services, due));
+        let mut exchange = Exchange::new(spec).deduplicating(&self.name);
+        if let Some(delays) = delays {
+            exchange = exchange.with_delays(delays);
+        }
+        let exchange = Arc::new(exchange);
         let name = &exchange.spec.name;
         if let Some(alternate) = &exchange.spec.alternate {
             topology.add_alternate(alternate, name);
@@ -178,6 +187,9 @@ impl VHost {
         self.exchanges.write().remove(name);
         if let Some(alternate) = &exchange.spec.alternate {
             topology.remove_alternate(alternate, name);
+        }
+        if let Some(delays) = exchange.delays() {
+            delays.delete(visit);
         }
         if exchange.spec.durable {
             topology.latest = visit.push(Op::DeleteState {

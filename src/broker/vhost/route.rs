@@ -10,6 +10,7 @@ use crate::broker::direct_reply::{ReplySink, is_reply_name};
 use crate::broker::exchange::{Exchange, Message};
 use crate::broker::queue::Queue;
 use crate::message::record::NewMessage;
+use crate::store::Visit;
 
 /// Up to this many a scan is faster than a hash.
 const SCANNED_MAX: usize = 16;
@@ -29,8 +30,17 @@ pub struct Route {
     /// (headers, chance), when an exchange must see every message, or when a queue that may be declared at any time was
     /// missing.
     pub cacheable: bool,
+    /// Exchanges that the message has to wait in before it goes on from there.
+    waits: Option<Waits>,
     /// Every exchange that was looked at, with its version before.
     visited: Vec<(Arc<Exchange>, u64)>,
+}
+
+#[derive(Debug)]
+struct Waits {
+    exchanges: Vec<Arc<Exchange>>,
+    delay_ms: u64,
+    routing_keys: Vec<Box<str>>,
 }
 
 impl Route {
@@ -44,6 +54,21 @@ impl Route {
         self.visited
             .iter()
             .all(|(exchange, version)| exchange.version() == *version)
+    }
+
+    /// Whether a message waits in an exchange before it goes on.
+    pub const fn is_delayed(&self) -> bool {
+        self.waits.is_some()
+    }
+
+    /// Lets `message` wait where it has to. Its copies in the route's queues are the caller's to deliver.
+    pub fn hold(&self, visit: &Visit<'_>, message: &NewMessage<'_>) {
+        let Some(waits) = &self.waits else { return };
+        for exchange in &waits.exchanges {
+            if let Some(delays) = exchange.delays() {
+                delays.hold(visit, message, &waits.routing_keys, waits.delay_ms);
+            }
+        }
     }
 
     /// Whether a message that takes it reaches nobody. A duplicate has reached somebody before.
@@ -115,11 +140,23 @@ impl VHost {
 
     fn route_by_bindings(&self, exchange: &Arc<Exchange>, message: &mut Message<'_>) -> Route {
         let mut found = Found::default();
+        let mut waits: Option<Waits> = None;
         let mut visited: Vec<(Arc<Exchange>, u64)> = Vec::with_capacity(1);
         found.add_exchange(exchange);
         while let Some(exchange) = found.exchanges.get(visited.len()).cloned() {
             // Read before the bindings: a change in between makes the route stale, not wrong.
             visited.push((exchange.clone(), exchange.version()));
+            if exchange.delays().is_some()
+                && let Some(delay_ms) = message.delay_ms()
+            {
+                let waits = waits.get_or_insert_with(|| Waits {
+                    exchanges: Vec::new(),
+                    delay_ms,
+                    routing_keys: message.owned_routing_keys(),
+                });
+                waits.exchanges.push(exchange);
+                continue;
+            }
             let mut matched = false;
             exchange.route(message, &mut |destination| {
                 matched = true;
@@ -136,6 +173,7 @@ impl VHost {
         Route {
             queues: found.queues,
             cacheable: message.keys_only(),
+            waits,
             visited,
             ..Route::default()
         }

@@ -64,7 +64,10 @@ impl<'m> Duplicates<'m> {
         }
         let is_durable = |place: usize| {
             let Routed { message, route, .. } = &routed[place];
-            message.persistent && routes[*route].queues.iter().any(|queue| queue.spec.durable)
+            let route = &routes[*route];
+            let is_stored =
+                route.is_delayed() || route.queues.iter().any(|queue| queue.spec.durable);
+            message.persistent && is_stored
         };
         let is_accepted = |place: usize| !refused.contains(&(place as u32));
         self.batch.remember(visit, is_accepted, is_durable);

@@ -16,6 +16,7 @@ fn exchange(name: &str) -> Arc<Exchange> {
         internal: false,
         arguments: Arguments::default(),
         alternate: None,
+        delays_id: None,
     }))
 }
 

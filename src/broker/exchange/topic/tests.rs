@@ -18,6 +18,7 @@ fn destination(name: &str) -> Destination {
         internal: false,
         arguments: Arguments::default(),
         alternate: None,
+        delays_id: None,
     })))
 }
 
