@@ -187,12 +187,32 @@ pub struct DeliverHead<'a> {
 pub fn put_deliver(out: &mut Vec<u8>, head: &DeliverHead<'_>) {
     let length =
         4 + 1 + head.consumer_tag.len() + 9 + 1 + head.exchange.len() + 1 + head.routing_key.len();
-    put_head(out, METHOD, head.channel, length);
-    out.extend_from_slice(&[0, 60, 0, 60]);
-    put_short_string(out, head.consumer_tag);
-    out.extend_from_slice(&head.delivery_tag.to_be_bytes());
-    out.push(u8::from(head.redelivered));
-    put_short_string(out, head.exchange);
+    // Once a message: the buffer grows once, and neighbouring fields are written as one.
+    out.reserve(length + OVERHEAD_BYTES);
+    let [channel_high, channel_low] = head.channel.to_be_bytes();
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    let tag_len = head.consumer_tag.len() as u8;
+    out.extend_from_slice(&[
+        METHOD,
+        channel_high,
+        channel_low,
+        a,
+        b,
+        c,
+        d,
+        0,
+        60,
+        0,
+        60,
+        tag_len,
+    ]);
+    out.extend_from_slice(head.consumer_tag);
+    let mut fixed = [0; 10];
+    fixed[..8].copy_from_slice(&head.delivery_tag.to_be_bytes());
+    fixed[8] = u8::from(head.redelivered);
+    fixed[9] = head.exchange.len() as u8;
+    out.extend_from_slice(&fixed);
+    out.extend_from_slice(head.exchange);
     put_short_string(out, head.routing_key);
     out.push(FRAME_END);
 }
@@ -231,9 +251,16 @@ pub fn put_return(
 
 /// Writes a content header of class basic; `properties` from the property flags on.
 pub fn put_content_header(out: &mut Vec<u8>, channel: u16, body_len: u64, properties: &[u8]) {
-    put_head(out, HEADER, channel, 12 + properties.len());
-    out.extend_from_slice(&[0, 60, 0, 0]);
-    out.extend_from_slice(&body_len.to_be_bytes());
+    let length = 12 + properties.len();
+    out.reserve(length + OVERHEAD_BYTES);
+    let mut fixed = [0; HEAD_BYTES + 12];
+    fixed[0] = HEADER;
+    fixed[1..3].copy_from_slice(&channel.to_be_bytes());
+    fixed[3..7].copy_from_slice(&(length as u32).to_be_bytes());
+    // Class 60 and weight 0.
+    fixed[8] = 60;
+    fixed[11..].copy_from_slice(&body_len.to_be_bytes());
+    out.extend_from_slice(&fixed);
     out.extend_from_slice(properties);
     out.push(FRAME_END);
 }

@@ -31,6 +31,8 @@ pub struct PublishBatch<'a> {
     channel: u16,
     messages: Vec<Incoming<'a>>,
     bytes: usize,
+    /// What came before the body of the last message; empty if there was no body.
+    lead: &'a [u8],
 }
 
 impl<'a> PublishBatch<'a> {
@@ -52,11 +54,40 @@ impl<'a> PublishBatch<'a> {
                 || self.bytes >= VISIT_BYTES_MAX)
     }
 
-    /// Adds a message.
-    pub fn push(&mut self, channel: u16, message: Incoming<'a>) {
+    /// Adds a message that came as the octets `wire`: its method, its header and one body frame.
+    pub fn push(&mut self, channel: u16, message: Incoming<'a>, wire: &'a [u8]) {
         self.channel = channel;
-        self.bytes += message.properties.len() + message.body.len() + 64;
+        self.bytes += cost_bytes(&message);
+        // All but the body and the octet that ends its frame.
+        self.lead = match message.body.len() {
+            0 => &[],
+            body => wire
+                .split_at_checked(wire.len() - body - 1)
+                .map_or(&[], |(lead, _)| lead),
+        };
         self.messages.push(message);
+    }
+
+    /// Adds the message at the front of `bytes` if it is like the last one but for the content of its body, which is
+    /// what a busy publisher sends: one comparison instead of three frames to cut. Answers its octets.
+    pub fn push_repetition(&mut self, bytes: &'a [u8]) -> Option<usize> {
+        let last = self.messages.last().filter(|_| !self.lead.is_empty())?;
+        if self.is_full_for(self.channel) {
+            return None;
+        }
+        let body_and_rest = bytes.strip_prefix(self.lead)?;
+        let (body, rest) = body_and_rest.split_at_checked(last.body.len())?;
+        if rest.first() != Some(&frame::FRAME_END) {
+            return None;
+        }
+        let message = Incoming {
+            head: last.head,
+            properties: last.properties,
+            body: Body::Inline(body),
+        };
+        self.bytes += cost_bytes(&message);
+        self.messages.push(message);
+        Some(bytes.len() - rest.len() + 1)
     }
 
     /// Takes the messages out, keeping nothing.
@@ -64,6 +95,16 @@ impl<'a> PublishBatch<'a> {
         self.bytes = 0;
         std::mem::take(&mut self.messages)
     }
+}
+
+/// Whether two strings of octets are equal. Those of a message that was recognized in the batch are the same place.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    std::ptr::eq(left, right) || left == right
+}
+
+/// What a message counts towards the bytes of a batch.
+fn cost_bytes(message: &Incoming<'_>) -> usize {
+    message.properties.len() + message.body.len() + 64
 }
 
 /// What the checks found out about a message: all that it takes to put it into its queues.
@@ -120,8 +161,8 @@ impl<'a> Gathered<'a> {
             return false;
         }
         let repeats = !message.head.raw.is_empty()
-            && before.head.raw == message.head.raw
-            && before.message.properties == message.properties
+            && same(before.head.raw, message.head.raw)
+            && same(before.message.properties, message.properties)
             && self.routes[before.route].cacheable;
         if repeats {
             let message = NewMessage {

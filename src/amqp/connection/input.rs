@@ -40,6 +40,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut at = 0;
         let mut batch = PublishBatch::default();
         while self.pause.is_none() && !matches!(self.phase, Phase::Flushing { .. }) {
+            if let Some(length) = batch.push_repetition(&bytes[at..]) {
+                at += length;
+                continue;
+            }
             let frame = match frame::cut(&bytes[at..], payload_max) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
@@ -64,9 +68,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
                 if let Some(length) =
-                    self.whole_publish(&frame, &bytes[next..], payload_max, &mut batch)
+                    self.whole_publish(&frame, &bytes[at..], payload_max, &mut batch)
                 {
-                    at = next + length;
+                    at += length;
                     continue;
                 }
             }
@@ -81,11 +85,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         read.consume(at);
     }
 
-    /// The hot case: method, header and body are in the buffer. Answers the octets after the method frame.
+    /// The hot case: method, header and body are in the buffer, which begins with the method. Answers the octets of all.
     fn whole_publish<'a>(
         &self,
         method: &Frame<'a>,
-        rest: &'a [u8],
+        bytes: &'a [u8],
         payload_max: u32,
         batch: &mut PublishBatch<'a>,
     ) -> Option<usize> {
@@ -93,7 +97,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if channel.phase == ChannelPhase::Closing || !matches!(channel.assembly, Assembly::Idle) {
             return None;
         }
+        let (method_bytes, rest) = bytes.split_at_checked(method.wire_len())?;
         let (properties, body, length) = content::contiguous(rest, method.channel, payload_max)?;
+        let length = method_bytes.len() + length;
         if body.len() as u64 > self.session.config.max_message_size_bytes {
             return None;
         }
@@ -105,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 properties,
                 body: Body::Inline(body),
             },
+            bytes.get(..length)?,
         );
         Some(length)
     }
