@@ -3,12 +3,14 @@
 //! The order of checks is RabbitMQ's (semantics row 49): write permission, exchange exists, internal, properties,
 //! expiration, user-id. A cached route stands for the first three.
 
+mod batch;
 mod duplicates;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::batch::PublishBatch;
 use self::duplicates::Duplicates;
 use super::{Channel, Mode, Phase};
 use crate::amqp::confirms::Verdict;
@@ -18,94 +20,12 @@ use crate::amqp::frame;
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource, User};
 use crate::broker::firehose::Traced;
-use crate::broker::queue::{Published, Queue, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
+use crate::broker::queue::{Published, Queue};
 use crate::broker::vhost::Route;
 use crate::message::Ticket;
 use crate::message::properties::{self, Properties};
 use crate::message::record::{Body, NewMessage};
 use crate::store::Visit;
-
-/// Messages of one channel that were received whole and not handled yet.
-#[derive(Default)]
-pub struct PublishBatch<'a> {
-    channel: u16,
-    messages: Vec<Incoming<'a>>,
-    bytes: usize,
-    /// What came before the body of the last message; empty if there was no body.
-    lead: &'a [u8],
-}
-
-impl<'a> PublishBatch<'a> {
-    /// Nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// Channel of its messages.
-    pub const fn channel(&self) -> u16 {
-        self.channel
-    }
-
-    /// Whether it must be handled before a message of `channel` is added.
-    pub fn is_full_for(&self, channel: u16) -> bool {
-        !self.messages.is_empty()
-            && (self.channel != channel
-                || self.messages.len() >= VISIT_MESSAGES_MAX
-                || self.bytes >= VISIT_BYTES_MAX)
-    }
-
-    /// Adds a message that came as the octets `wire`: its method, its header and one body frame.
-    pub fn push(&mut self, channel: u16, message: Incoming<'a>, wire: &'a [u8]) {
-        self.channel = channel;
-        self.bytes += cost_bytes(&message);
-        // All but the body and the octet that ends its frame.
-        self.lead = match message.body.len() {
-            0 => &[],
-            body => wire
-                .split_at_checked(wire.len() - body - 1)
-                .map_or(&[], |(lead, _)| lead),
-        };
-        self.messages.push(message);
-    }
-
-    /// Adds the message at the front of `bytes` if it is like the last one but for the content of its body, which is
-    /// what a busy publisher sends: one comparison instead of three frames to cut. Answers its octets.
-    pub fn push_repetition(&mut self, bytes: &'a [u8]) -> Option<usize> {
-        let last = self.messages.last().filter(|_| !self.lead.is_empty())?;
-        if self.is_full_for(self.channel) {
-            return None;
-        }
-        let body_and_rest = bytes.strip_prefix(self.lead)?;
-        let (body, rest) = body_and_rest.split_at_checked(last.body.len())?;
-        if rest.first() != Some(&frame::FRAME_END) {
-            return None;
-        }
-        let message = Incoming {
-            head: last.head,
-            properties: last.properties,
-            body: Body::Inline(body),
-        };
-        self.bytes += cost_bytes(&message);
-        self.messages.push(message);
-        Some(bytes.len() - rest.len() + 1)
-    }
-
-    /// Takes the messages out, keeping nothing.
-    pub fn take(&mut self) -> Vec<Incoming<'a>> {
-        self.bytes = 0;
-        std::mem::take(&mut self.messages)
-    }
-}
-
-/// Whether two strings of octets are equal. Those of a message that was recognized in the batch are the same place.
-fn same(left: &[u8], right: &[u8]) -> bool {
-    std::ptr::eq(left, right) || left == right
-}
-
-/// What a message counts towards the bytes of a batch.
-fn cost_bytes(message: &Incoming<'_>) -> usize {
-    message.properties.len() + message.body.len() + 64
-}
 
 /// What the checks found out about a message: all that it takes to put it into its queues.
 pub(super) struct Checked {
@@ -641,4 +561,9 @@ fn check_user_id(properties: &Properties<'_>, user: &User) -> Result<(), AmqpErr
 
 fn text(bytes: &[u8]) -> Result<&str, AmqpError> {
     std::str::from_utf8(bytes).map_err(|_| AmqpError::malformed_utf8())
+}
+
+/// Whether two strings of octets are equal. Those of a message that was recognized in the batch are the same place.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    std::ptr::eq(left, right) || left == right
 }

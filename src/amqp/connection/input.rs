@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         read.consume(at);
     }
 
-    /// The hot case: method, header and body are in the buffer, which begins with the method. Answers the octets of all.
+    /// The hot case: method, header and body are in the buffer, which begins with the method. Answers their octets.
     fn whole_publish<'a>(
         &self,
         method: &Frame<'a>,
