@@ -3,6 +3,8 @@
 //! Every rule has its test here, and beside it a proof that the rule bites. What a rule forbids and why
 //! stands in `docs/ARCHITECTURE.md`.
 
+#[path = "tidy/documents.rs"]
+mod documents;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/source.rs"]
@@ -10,6 +12,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
+use documents::{check_names, words};
 use rules::{
     check_imports, check_line_lengths, check_places, check_unfinished, check_unwraps,
     unexpected_entries,
@@ -157,4 +160,38 @@ fn the_top_level_holds_what_it_should() {
         "the top level is the table of contents",
         unexpected_entries(names, &ignored),
     );
+}
+
+/// The documentation, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let top_level = ["README.md", "CHANGELOG.md"].map(|file| root().join(file));
+    let folders = ["docs", "examples", "conformance", "benches"];
+    let below = folders.iter().flat_map(|folder| files(folder, &["md"]));
+    let paths = top_level.into_iter().chain(below);
+    let documents: Vec<_> = paths
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).expect("a readable document");
+            let path = path.strip_prefix(root()).expect("a path below the root");
+            (path.to_owned(), text)
+        })
+        .collect();
+    assert!(documents.len() > 5, "the documentation is where it was");
+    documents
+}
+
+#[test]
+fn the_documentation_names_tests_that_exist() {
+    let extensions = ["rs", "py", "toml", "go", "java", "js", "sh", "conf"];
+    let folders = ["src", "tests", "benches", "conformance", "config"];
+    let sources: Vec<String> = folders
+        .iter()
+        .flat_map(|folder| files(folder, &extensions))
+        .map(|path| std::fs::read_to_string(path).expect("a readable source"))
+        .collect();
+    let words = sources.iter().flat_map(|source| words(source)).collect();
+    let documents = documents();
+    let violations = documents
+        .iter()
+        .flat_map(|(path, text)| check_names(path, text, &words));
+    expect_none("what is named in backquotes exists", violations.collect());
 }
