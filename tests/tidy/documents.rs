@@ -16,9 +16,12 @@ pub(crate) fn check_names(path: &Path, text: &str, words: &HashSet<&str>) -> Vec
         .collect()
 }
 
+/// Not those of RabbitMQ's plugins.
 fn is_long_name(name: &str) -> bool {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    name.chars().all(letters) && name.split('_').count() >= NAME_PARTS_MIN
+    !name.starts_with("rabbitmq_")
+        && name.chars().all(letters)
+        && name.split('_').count() >= NAME_PARTS_MIN
 }
 
 /// All names in a source.

@@ -34,8 +34,8 @@ pub(super) struct Expiry {
     runs: VecDeque<Run>,
     /// Body sizes by time and seq.
     marks: BTreeMap<(u64, Seq), u64>,
-    /// After a restart: stretches in the store, by the earliest time in each and first seq, with their last seqs. Such a
-    /// stretch is read when that time has come, and its messages get marks.
+    /// After a restart: stretches in the store, by the earliest time in each and first seq, with their last seqs. Such
+    /// a stretch is read when that time has come, and its messages get marks.
     stored: BTreeMap<(u64, Seq), Seq>,
 }
 
@@ -125,8 +125,8 @@ impl Expiry {
 }
 
 impl Expiry {
-    /// Gives marks to the messages of stored stretches whose time has come. Answers the seq of one that has to be loaded
-    /// first.
+    /// Gives marks to the messages of stored stretches whose time has come. Answers the seq of one that has to be
+    /// loaded first.
     fn read_stored(&mut self, now_ms: u64, lane: &Lane) -> Option<Seq> {
         while let Some(entry) = self.stored.first_entry()
             && entry.key().0 <= now_ms
