@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::store::Waiter;
 
 /// Default of the budget. Together with RocksDB's memtables it keeps a broker with any depth of queues under 200 MiB.
-pub const QUEUE_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const QUEUE_MEMORY_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// Bytes of resident chunks, and the limit above which the coldest are evicted.
 pub struct QueueMemory {

@@ -3,32 +3,29 @@
 //! Order: owner lock, RocksDB, format version, epoch against the `durable` file, broker state, index, tail, settled (by
 //! epoch), bodies. The cost is bounded by the number of chunks and 256 MiB of slices, not by the bytes of messages.
 
+mod directory;
+mod own_state;
+mod rows;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::fs::{self, File};
 
 use bytes::Bytes;
-use rocksdb::WriteOptions;
-use rustix::fs::{FlockOperation, flock};
 
+use self::directory::{open_database, open_error, own};
 use super::batch::Batch;
-use super::bodies::{BODIES_QUEUE, delete_body};
-use super::commit::epoch_row;
 use super::due::{DueOwner, RecoveredDue};
 use super::durable_file::DurableFile;
-use super::encode::{IndexRow, RowView};
+use super::encode::RowView;
 use super::error::OpenError;
 use super::families::{Database, Mutable, WriteOnce};
 use super::ids::Ids;
-use super::index::{Body, Index};
-use super::keys::{DueKey, RowKey, SettledKey, state};
-use super::load::stored_runs;
+use super::index::Index;
+use super::keys::{DueKey, RowKey, state};
 use super::options::{Identity, StoreOptions};
-use super::queue_index::{Gone, QueueIndex};
-use super::row::{KeptBody, Partial, Place, Row, Runs};
-use super::settled_row::SettledRow;
-use super::space::{Ballast, is_no_space};
+use super::queue_index::QueueIndex;
+use super::row::{Partial, Place, Row};
+use super::space::Ballast;
 use crate::message::op::Counts;
 use crate::message::record::records;
 use crate::message::{Epoch, QueueId, Seq};
@@ -38,8 +35,6 @@ pub(super) const FORMAT: u32 = 2;
 
 /// The oldest reader that understands what this version writes.
 pub(super) const READER: u32 = 2;
-
-const LOCK: &str = "owner";
 
 /// Chunks that are settled in part are read to count their bytes exactly, up to this sum; the rest is taken as average.
 const EXACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -192,94 +187,6 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
     })
 }
 
-/// Makes this process the only one that works in `dir`. The lock goes with the file, at the latest with the process.
-fn own(dir: &Path) -> Result<File, OpenError> {
-    let failed = |error: std::io::Error| OpenError::Failed {
-        dir: dir.to_path_buf(),
-        reason: error.to_string(),
-    };
-    let path = dir.join(LOCK);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            // The owner may be just about to write its id: then the message does without.
-            let _ = file.read_to_string(&mut text);
-            return Err(OpenError::InUse {
-                dir: dir.to_path_buf(),
-                owner: text.trim().parse().ok(),
-            });
-        }
-        Err(error) => return Err(failed(error.into())),
-    }
-    // On a full disk the id is left out: it only makes another process's message better.
-    let _ = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| write!(file, "{}", std::process::id()));
-    Ok(file)
-}
-
-/// Opens RocksDB; on a full disk once more without the ballast.
-fn open_database(options: &StoreOptions, ballast: &Ballast) -> Result<Database, OpenError> {
-    let dir = options.dir.join("journal");
-    let error = match Database::open(&dir) {
-        Ok(database) => return Ok(database),
-        Err(error) => error,
-    };
-    if options.accept_loss && error.kind() == rocksdb::ErrorKind::Corruption {
-        tracing::warn!(%error, "the journal is damaged, opening what can be read");
-        return Database::salvage(&dir).map_err(|error| open_error(options, error));
-    }
-    if !is_no_space(&error) {
-        return Err(open_error(options, error));
-    }
-    if ballast.release() {
-        tracing::warn!("the disk is full, the ballast was given up to start");
-        return Database::open(&dir).map_err(|error| open_error(options, error));
-    }
-    Err(OpenError::NoSpace {
-        dir: options.dir.clone(),
-        reason: error.into_string(),
-    })
-}
-
-fn open_error(options: &StoreOptions, error: rocksdb::Error) -> OpenError {
-    let dir = options.dir.clone();
-    if is_no_space(&error) {
-        return OpenError::NoSpace {
-            dir,
-            reason: error.into_string(),
-        };
-    }
-    match error.kind() {
-        rocksdb::ErrorKind::Corruption => OpenError::Damaged {
-            dir,
-            reason: error.into_string(),
-        },
-        _ => OpenError::Failed {
-            dir,
-            reason: error.into_string(),
-        },
-    }
-}
-
-/// The store's own rows of family `state`.
-struct OwnState {
-    epoch: Epoch,
-    clock_ms: u64,
-    next_queue: QueueId,
-    next_body: u64,
-    identity: Identity,
-}
-
 struct Recovery<'a> {
     options: &'a StoreOptions,
     database: &'a Database,
@@ -307,111 +214,6 @@ impl Recovery<'_> {
 
     fn failed(&self, error: rocksdb::Error) -> OpenError {
         open_error(self.options, error)
-    }
-
-    fn state_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        self.database
-            .db()
-            .get_cf(self.database.state(), key)
-            .map_err(|error| self.failed(error))
-    }
-
-    fn own_state(&self) -> Result<OwnState, OpenError> {
-        let Some(format) = self.state_row(state::FORMAT)? else {
-            return self.new_directory();
-        };
-        let (found, reader) = match format.as_chunks::<4>() {
-            ([found, reader, ..], _) => (u32::from_le_bytes(*found), u32::from_le_bytes(*reader)),
-            _ => return Err(self.damaged("the format version is malformed".into())),
-        };
-        if reader > FORMAT {
-            return Err(OpenError::NewerFormat {
-                dir: self.options.dir.clone(),
-                found,
-                reader,
-                supported: FORMAT,
-            });
-        }
-        if found < FORMAT {
-            self.write_format()?;
-        }
-        let identity = match self
-            .state_row(state::IDENTITY)?
-            .as_deref()
-            .map(<[u8]>::as_chunks::<16>)
-        {
-            Some(([cluster, node], _)) => Identity {
-                cluster: *cluster,
-                node: *node,
-            },
-            _ => return Err(self.damaged("the identity is missing or malformed".into())),
-        };
-        let (epoch, clock_ms) = self.pair(state::EPOCH)?.unwrap_or((0, 0));
-        let (next_queue, next_body) = self.pair(state::IDS)?.unwrap_or((1, 1));
-        Ok(OwnState {
-            epoch,
-            clock_ms,
-            next_queue,
-            next_body,
-            identity,
-        })
-    }
-
-    /// From now on rows are written that older versions cannot read.
-    fn write_format(&self) -> Result<(), OpenError> {
-        let mut batch = Batch::new(self.database.ids());
-        batch.put(Mutable::State, state::FORMAT, &format_row());
-        self.write(&batch)
-    }
-
-    fn pair(&self, key: &[u8]) -> Result<Option<(u64, u64)>, OpenError> {
-        match self.state_row(key)?.as_deref().map(<[u8]>::as_chunks::<8>) {
-            None => Ok(None),
-            Some(([one, two], _)) => Ok(Some((u64::from_le_bytes(*one), u64::from_le_bytes(*two)))),
-            Some(_) => Err(self.damaged(format!("state row {} is malformed", key.escape_ascii()))),
-        }
-    }
-
-    fn new_directory(&self) -> Result<OwnState, OpenError> {
-        let identity = match self.options.identity {
-            Some(identity) => identity,
-            None => random_identity().map_err(|reason| OpenError::Failed {
-                dir: self.options.dir.clone(),
-                reason,
-            })?,
-        };
-        let mut batch = Batch::new(self.database.ids());
-        batch.put(Mutable::State, state::FORMAT, &format_row());
-        batch.put(
-            Mutable::State,
-            state::IDENTITY,
-            &[identity.cluster, identity.node].concat(),
-        );
-        batch.put(Mutable::State, state::EPOCH, &epoch_row(0, 0));
-        self.write(&batch)?;
-        Ok(OwnState {
-            epoch: 0,
-            clock_ms: 0,
-            next_queue: 1,
-            next_body: 1,
-            identity,
-        })
-    }
-
-    fn write(&self, batch: &Batch) -> Result<(), OpenError> {
-        let mut options = WriteOptions::default();
-        options.set_sync(!self.options.no_sync);
-        self.database
-            .db()
-            .write_opt(batch.to_write(), &options)
-            .map_err(|error| self.failed(error))
-    }
-
-    /// What is lost is known now: the next start does not complain about it again.
-    fn accept_loss(&self, durable: Epoch, clock_ms: u64) -> Result<(), OpenError> {
-        let mut batch = Batch::new(self.database.ids());
-        batch.put(Mutable::State, state::EPOCH, &epoch_row(durable, clock_ms));
-        self.write(&batch)
     }
 
     /// The broker's rows. Those about what is due are taken into the index.
@@ -446,221 +248,6 @@ impl Recovery<'_> {
                 .put(Mutable::State, &state::due(*owner), &known.encode());
         }
         Ok(())
-    }
-
-    fn read_index(&mut self) -> Result<(), OpenError> {
-        for row in self.database.scan(WriteOnce::Index) {
-            let (key, value) = row.map_err(|error| self.failed(error))?;
-            let malformed =
-                || self.damaged(format!("index row {} is malformed", key.escape_ascii()));
-            let key = RowKey::decode(&key).ok_or_else(malformed)?;
-            if key.queue == BODIES_QUEUE {
-                let len = value[..]
-                    .try_into()
-                    .map(u32::from_le_bytes)
-                    .map_err(|_| malformed())?;
-                self.index.bodies.insert(
-                    key.first,
-                    Body {
-                        epoch: key.epoch,
-                        len,
-                        references: 0,
-                    },
-                );
-                continue;
-            }
-            if self.options.accept_loss && !self.has_chunk(&key)? {
-                tracing::warn!(?key, "a chunk is lost");
-                self.garbage.single_delete(WriteOnce::Index, &key);
-                continue;
-            }
-            let IndexRow {
-                last,
-                count,
-                bytes,
-                body_bytes,
-                kept,
-                expiry_ms: (earliest_ms, _),
-                ..
-            } = IndexRow::decode(key.first, &value).ok_or_else(malformed)?;
-            self.expires(key, last, earliest_ms);
-            self.add(
-                key,
-                Row {
-                    last,
-                    epoch: key.epoch,
-                    count,
-                    live: count,
-                    bytes,
-                    place: Place::Chunks,
-                },
-                body_bytes,
-                kept,
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether the chunk of an index row is there. Only after a loss it may not be: both are written together.
-    fn has_chunk(&self, key: &RowKey) -> Result<bool, OpenError> {
-        match self.database.get(WriteOnce::Chunks, key) {
-            Ok(value) => {
-                Ok(value.is_some_and(|value| RowView::decode(&Bytes::from(value)).is_some()))
-            }
-            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => Ok(false),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    fn read_tail(&mut self) -> Result<(), OpenError> {
-        for row in self.database.scan(WriteOnce::Tail) {
-            let (key, value) = row.map_err(|error| self.failed(error))?;
-            let malformed = || self.damaged(format!("slice {} is malformed", key.escape_ascii()));
-            let key = RowKey::decode(&key).ok_or_else(malformed)?;
-            let bytes = value.len() as u32;
-            let view = RowView::decode(&Bytes::from(value.into_vec())).ok_or_else(malformed)?;
-            let body_bytes = records(&view.records)
-                .map(|record| record.body_len() as u64)
-                .sum();
-            let expiries = records(&view.records)
-                .map(|record| record.expiry_ms())
-                .filter(|expiry_ms| *expiry_ms != 0);
-            self.expires(key, view.last, expiries.min().unwrap_or_default());
-            let kept = view
-                .bodies
-                .iter()
-                .filter_map(|(seq, body)| Some((*seq, body.kept()?)))
-                .collect();
-            let row = Row {
-                last: view.last,
-                epoch: key.epoch,
-                count: view.count,
-                live: view.count,
-                bytes,
-                place: Place::Tail,
-            };
-            self.add(key, row, body_bytes, kept);
-        }
-        Ok(())
-    }
-
-    /// A row has records that expire, the first one at `earliest_ms`; 0: it has none.
-    fn expires(&mut self, key: RowKey, last: Seq, earliest_ms: u64) {
-        if earliest_ms != 0 {
-            let rows = self.expiring.entry(key.queue).or_default();
-            rows.push(ExpiringRow {
-                first: key.first,
-                last,
-                earliest_ms,
-            });
-        }
-    }
-
-    fn add(&mut self, key: RowKey, row: Row, body_bytes: u64, kept: Vec<(Seq, KeptBody)>) {
-        for (_, body) in &kept {
-            if let Some(body) = self.index.bodies.get_mut(&body.id) {
-                body.references += 1;
-            }
-        }
-        self.index.count(&row, true);
-        self.index
-            .queues
-            .entry(key.queue)
-            .or_default()
-            .insert(key.first, row, kept.into_iter());
-        *self.sums.entry(key.queue).or_default() += body_bytes;
-        self.body_bytes.insert(key, body_bytes);
-    }
-
-    fn read_settled(&mut self) -> Result<(), OpenError> {
-        let database = self.database;
-        for row in database.scan(WriteOnce::Settled) {
-            let (key, value) = row.map_err(|error| self.failed(error))?;
-            let malformed =
-                || self.damaged(format!("settled row {} is malformed", key.escape_ascii()));
-            let SettledKey { queue: id, epoch } = SettledKey::decode(&key).ok_or_else(malformed)?;
-            let settled = SettledRow::decode(&value).ok_or_else(malformed)?;
-            let queue = self.index.queues.entry(id).or_default();
-            queue.settled.recover(epoch, &settled, value.len() as u64);
-            if !settled.counts.is_empty() {
-                self.counts.entry(id).or_default().extend(settled.counts);
-            }
-            for range in settled.ranges {
-                self.settle(id, range, epoch)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, id: QueueId, range: (Seq, Seq), epoch: Epoch) -> Result<(), OpenError> {
-        let Some(queue) = self.index.queues.get_mut(&id) else {
-            return Ok(());
-        };
-        let mut failure = None;
-        let settled = queue.settle(id, range, epoch, |first, row| {
-            stored_runs(self.database, row.key(id, first), row).unwrap_or_else(|error| {
-                failure = Some(error);
-                Runs::dense(first, row.count)
-            })
-        });
-        if let Some(reason) = failure {
-            return Err(self.damaged(reason));
-        }
-        self.index.tail_bytes = self.index.tail_bytes.saturating_sub(settled.tail_bytes);
-        self.index.chunk_live_bytes = self
-            .index
-            .chunk_live_bytes
-            .saturating_sub(settled.chunk_live_bytes);
-        for id in &settled.bodies {
-            if let Some(body) = self.index.bodies.get_mut(id) {
-                body.references = body.references.saturating_sub(1);
-            }
-        }
-        self.sparse.extend(settled.sparse);
-        for gone in settled.gone {
-            self.remove_row(id, &gone);
-        }
-        Ok(())
-    }
-
-    /// A row that is settled altogether was deleted in the epoch that settled its last record. Should one be left all
-    /// the same, it goes now.
-    fn remove_row(&mut self, id: QueueId, gone: &Gone) {
-        let key = gone.key(id);
-        if let Some(bytes) = self.body_bytes.remove(&key) {
-            *self.sums.entry(id).or_default() -= bytes;
-        }
-        if gone.row.place == Place::Tail {
-            self.garbage.single_delete(WriteOnce::Tail, &key);
-        } else {
-            self.garbage.single_delete(WriteOnce::Chunks, &key);
-            self.garbage.single_delete(WriteOnce::Index, &key);
-        }
-    }
-
-    /// Bodies that were written ahead of an epoch which was never written.
-    fn check_bodies(&mut self) {
-        let garbage = &mut self.garbage;
-        self.index.bodies.retain(|id, body| {
-            if body.references == 0 {
-                delete_body(garbage, *id, body.epoch, body.len);
-            }
-            body.references > 0
-        });
-        self.index.body_live_bytes = self
-            .index
-            .bodies
-            .values()
-            .map(|body| u64::from(body.len))
-            .sum();
-    }
-
-    fn remove_garbage(&mut self) -> Result<(), OpenError> {
-        if self.garbage.is_empty() {
-            return Ok(());
-        }
-        let garbage = std::mem::replace(&mut self.garbage, Batch::new(self.database.ids()));
-        self.write(&garbage)
     }
 
     fn queues(&mut self) -> Result<HashMap<QueueId, RecoveredQueue>, OpenError> {
@@ -747,18 +334,4 @@ impl Recovery<'_> {
             .filter(|(position, _)| partial.is_settled(*position));
         Ok(settled.map(|(_, record)| record.body_len() as u64).sum())
     }
-}
-
-fn format_row() -> Vec<u8> {
-    [FORMAT.to_le_bytes(), READER.to_le_bytes()].concat()
-}
-
-fn random_identity() -> Result<Identity, String> {
-    let mut identity = Identity {
-        cluster: [0; 16],
-        node: [0; 16],
-    };
-    getrandom::fill(&mut identity.cluster).map_err(|error| error.to_string())?;
-    getrandom::fill(&mut identity.node).map_err(|error| error.to_string())?;
-    Ok(identity)
 }
