@@ -27,6 +27,7 @@ pub use directory::{MalformedRow, PERMISSION_ROW_PREFIX, USER_ROW_PREFIX};
 pub use error::{AccessRefused, ChangeError, LoginError, VHostRefused};
 pub use mechanism::Mechanism;
 pub use password::{HashingAlgorithm, MalformedHash, PasswordHash};
+pub use pattern::Pattern;
 
 /// What a permission pattern is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

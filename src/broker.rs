@@ -19,6 +19,7 @@ pub mod keeper;
 pub mod loader;
 pub mod memory;
 pub mod names;
+pub mod policy;
 pub mod queue;
 pub mod recovery;
 pub mod state;

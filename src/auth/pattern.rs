@@ -1,4 +1,4 @@
-//! The regular expressions of permissions.
+//! The regular expressions of permissions and policies.
 
 use fancy_regex::{Regex, RegexBuilder};
 
@@ -11,7 +11,7 @@ pub(super) const PATTERN_BYTES_MAX: usize = 4096;
 
 /// A compiled pattern: unanchored, in the syntax of PCRE with look-around and back-references.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub struct Pattern {
     source: String,
     regex: Regex,
 }
@@ -20,10 +20,22 @@ impl Pattern {
     /// Compiles `source`. The empty pattern stands for `^$`: it matches no name but the empty one, where
     /// an empty regular expression would match all.
     pub(super) fn new(source: &str) -> Result<Self, String> {
+        Self::compile(source, if source.is_empty() { "^$" } else { source })
+    }
+
+    /// Compiles `source`, where the empty pattern matches every name, as it does in policies.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn unanchored(source: &str) -> Result<Self, String> {
+        Self::compile(source, source)
+    }
+
+    fn compile(source: &str, expression: &str) -> Result<Self, String> {
         if source.len() > PATTERN_BYTES_MAX {
             return Err(format!("longer than {PATTERN_BYTES_MAX} bytes"));
         }
-        let regex = RegexBuilder::new(if source.is_empty() { "^$" } else { source })
+        let regex = RegexBuilder::new(expression)
             .backtrack_limit(BACKTRACK_STEPS_MAX)
             .build()
             .map_err(|error| error.to_string())?;
@@ -33,11 +45,13 @@ impl Pattern {
         })
     }
 
-    pub(super) fn source(&self) -> &str {
+    /// The pattern as it was given.
+    pub fn source(&self) -> &str {
         &self.source
     }
 
-    pub(super) fn matches(&self, name: &str) -> bool {
+    /// Whether it matches somewhere in `name`.
+    pub fn matches(&self, name: &str) -> bool {
         self.regex.is_match(name).unwrap_or(false)
     }
 }

@@ -12,6 +12,7 @@ mod validate;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 pub use self::table::Arguments;
+pub(super) use self::validate::is_max_age;
 use super::error::Error;
 use super::names::Resource;
 use super::queue::Retry;
@@ -85,6 +86,18 @@ pub enum Overflow {
     RejectPublishDeadLetter,
 }
 
+impl Overflow {
+    /// The behaviour called `name` in `x-overflow`.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"drop-head" => Some(Self::DropHead),
+            b"reject-publish" => Some(Self::RejectPublish),
+            b"reject-publish-dlx" => Some(Self::RejectPublishDeadLetter),
+            _ => None,
+        }
+    }
+}
+
 /// The arguments of a queue, validated. A queue without arguments carries one word.
 #[derive(Debug, Clone, Default)]
 pub struct QueueArguments {
@@ -95,7 +108,7 @@ pub struct QueueArguments {
 struct Parsed {
     raw: Arguments,
     queue_type: QueueType,
-    overflow: Overflow,
+    overflow: Option<Overflow>,
     single_active_consumer: bool,
     max_priority: Option<u8>,
     message_ttl_ms: Option<u64>,
@@ -142,11 +155,9 @@ impl QueueArguments {
             parsed: Some(Box::new(Parsed {
                 raw: Arguments::new(table),
                 queue_type: queue_type(table).unwrap_or_default(),
-                overflow: match value("x-overflow").and_then(term::bytes) {
-                    Some(b"reject-publish") => Overflow::RejectPublish,
-                    Some(b"reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
-                    _ => Overflow::DropHead,
-                },
+                overflow: value("x-overflow")
+                    .and_then(term::bytes)
+                    .and_then(Overflow::from_name),
                 single_active_consumer: value("x-single-active-consumer")
                     .and_then(AMQPValue::as_bool)
                     .unwrap_or(false),
@@ -189,11 +200,14 @@ impl QueueArguments {
             .map_or_else(QueueType::default, |parsed| parsed.queue_type)
     }
 
-    /// `x-overflow`.
+    /// `x-overflow`, or the default.
     pub fn overflow(&self) -> Overflow {
-        self.parsed
-            .as_ref()
-            .map_or_else(Overflow::default, |parsed| parsed.overflow)
+        self.declared_overflow().unwrap_or_default()
+    }
+
+    /// `x-overflow`.
+    pub fn declared_overflow(&self) -> Option<Overflow> {
+        self.parsed.as_ref()?.overflow
     }
 
     /// `x-single-active-consumer`.

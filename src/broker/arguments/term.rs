@@ -97,7 +97,10 @@ fn entries(formatter: &mut fmt::Formatter<'_>, table: &FieldTable) -> fmt::Resul
 }
 
 /// A binary as Erlang prints it: quoted when all of it can be printed, else byte by byte.
-fn binary(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+///
+/// # Errors
+/// Those of the formatter.
+pub fn binary(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.is_empty() && text.chars().all(is_printable) => {
             formatter.write_str("<<")?;

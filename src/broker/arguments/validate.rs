@@ -127,7 +127,10 @@ const CHECKS: &[(&str, Check)] = &[
         other => Err(unacceptable(other)),
     }),
     ("x-quorum-initial-group-size", group_size),
-    ("x-max-age", |value, _| max_age(longstr(value)?)),
+    ("x-max-age", |value, _| match is_max_age(longstr(value)?) {
+        true => Ok(()),
+        false => Err("invalid_max_age".into()),
+    }),
     ("x-stream-max-segment-size-bytes", |value, _| {
         not_negative(value).map(drop)
     }),
@@ -322,15 +325,11 @@ fn group_size(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
 }
 
 /// A positive number and one of the units `Y M D h m s`.
-fn max_age(age: &[u8]) -> Result<(), String> {
+pub(in crate::broker) fn is_max_age(age: &[u8]) -> bool {
     let digits = age.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, unit) = age.split_at(digits);
     let positive = number.iter().any(|digit| *digit != b'0');
-    if positive && matches!(unit, b"Y" | b"M" | b"D" | b"h" | b"m" | b"s") {
-        Ok(())
-    } else {
-        Err("invalid_max_age".into())
-    }
+    positive && matches!(unit, b"Y" | b"M" | b"D" | b"h" | b"m" | b"s")
 }
 
 fn unacceptable(value: &AMQPValue) -> String {

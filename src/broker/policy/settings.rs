@@ -1,0 +1,95 @@
+//! What arguments and policies come to.
+
+use super::Effective;
+use super::applied::smaller_limit;
+use crate::broker::arguments::{EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType};
+use crate::broker::queue::{DeadLetter, Settings};
+
+/// What holds for a queue with these arguments while these policies do: of numbers the smaller one; a dead letter
+/// exchange, its key and the overflow behaviour are the argument's, except that in a quorum queue the policy's overflow
+/// behaviour holds (`rabbit_queue_type_util:args_policy_lookup` and its callers).
+pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Settings {
+    let settings = Settings::from_arguments(arguments);
+    if policies.as_map().is_empty() {
+        return settings;
+    }
+    let time = |key| policies.number(key).map(|ms| ms.min(EXPIRY_MS_MAX));
+    let delivery_limit = delivery_limit(arguments, policies, &settings);
+    Settings {
+        message_ttl_ms: smaller(settings.message_ttl_ms, time("message-ttl")),
+        expires_ms: smaller(settings.expires_ms, time("expires")),
+        max_length: smaller(settings.max_length, policies.number("max-length")),
+        max_length_bytes: smaller(
+            settings.max_length_bytes,
+            policies.number("max-length-bytes"),
+        ),
+        overflow: overflow(arguments, policies),
+        dead_letter: dead_letter(arguments, policies),
+        counts_deliveries: settings.counts_deliveries || delivery_limit.is_some(),
+        delivery_limit,
+        consumer_timeout_ms: smaller(
+            arguments.consumer_timeout_ms(),
+            policies.number("consumer-timeout"),
+        )
+        .or(settings.consumer_timeout_ms),
+        ..settings
+    }
+}
+
+fn smaller(argument: Option<u64>, policy: Option<u64>) -> Option<u64> {
+    match (argument, policy) {
+        (Some(argument), Some(policy)) => Some(argument.min(policy)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+fn delivery_limit(
+    arguments: &QueueArguments,
+    policies: &Effective,
+    settings: &Settings,
+) -> Option<u32> {
+    let Some(policy) = policies.signed("delivery-limit") else {
+        return settings.delivery_limit;
+    };
+    let limit = match arguments.delivery_limit() {
+        Some(argument) => smaller_limit(argument, policy),
+        // The default of quorum queues is none that somebody asked for.
+        None => policy,
+    };
+    if limit < 0 {
+        None
+    } else {
+        Some(u32::try_from(limit).unwrap_or(u32::MAX))
+    }
+}
+
+fn overflow(arguments: &QueueArguments, policies: &Effective) -> Overflow {
+    let is_quorum = arguments.queue_type() == QueueType::Quorum;
+    let policy = policies
+        .text("overflow")
+        .and_then(|name| Overflow::from_name(name.as_bytes()));
+    match (arguments.declared_overflow(), policy) {
+        // Quorum queues do not have it (`rabbit_quorum_queue:overflow`).
+        (_, Some(Overflow::RejectPublishDeadLetter)) if is_quorum => Overflow::DropHead,
+        (_, Some(policy)) if is_quorum => policy,
+        (Some(argument), _) => argument,
+        (None, policy) => policy.unwrap_or_default(),
+    }
+}
+
+/// Exchange and key are looked for one by one: a policy can give the key to the exchange of the argument.
+fn dead_letter(arguments: &QueueArguments, policies: &Effective) -> Option<DeadLetter> {
+    let exchange = arguments
+        .dead_letter_exchange()
+        .or_else(|| policies.text("dead-letter-exchange"))?;
+    let routing_key = arguments
+        .dead_letter_routing_key()
+        .or_else(|| policies.text("dead-letter-routing-key"));
+    Some(DeadLetter {
+        exchange: exchange.into(),
+        routing_key: routing_key.map(Into::into),
+    })
+}
+
+#[cfg(test)]
+mod tests;
