@@ -286,7 +286,7 @@ pub fn queue_type(table: &FieldTable) -> Option<QueueType> {
 const RETRY_MIN_MS_DEFAULT: u64 = 1_000;
 
 /// `x-delayed-retry-type`, `-min`, `-max` as in RabbitMQ 4.3; `-multiplier` as in LavinMQ.
-fn delayed_retry(table: &FieldTable) -> Option<Retry> {
+pub(super) fn delayed_retry(table: &FieldTable) -> Option<Retry> {
     let value = |key: &str| table.inner().get(key);
     let number = |key| {
         let number = value(key).and_then(term::integer)?;

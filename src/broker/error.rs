@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::arguments::QueueType;
 use super::names::Resource;
+use super::policy::PolicyKind;
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -160,6 +161,17 @@ pub enum Error {
         value: String,
         /// What is wrong, as an Erlang term.
         reason: String,
+    },
+
+    /// There is no such policy to delete.
+    #[error("{kind} '{name}' in vhost '{vhost}' does not exist")]
+    NoSuchPolicy {
+        /// A user's or an operator's.
+        kind: PolicyKind,
+        /// Its name.
+        name: Arc<str>,
+        /// The virtual host.
+        vhost: Arc<str>,
     },
 
     /// The virtual host was deleted while connections were in it.

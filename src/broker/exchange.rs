@@ -136,7 +136,7 @@ pub struct ExchangeSpec {
     pub internal: bool,
     /// Arguments of the declaration.
     pub arguments: Arguments,
-    /// `alternate-exchange`: gets what no binding takes.
+    /// `alternate-exchange` of the arguments.
     pub alternate: Option<Box<str>>,
     /// Under which messages are stored that wait here; only of exchanges that delay.
     pub delays_id: Option<QueueId>,
@@ -150,6 +150,8 @@ pub struct Exchange {
     pub(super) deduplication: Option<Arc<Deduplication>>,
     /// Raised after every change of what a message does here.
     version: AtomicU64,
+    /// Gets what no binding takes: the argument's, or a policy's.
+    alternate: RwLock<Option<Arc<str>>>,
     bindings: RwLock<Bindings>,
     /// What waits here, if its type delays messages.
     delays: Option<Arc<Delays>>,
@@ -168,10 +170,12 @@ impl Exchange {
             table,
             all: HashSet::new(),
         });
+        let alternate = spec.alternate.as_deref().map(Into::into);
         Self {
             spec,
             deduplication: None,
             version: AtomicU64::new(0),
+            alternate: RwLock::new(alternate),
             bindings,
             delays: None,
         }
@@ -217,6 +221,17 @@ impl Exchange {
     /// Its outgoing bindings, in no particular order.
     pub fn bindings(&self) -> Vec<Arc<Binding>> {
         self.bindings.read().all.iter().cloned().collect()
+    }
+
+    /// The alternate exchange: gets what no binding takes.
+    pub fn alternate(&self) -> Option<Arc<str>> {
+        self.alternate.read().clone()
+    }
+
+    /// A policy came or went.
+    pub(super) fn set_alternate(&self, alternate: Option<Arc<str>>) {
+        *self.alternate.write() = alternate;
+        self.changed();
     }
 
     /// Rises whenever a message may take another way from here than before.

@@ -151,16 +151,17 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// A queue as declared, or as the store remembers its messages: the lanes that have any, by number.
+    /// A queue as declared, or as the store remembers its messages: the lanes that have any, by number. `settings` is
+    /// what its arguments and the policies come to.
     pub fn new(
         spec: QueueSpec,
+        settings: Settings,
         services: &Services,
         vhost: Weak<VHost>,
         recovered: RecoveredLanes,
     ) -> Arc<Self> {
-        let settings = Settings::from_arguments(&spec.arguments).shared();
         let inner = Inner {
-            state: State::recovered(settings, recovered),
+            state: State::recovered(settings.shared(), recovered),
             load_waiters: Vec::new(),
             used_ms: 0,
             reported_bytes: 0,

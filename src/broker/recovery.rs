@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::dead_letter;
+use super::policy::{Policy, PolicyKind, ValidationFailed};
 use super::queue::{RecoveredLanes, Waiting, retry_lane};
 use super::state::{self, Row, RowError};
 use super::vhost::VHost;
@@ -26,6 +27,18 @@ pub enum RecoverError {
     /// What waits for a retry cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A policy says what this version does not know.
+    #[error("{kind} '{name}' in vhost '{vhost}': {refused}")]
+    Policy {
+        /// A user's or an operator's.
+        kind: PolicyKind,
+        /// Its name.
+        name: String,
+        /// Its virtual host.
+        vhost: String,
+        /// What is wrong with it.
+        refused: ValidationFailed,
+    },
     /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Threads(#[from] std::io::Error),
@@ -116,6 +129,7 @@ struct Rows<'a> {
     queues: Vec<(&'a [u8], state::QueueRow<'a>)>,
     bindings: Vec<(&'a [u8], state::BindingRow<'a>)>,
     deduplication: Vec<(&'a [u8], state::DeduplicationRow<'a>)>,
+    policies: Vec<(&'a [u8], state::PolicyRow<'a>)>,
 }
 
 /// What the store has of each queue: its lanes, and what waits in them for a retry.
@@ -176,6 +190,7 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
             Row::Queue(row) => read.queues.push((key, row)),
             Row::Binding(row) => read.bindings.push((key, row)),
             Row::Deduplication(row) => read.deduplication.push((key, row)),
+            Row::Policy(row) => read.policies.push((key, row)),
             Row::Foreign => {}
         }
     }
@@ -183,7 +198,8 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
 }
 
 impl Rows<'_> {
-    /// Puts exchanges, queues and then bindings into the virtual hosts, and answers which ids in the store they have.
+    /// Puts policies, exchanges, queues and then bindings into the virtual hosts, and answers which ids in the store they
+    /// have.
     fn fill(
         self,
         vhosts: &HashMap<Arc<str>, Arc<VHost>>,
@@ -196,6 +212,14 @@ impl Rows<'_> {
             ops.push(Op::DeleteState { key: key.to_vec() });
         };
         let mut known = HashSet::with_capacity(self.queues.len());
+        for (key, row) in self.policies {
+            match vhosts.get(row.vhost) {
+                Some(vhost) => recover_policy(vhost, &row)?,
+                None => orphan(key),
+            }
+        }
+        // The predeclared exchanges are there.
+        vhosts.values().for_each(|vhost| vhost.apply_policies());
         for (key, row) in self.exchanges {
             let Some(vhost) = vhosts.get(row.vhost) else {
                 orphan(key);
@@ -246,6 +270,18 @@ impl Rows<'_> {
         }
         Ok(known)
     }
+}
+
+fn recover_policy(vhost: &VHost, row: &state::PolicyRow<'_>) -> Result<(), RecoverError> {
+    let policy = Policy::parse(row.kind, row.name, &row.source);
+    let policy = policy.map_err(|refused| RecoverError::Policy {
+        kind: row.kind,
+        name: row.name.to_owned(),
+        vhost: row.vhost.to_owned(),
+        refused,
+    })?;
+    vhost.recover_policy(row.kind, policy);
+    Ok(())
 }
 
 #[cfg(test)]

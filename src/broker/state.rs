@@ -6,6 +6,8 @@
 //! | `v/` vhost | flags, or nothing when none is set |
 //! | `x/` vhost name | flags, id of the messages that wait there (if it delays), type, arguments |
 //! | `q/` vhost name | flags, queue id, arguments |
+//! | `y/` vhost name | a policy, as JSON |
+//! | `o/` vhost name | an operator policy, as JSON |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
 //! | `d/` vhost exchange, and 16 bytes of hash | when it came and when it is forgotten, ms |
 //!
@@ -18,6 +20,7 @@ use super::arguments::{Arguments, QueueArguments};
 use super::binding::{Binding, Destination};
 use super::deduplication::Hash;
 use super::exchange::{ExchangeSpec, ExchangeType};
+use super::policy::{Policy, PolicyKind};
 use super::queue::QueueSpec;
 use crate::message::QueueId;
 use crate::message::op::Op;
@@ -31,6 +34,17 @@ const EXCHANGE: &[u8; 2] = b"x/";
 const QUEUE: &[u8; 2] = b"q/";
 const BINDING: &[u8; 2] = b"b/";
 const DEDUPLICATION: &[u8; 2] = b"d/";
+const POLICY: &[u8; 2] = b"y/";
+const OPERATOR_POLICY: &[u8; 2] = b"o/";
+const PREFIXES: [&[u8; 2]; 7] = [
+    VHOST,
+    EXCHANGE,
+    QUEUE,
+    BINDING,
+    DEDUPLICATION,
+    POLICY,
+    OPERATOR_POLICY,
+];
 
 /// The firehose of a virtual host is on.
 const TRACED: u8 = 1;
@@ -58,6 +72,8 @@ pub enum Row<'a> {
     Binding(BindingRow<'a>),
     /// A message that an exchange remembers.
     Deduplication(DeduplicationRow<'a>),
+    /// A policy or operator policy.
+    Policy(PolicyRow<'a>),
     /// Somebody else's.
     Foreign,
 }
@@ -133,6 +149,19 @@ pub struct DeduplicationRow<'a> {
     pub inserted_ms: u64,
     /// When it is forgotten, likewise; `u64::MAX` for never.
     pub expires_ms: u64,
+}
+
+/// A policy as stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PolicyRow<'a> {
+    /// Its virtual host.
+    pub vhost: &'a str,
+    /// A user's or an operator's.
+    pub kind: PolicyKind,
+    /// Its name.
+    pub name: &'a str,
+    /// All else, as JSON.
+    pub source: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The destination of a stored binding.
@@ -217,6 +246,21 @@ pub fn deduplication_key(vhost: &str, exchange: &str, hash: Hash) -> Vec<u8> {
     key
 }
 
+/// Remembers a policy.
+pub fn put_policy(vhost: &str, kind: PolicyKind, policy: &Policy) -> Op {
+    let source = policy.to_json().to_string();
+    put(policy_key(vhost, kind, &policy.name), source.as_bytes())
+}
+
+/// The key of a policy.
+pub fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> Vec<u8> {
+    let prefix = match kind {
+        PolicyKind::User => POLICY,
+        PolicyKind::Operator => OPERATOR_POLICY,
+    };
+    key(prefix, &[vhost, name])
+}
+
 /// The key of a virtual host.
 pub fn vhost_key(name: &str) -> Vec<u8> {
     key(VHOST, &[name])
@@ -253,11 +297,7 @@ pub fn binding_key(vhost: &str, binding: &Binding) -> Vec<u8> {
 /// # Errors
 /// It is newer than this version, or damaged.
 pub fn read<'a>(key: &'a [u8], value: &'a [u8]) -> Result<Row<'a>, RowError> {
-    if key != SET_UP_KEY
-        && ![VHOST, EXCHANGE, QUEUE, BINDING, DEDUPLICATION]
-            .iter()
-            .any(|prefix| key.starts_with(*prefix))
-    {
+    if key != SET_UP_KEY && !PREFIXES.iter().any(|prefix| key.starts_with(*prefix)) {
         return Ok(Row::Foreign);
     }
     let shown = || String::from_utf8_lossy(key).into_owned();
@@ -286,6 +326,8 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
         QUEUE => read_queue(vhost, rest, value).map(Row::Queue),
         BINDING => read_binding(vhost, rest, value).map(Row::Binding),
         DEDUPLICATION => read_deduplication(vhost, rest, value).map(Row::Deduplication),
+        POLICY => read_policy(vhost, PolicyKind::User, rest, value).map(Row::Policy),
+        OPERATOR_POLICY => read_policy(vhost, PolicyKind::Operator, rest, value).map(Row::Policy),
         _ => None,
     }
 }
@@ -356,6 +398,21 @@ fn read_deduplication<'a>(
         hash: hash.try_into().ok()?,
         inserted_ms: u64::from_be_bytes(*inserted_ms),
         expires_ms: u64::from_be_bytes(*expires_ms),
+    })
+}
+
+fn read_policy<'a>(
+    vhost: &'a str,
+    kind: PolicyKind,
+    key: &'a [u8],
+    value: &[u8],
+) -> Option<PolicyRow<'a>> {
+    let (name, _) = take_name(key)?;
+    Some(PolicyRow {
+        vhost,
+        kind,
+        name,
+        source: serde_json::from_slice(value).ok()?,
     })
 }
 

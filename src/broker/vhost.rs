@@ -4,11 +4,12 @@
 //! are pushed to the store within the caller's visit, in the order in which they happen; what a client hears about them
 //! waits for the ticket that each method answers.
 //!
-//! Lock order: gate (the visit) -> topology -> maps and bindings -> queue. Nothing takes them the other way round: a
-//! queue never calls the virtual host while it is locked.
+//! Lock order: gate (the visit) -> topology -> maps, bindings and policies -> queue. Nothing takes them the other
+//! way round: a queue never calls the virtual host while it is locked.
 
 mod bindings;
 mod exchanges;
+mod policies;
 pub mod publish;
 mod queues;
 mod route;
@@ -33,6 +34,7 @@ use super::error::Error;
 use super::exchange::{Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE};
 use super::firehose::Firehose;
 use super::names::{DEFAULT_EXCHANGE, Resource};
+use super::policy::{Policies, PolicyKind};
 use super::queue::{DeleteCondition, Queue};
 use super::{ConnectionId, Services, state};
 use crate::message::Ticket;
@@ -56,6 +58,9 @@ pub struct VHost {
     pub reply_consumers: ReplyConsumers,
     /// Copies of messages for those who watch.
     pub firehose: Arc<Firehose>,
+    policies: RwLock<Policies>,
+    /// Held while a change of the policies is made and applied.
+    policy_changes: Mutex<()>,
 }
 
 impl VHost {
@@ -77,6 +82,8 @@ impl VHost {
             topology: Mutex::new(Topology::new(ticket)),
             reply_consumers: ReplyConsumers::default(),
             firehose: Arc::default(),
+            policies: RwLock::default(),
+            policy_changes: Mutex::default(),
         })
     }
 
@@ -192,6 +199,11 @@ impl VHost {
         }
         for queue in self.queues().iter().filter(|queue| queue.spec.durable) {
             forget(state::queue_key(&self.name, &queue.spec.name));
+        }
+        for kind in [PolicyKind::User, PolicyKind::Operator] {
+            for policy in self.policies(kind) {
+                forget(state::policy_key(&self.name, kind, &policy.name));
+            }
         }
         forget(state::vhost_key(&self.name))
     }

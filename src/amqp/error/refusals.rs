@@ -121,7 +121,7 @@ impl From<Error> for AmqpError {
     /// The table: which reply code a refusal of the broker has.
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::NotFound(_) => ReplyCode::NotFound,
+            Error::NotFound(_) | Error::NoSuchPolicy { .. } => ReplyCode::NotFound,
             Error::Locked(_) => ReplyCode::ResourceLocked,
             Error::ExclusiveUse(_)
             | Error::ReservedName(_)

@@ -1,9 +1,13 @@
 //! What arguments and policies come to.
 
+use amq_protocol::types::AMQPValue;
+
 use super::Effective;
 use super::applied::smaller_limit;
-use crate::broker::arguments::{EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType};
-use crate::broker::queue::{DeadLetter, Settings};
+use crate::broker::arguments::{
+    EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
+};
+use crate::broker::queue::{DeadLetter, Retry, Settings};
 
 /// What holds for a queue with these arguments while these policies do: of numbers the smaller one; a dead letter
 /// exchange, its key and the overflow behaviour are the argument's, except that in a quorum queue the policy's overflow
@@ -15,6 +19,7 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
     }
     let time = |key| policies.number(key).map(|ms| ms.min(EXPIRY_MS_MAX));
     let delivery_limit = delivery_limit(arguments, policies, &settings);
+    let retry = retry(arguments, policies);
     Settings {
         message_ttl_ms: smaller(settings.message_ttl_ms, time("message-ttl")),
         expires_ms: smaller(settings.expires_ms, time("expires")),
@@ -25,7 +30,10 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
         ),
         overflow: overflow(arguments, policies),
         dead_letter: dead_letter(arguments, policies),
-        counts_deliveries: settings.counts_deliveries || delivery_limit.is_some(),
+        counts_deliveries: settings.counts_deliveries
+            || delivery_limit.is_some()
+            || retry.is_some(),
+        retry,
         delivery_limit,
         consumer_timeout_ms: smaller(
             arguments.consumer_timeout_ms(),
@@ -61,6 +69,29 @@ fn delivery_limit(
     } else {
         Some(u32::try_from(limit).unwrap_or(u32::MAX))
     }
+}
+
+/// The type is the argument's, else the policy's; of the delays the smaller ones hold.
+fn retry(arguments: &QueueArguments, policies: &Effective) -> Option<Retry> {
+    let mut table = arguments.table();
+    if let Some(policy) = policies.text("delayed-retry-type")
+        && !table.contains_key("x-delayed-retry-type")
+    {
+        let value = AMQPValue::LongString(policy.into());
+        table.insert("x-delayed-retry-type".into(), value);
+    }
+    for (key, argument) in [
+        ("delayed-retry-min", "x-delayed-retry-min"),
+        ("delayed-retry-max", "x-delayed-retry-max"),
+    ] {
+        let declared = table.inner().get(argument).and_then(term::integer);
+        let declared = declared.and_then(|ms| u64::try_from(ms).ok());
+        if let Some(ms) = smaller(declared, policies.number(key)) {
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            table.insert(argument.into(), AMQPValue::LongLongInt(ms));
+        }
+    }
+    delayed_retry(&table)
 }
 
 fn overflow(arguments: &QueueArguments, policies: &Effective) -> Overflow {

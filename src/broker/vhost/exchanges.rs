@@ -151,8 +151,9 @@ impl VHost {
         }
         let exchange = Arc::new(exchange);
         let name = &exchange.spec.name;
-        if let Some(alternate) = &exchange.spec.alternate {
-            topology.add_alternate(alternate, name);
+        if let Some(alternate) = self.alternate_for(&exchange) {
+            topology.add_alternate(&alternate, name);
+            exchange.set_alternate(Some(alternate));
         }
         self.exchanges
             .write()
@@ -185,8 +186,8 @@ impl VHost {
     ) {
         let name = &exchange.spec.name;
         self.exchanges.write().remove(name);
-        if let Some(alternate) = &exchange.spec.alternate {
-            topology.remove_alternate(alternate, name);
+        if let Some(alternate) = exchange.alternate() {
+            topology.remove_alternate(&alternate, name);
         }
         if let Some(delays) = exchange.delays() {
             delays.delete(visit);

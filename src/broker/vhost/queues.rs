@@ -220,7 +220,8 @@ impl VHost {
         spec: QueueSpec,
         recovered: RecoveredLanes,
     ) -> Arc<Queue> {
-        let queue = Queue::new(spec, &self.services, self.me.clone(), recovered);
+        let settings = self.settings_for(&spec);
+        let queue = Queue::new(spec, settings, &self.services, self.me.clone(), recovered);
         if let Some(owner) = queue.spec.exclusive_owner {
             topology.add_exclusive(owner, &queue.spec.name);
         }

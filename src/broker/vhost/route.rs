@@ -163,8 +163,8 @@ impl VHost {
                 found.add(destination);
             });
             if !matched
-                && let Some(alternate) = &exchange.spec.alternate
-                && let Some(alternate) = self.exchange(alternate)
+                && let Some(alternate) = exchange.alternate()
+                && let Some(alternate) = self.exchange(&alternate)
             {
                 // The default exchange finds nothing here, as in RabbitMQ: it has no bindings of its own.
                 found.add_exchange(&alternate);

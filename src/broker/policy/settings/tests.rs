@@ -104,6 +104,25 @@ fn a_delivery_limit_can_be_raised_lowered_and_lifted() {
 }
 
 #[test]
+fn retries_can_be_set_and_shortened() {
+    let policies = effective(json!({
+        "delayed-retry-type": "failed", "delayed-retry-min": 100, "delayed-retry-max": 900,
+    }));
+    let settings = queue_settings(&arguments(&[]), &policies);
+    let retry = settings.retry.unwrap();
+    assert!(retry.failed && !retry.returned && settings.counts_deliveries);
+    assert_eq!((retry.min_ms, retry.max_ms), (100, 900));
+    let declared = arguments(&[
+        ("x-delayed-retry-type", text("all")),
+        ("x-delayed-retry-min", number(50)),
+        ("x-delayed-retry-max", number(5000)),
+    ]);
+    let retry = queue_settings(&declared, &policies).retry.unwrap();
+    assert!(retry.failed && retry.returned);
+    assert_eq!((retry.min_ms, retry.max_ms), (50, 900));
+}
+
+#[test]
 fn times_are_bounded() {
     let settings = queue_settings(
         &arguments(&[]),
