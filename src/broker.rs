@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod binding;
 pub mod dead_letter;
 pub mod deduplication;
+pub mod definitions;
 pub mod delays;
 pub mod delivery;
 pub mod direct_reply;

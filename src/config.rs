@@ -84,6 +84,8 @@ pub struct Config {
     pub server_product: String,
     /// The `version` of the server properties: three numbers as RabbitMQ writes them.
     pub server_version: String,
+    /// Files with definitions, or directories of such files, that each start imports.
+    pub definitions: Vec<PathBuf>,
     /// The directory with everything that the broker stores.
     pub data_dir: PathBuf,
 }
@@ -150,6 +152,7 @@ impl Default for Config {
             cluster_name: None,
             server_product: "RabbitMQ".into(),
             server_version: "4.3.5".into(),
+            definitions: Vec::new(),
             data_dir: "data".into(),
         }
     }

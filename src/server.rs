@@ -7,6 +7,7 @@
 mod accept;
 mod alarms;
 mod connection;
+mod definitions;
 mod descriptors;
 mod listener;
 mod opening;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::auth::{ChangeError, MalformedRow};
+use crate::broker::definitions::DefinitionsError;
 use crate::broker::recovery::RecoverError;
 use crate::config::Config;
 use crate::store::{OpenError, Store, StoreOptions};
@@ -66,6 +68,16 @@ pub enum StartError {
     Users(#[from] MalformedRow),
     #[error("cannot create the default user: {0}")]
     DefaultUser(#[from] ChangeError),
+    #[error("cannot read the definitions {path}: {error}", path = path.display())]
+    UnreadableDefinitions {
+        path: std::path::PathBuf,
+        error: io::Error,
+    },
+    #[error("cannot import the definitions {path}: {error}", path = path.display())]
+    Definitions {
+        path: std::path::PathBuf,
+        error: DefinitionsError,
+    },
     #[error("cannot start a thread: {0}")]
     Threads(io::Error),
     #[error("cannot handle signals: {0}")]

@@ -36,7 +36,12 @@ pub(crate) fn open(dir: &TempDir, config: &Config) -> Arc<Broker> {
     };
     let auth = Auth::recover(std::iter::empty(), config).unwrap();
     auth.add_default_user(&mut drop, config).unwrap();
-    Broker::recover(services, Arc::new(auth), recovered, &config.default_vhost)
-        .unwrap()
-        .broker
+    Broker::recover(
+        services,
+        Arc::new(auth),
+        recovered,
+        Some(&config.default_vhost),
+    )
+    .unwrap()
+    .broker
 }

@@ -65,7 +65,8 @@ pub struct RecoveredBroker {
 }
 
 impl Broker {
-    /// Builds the broker from what the store remembers; on the first start, with `default_vhost` in it. Rows whose
+    /// Builds the broker from what the store remembers; on the first start, with `default_vhost` in it. Without one the
+    /// first start is over with [`Self::set_up`]. Rows whose
     /// virtual host, exchange or queue is gone are deleted: only an interrupted deletion leaves such.
     ///
     /// # Errors
@@ -74,17 +75,18 @@ impl Broker {
         services: Services,
         auth: Arc<Auth>,
         recovered: Recovered,
-        default_vhost: &str,
+        default_vhost: Option<&str>,
     ) -> Result<RecoveredBroker, RecoverError> {
         let rows = read_rows(&recovered.state)?;
         let mut ops = Vec::new();
         let is_first_start = !rows.is_set_up;
         let mut vhosts: HashMap<Arc<str>, Arc<VHost>> = HashMap::new();
-        if is_first_start {
-            ops.extend([state::put_set_up(), state::put_vhost(default_vhost, false)]);
+        let first = default_vhost.filter(|_| is_first_start);
+        if let Some(name) = first {
+            ops.extend([state::put_set_up(), state::put_vhost(name, false)]);
         }
-        let first = is_first_start.then_some(state::VHostRow {
-            name: default_vhost,
+        let first = first.map(|name| state::VHostRow {
+            name,
             is_traced: false,
         });
         for row in rows.vhosts.iter().copied().chain(first) {
@@ -106,6 +108,11 @@ impl Broker {
             is_first_start,
             ticket,
         })
+    }
+
+    /// The first start is over: later ones create nothing by themselves.
+    pub fn set_up(&self) -> Ticket {
+        self.services.visit().push(state::put_set_up())
     }
 
     fn push_all(&self, ops: Vec<Op>) -> Ticket {

@@ -89,7 +89,7 @@ impl TestBroker {
             random: Arc::new(SeededRandom::new(1)),
         };
         let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
-        let started = Broker::recover(services, auth, recovered, "/")?;
+        let started = Broker::recover(services, auth, recovered, Some("/"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -164,6 +164,7 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         server_version: settings
             .take("product.version", &value::VERSION)
             .unwrap_or(default.server_version),
+        definitions: definitions(settings),
         data_dir: env("LEVERET_DATA_DIR").map_or(default.data_dir, PathBuf::from),
     }
 }
@@ -280,6 +281,16 @@ fn disk_free_limit(settings: &mut Settings) -> Option<DiskFreeLimit> {
         absolute,
         DiskFreeLimit::AbsoluteBytes,
     )
+}
+
+/// RabbitMQ's old and new way to name them; both count.
+fn definitions(settings: &mut Settings) -> Vec<PathBuf> {
+    // There is only one: it is checked, and says nothing.
+    let _ = settings.take("definitions.import_backend", &value::LOCAL_FILESYSTEM);
+    let path = settings.take("definitions.local.path", &value::PATH);
+    let classic = ["load_definitions", "management.load_definitions"];
+    let classic = classic.map(|key| settings.take(key, &value::PATH));
+    classic.into_iter().chain([path]).flatten().collect()
 }
 
 /// A limit is given as a share of the memory or in bytes, not both.

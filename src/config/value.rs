@@ -1,6 +1,7 @@
 //! The kinds of values that settings have: what each accepts and how that is said.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fancy_regex::Regex;
@@ -44,6 +45,16 @@ pub(super) const OPTIONAL_NAME: Kind<Option<String>> = Kind {
 pub(super) const PASSWORD: Kind<String> = Kind {
     expected: "a password in clear text (encrypted values are not supported)",
     parse: |text| (!text.starts_with("encrypted:")).then(|| text.to_owned()),
+};
+
+pub(super) const PATH: Kind<PathBuf> = Kind {
+    expected: "the path of a file or directory",
+    parse: |text| Some(text.into()),
+};
+
+pub(super) const LOCAL_FILESYSTEM: Kind<()> = Kind {
+    expected: "'local_filesystem' (definitions are imported from files only)",
+    parse: |text| matches!(text, "local_filesystem" | "local").then_some(()),
 };
 
 pub(super) const PATTERN: Kind<String> = Kind {

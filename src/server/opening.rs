@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, definitions};
 use crate::auth::Auth;
 use crate::broker::alarms::Alarms;
 use crate::broker::dead_letter::DeadLetters;
@@ -51,15 +51,29 @@ fn open_blocking(
         random: Arc::new(SystemRandom),
     };
     let auth = recover_auth(config, &services, &recovered)?;
-    let recovered = Broker::recover(services, auth, recovered, &config.default_vhost)?;
+    // As in RabbitMQ definitions take the place of what a first start creates.
+    let default_vhost = config
+        .definitions
+        .is_empty()
+        .then_some(config.default_vhost.as_str());
+    let recovered = Broker::recover(services, auth, recovered, default_vhost)?;
     keeper::start(&recovered.broker).map_err(StartError::Threads)?;
-    if recovered.is_first_start {
+    let mut ticket = recovered.ticket;
+    for path in &config.definitions {
+        ticket = ticket.max(definitions::load(&recovered.broker, path)?);
+    }
+    if recovered.is_first_start && default_vhost.is_none() {
+        ticket = ticket.max(recovered.broker.set_up());
+        tracing::info!(
+            "first start on an empty data directory: created what the definitions say, no default user and vhost"
+        );
+    } else if recovered.is_first_start {
         tracing::info!(
             user = %config.default_user, vhost = %config.default_vhost,
             "first start on an empty data directory: created the default user and vhost"
         );
     }
-    Ok((recovered.broker, recovered.ticket))
+    Ok((recovered.broker, ticket))
 }
 
 /// Reads users and permissions, and creates the default user in an empty directory. The user comes before the vhost,
@@ -74,7 +88,7 @@ fn recover_auth(
         .iter()
         .map(|(key, value)| (&key[..], &value[..]));
     let auth = Auth::recover(rows, config)?;
-    if recovered.state.is_empty() {
+    if recovered.state.is_empty() && config.definitions.is_empty() {
         let visit = services.visit();
         let mut push = |op| {
             visit.push(op);

@@ -32,6 +32,7 @@ mod heartbeat;
 mod idle;
 mod names;
 mod permissions;
+mod policies;
 mod publish;
 mod qos;
 mod queue;

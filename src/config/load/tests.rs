@@ -81,6 +81,9 @@ fn each_key_sets_its_field() {
         cluster_name = rabbit@here
         product.name = Leveret
         product.version = 4.2.0
+        load_definitions = defs.json
+        definitions.import_backend = local_filesystem
+        definitions.local.path = more
         deprecated_features.permit.transient_nonexcl_queues = false
     ";
     let expected = Config {
@@ -111,6 +114,7 @@ fn each_key_sets_its_field() {
         cluster_name: Some("rabbit@here".into()),
         server_product: "Leveret".into(),
         server_version: "4.2.0".into(),
+        definitions: vec!["defs.json".into(), "more".into()],
         data_dir: "data".into(),
     };
     check(text, expected);

@@ -1,0 +1,383 @@
+//! The kinds of entries and what each one does.
+
+use std::sync::Arc;
+
+use amq_protocol::types::{AMQPValue, FieldTable};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::auth::{ChangeError, HashingAlgorithm, PasswordHash, Permissions};
+use crate::broker::Broker;
+use crate::broker::names::is_reserved;
+use crate::broker::policy::{Policy, PolicyKind};
+use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare, VHost};
+use crate::message::Ticket;
+use crate::message::op::Op;
+
+/// Who declares what is imported: no connection has this number.
+const NOBODY: u64 = 0;
+
+type Applied = Result<Ticket, String>;
+
+#[derive(Deserialize)]
+pub(super) struct UserEntry {
+    name: String,
+    password: Option<String>,
+    password_hash: Option<String>,
+    hashing_algorithm: Option<HashingAlgorithm>,
+    #[serde(default)]
+    tags: Tags,
+}
+
+/// A list, or as in older exports one text with commas.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Tags {
+    List(Vec<String>),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+pub(super) struct VHostEntry {
+    name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PermissionEntry {
+    user: String,
+    vhost: String,
+    configure: String,
+    write: String,
+    read: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PolicyEntry {
+    vhost: String,
+    name: String,
+    #[serde(flatten)]
+    source: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ParameterEntry {
+    vhost: String,
+    component: String,
+    name: String,
+    value: Value,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ExchangeEntry {
+    vhost: String,
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    durable: bool,
+    auto_delete: bool,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct QueueEntry {
+    vhost: String,
+    name: String,
+    durable: bool,
+    auto_delete: bool,
+    #[serde(rename = "type")]
+    queue_type: Option<String>,
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct BindingEntry {
+    vhost: String,
+    source: String,
+    destination: String,
+    destination_type: DestinationType,
+    routing_key: String,
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DestinationType {
+    Queue,
+    Exchange,
+}
+
+impl UserEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        let password = entry.password()?;
+        let tags = entry.tags.list();
+        let tags: Vec<_> = tags.iter().map(String::as_str).collect();
+        let auth = &broker.auth;
+        change(broker, |push| {
+            match auth.add_user(push, &entry.name, password.clone(), &tags) {
+                Err(ChangeError::UserExists(_)) => {
+                    auth.change_password(push, &entry.name, password)?;
+                    auth.set_tags(push, &entry.name, &tags)
+                }
+                added => added,
+            }
+        })
+    }
+
+    fn password(&self) -> Result<PasswordHash, String> {
+        match (&self.password_hash, &self.password) {
+            // Such a user can only log in without a password.
+            (Some(hash), _) if hash.is_empty() => Ok(PasswordHash::matching_nothing()),
+            (Some(hash), _) => {
+                let algorithm = self.hashing_algorithm.unwrap_or(HashingAlgorithm::Sha256);
+                PasswordHash::decode(algorithm, hash)
+                    .map_err(|error| format!("password_hash: {error}"))
+            }
+            (None, Some(password)) => {
+                PasswordHash::new(password).map_err(|error| error.to_string())
+            }
+            (None, None) => Ok(PasswordHash::matching_nothing()),
+        }
+    }
+}
+
+impl Default for Tags {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Tags {
+    fn list(&self) -> Vec<String> {
+        match self {
+            Self::List(tags) => tags.clone(),
+            Self::Text(tags) => {
+                let tags = tags.split(',').map(str::trim);
+                tags.filter(|tag| !tag.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            }
+        }
+    }
+}
+
+impl VHostEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        if entry.name.is_empty() || entry.name.len() > 255 {
+            return Err("a name should have 1 to 255 bytes".into());
+        }
+        Ok(broker.create_vhost(&broker.services.visit(), &entry.name).1)
+    }
+}
+
+impl PermissionEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        find(broker, &entry.vhost)?;
+        let permissions = Permissions {
+            configure: entry.configure,
+            write: entry.write,
+            read: entry.read,
+        };
+        change(broker, |push| {
+            broker
+                .auth
+                .set_permissions(push, &entry.user, &entry.vhost, &permissions)
+        })
+    }
+}
+
+impl PolicyEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        set_policy(
+            broker,
+            PolicyKind::User,
+            &entry.vhost,
+            &entry.name,
+            &entry.source,
+        )
+    }
+}
+
+impl ParameterEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        match (entry.component.as_str(), &entry.value) {
+            ("operator_policy", Value::Object(source)) => set_policy(
+                broker,
+                PolicyKind::Operator,
+                &entry.vhost,
+                &entry.name,
+                source,
+            ),
+            ("operator_policy", _) => Err("its value is not an object".into()),
+            (component, _) => {
+                tracing::warn!(
+                    component, name = %entry.name, vhost = %entry.vhost,
+                    "a parameter that has no effect is skipped"
+                );
+                Ok(Ticket::IMMEDIATE)
+            }
+        }
+    }
+}
+
+impl ExchangeEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        let vhost = find(broker, &entry.vhost)?;
+        if is_skipped("exchange", &entry.name, &entry.vhost)
+            || vhost.exchange(&entry.name).is_some()
+        {
+            return Ok(Ticket::IMMEDIATE);
+        }
+        let declare = ExchangeDeclare {
+            name: entry.name.into(),
+            kind: entry.kind.into(),
+            durable: entry.durable,
+            auto_delete: entry.auto_delete,
+            internal: entry.internal,
+            arguments: table(&entry.arguments)?,
+        };
+        let declared = vhost.declare_exchange(&broker.services.visit(), declare);
+        declared.map_err(|error| error.to_string())
+    }
+}
+
+impl QueueEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        let vhost = find(broker, &entry.vhost)?;
+        if is_skipped("queue", &entry.name, &entry.vhost) || vhost.queue(&entry.name).is_some() {
+            return Ok(Ticket::IMMEDIATE);
+        }
+        let mut arguments = table(&entry.arguments)?;
+        // Newer exports say the type beside the arguments.
+        if let Some(queue_type) = entry.queue_type.filter(|name| name != "classic")
+            && !arguments.contains_key("x-queue-type")
+        {
+            let queue_type = AMQPValue::LongString(queue_type.into());
+            arguments.insert("x-queue-type".into(), queue_type);
+        }
+        let declare = QueueDeclare {
+            name: entry.name.into(),
+            server_named: false,
+            durable: entry.durable,
+            exclusive: false,
+            auto_delete: entry.auto_delete,
+            arguments,
+            connection: NOBODY,
+        };
+        let declared = vhost.declare_queue(&broker.services.visit(), declare);
+        declared
+            .map(|declared| declared.ticket)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl BindingEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        let vhost = find(broker, &entry.vhost)?;
+        // Every queue is bound there under its name.
+        if entry.source.is_empty() {
+            return Ok(Ticket::IMMEDIATE);
+        }
+        let arguments = table(&entry.arguments)?;
+        let routing_key = entry.routing_key.into();
+        let visit = broker.services.visit();
+        let bound = match entry.destination_type {
+            DestinationType::Queue => {
+                let bind = QueueBind {
+                    queue: entry.destination.into(),
+                    exchange: entry.source.into(),
+                    routing_key,
+                    arguments,
+                    connection: NOBODY,
+                };
+                vhost.bind_queue(&visit, bind)
+            }
+            DestinationType::Exchange => {
+                let bind = ExchangeBind {
+                    destination: entry.destination.into(),
+                    source: entry.source.into(),
+                    routing_key,
+                    arguments,
+                };
+                vhost.bind_exchange(&visit, bind)
+            }
+        };
+        bound.map_err(|error| error.to_string())
+    }
+}
+
+fn find(broker: &Broker, vhost: &str) -> Result<Arc<VHost>, String> {
+    let found = broker.vhost(vhost);
+    found.ok_or_else(|| format!("virtual host '{vhost}' does not exist"))
+}
+
+/// Changes users or permissions in a visit.
+fn change(
+    broker: &Broker,
+    act: impl FnOnce(&mut dyn FnMut(Op)) -> Result<(), ChangeError>,
+) -> Applied {
+    let visit = broker.services.visit();
+    let mut ticket = Ticket::IMMEDIATE;
+    let mut push = |op| ticket = visit.push(op);
+    act(&mut push).map_err(|error| error.to_string())?;
+    Ok(ticket)
+}
+
+fn set_policy(
+    broker: &Broker,
+    kind: PolicyKind,
+    vhost: &str,
+    name: &str,
+    source: &Map<String, Value>,
+) -> Applied {
+    let vhost = find(broker, vhost)?;
+    let policy = Policy::parse(kind, name, source).map_err(|refused| refused.0.join("; "))?;
+    let set = vhost.set_policy(kind, policy);
+    set.map_err(|error| error.to_string())
+}
+
+/// The default exchange and names of the broker are not imported, as in RabbitMQ.
+fn is_skipped(what: &str, name: &str, vhost: &str) -> bool {
+    let skipped = name.is_empty() || is_reserved(name);
+    if skipped {
+        tracing::warn!(
+            name,
+            vhost,
+            "skipping import of an {what} with a reserved name"
+        );
+    }
+    skipped
+}
+
+/// Arguments from JSON (`rabbit_misc:to_amqp_table`).
+fn table(arguments: &Map<String, Value>) -> Result<FieldTable, String> {
+    let mut table = FieldTable::default();
+    for (key, value) in arguments {
+        if key.len() > 255 {
+            return Err("the name of an argument should have up to 255 bytes".into());
+        }
+        table.insert(key.as_str().into(), amqp_value(value)?);
+    }
+    Ok(table)
+}
+
+fn amqp_value(value: &Value) -> Result<AMQPValue, String> {
+    Ok(match value {
+        Value::Null => return Err("null is no value of an argument".into()),
+        Value::Bool(value) => AMQPValue::Boolean(*value),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => AMQPValue::LongLongInt(number),
+            None => AMQPValue::Double(number.as_f64().unwrap_or(f64::MAX)),
+        },
+        Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+        Value::Array(values) => {
+            let values: Result<Vec<_>, _> = values.iter().map(amqp_value).collect();
+            AMQPValue::FieldArray(values?.into())
+        }
+        Value::Object(object) => AMQPValue::FieldTable(table(object)?),
+    })
+}

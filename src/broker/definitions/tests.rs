@@ -1,0 +1,144 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::broker::policy::PolicyKind;
+use crate::broker::testing::TestBroker;
+
+fn import(test: &TestBroker, definitions: &Value) -> Result<Ticket, String> {
+    let text = definitions.to_string();
+    let imported = test.broker.import_definitions(text.as_bytes());
+    imported.map_err(|error| error.to_string())
+}
+
+fn everything() -> Value {
+    json!({
+        "rabbit_version": "3.10.8",
+        "users": [
+            {"name": "u", "password": "secret", "tags": "management, policymaker"},
+            {"name": "w", "password_hash": "", "tags": ["monitoring"]},
+        ],
+        "vhosts": [{"name": "/"}, {"name": "v"}],
+        "permissions": [{"user": "u", "vhost": "v", "configure": "^a", "write": ".*", "read": ""}],
+        "topic_permissions": [],
+        "parameters": [
+            {"vhost": "v", "component": "operator_policy", "name": "o", "value": {
+                "pattern": "^q", "apply-to": "queues", "definition": {"max-length": 5}, "priority": 1,
+            }},
+            {"vhost": "v", "component": "federation-upstream", "name": "f", "value": {"uri": "amqp://"}},
+        ],
+        "global_parameters": [{"name": "cluster_name", "value": "c"}],
+        "policies": [{
+            "vhost": "v", "name": "p", "pattern": "^q", "apply-to": "all",
+            "definition": {"max-length": 9, "dead-letter-exchange": "x"}, "priority": 0,
+        }],
+        "exchanges": [{
+            "vhost": "v", "name": "x", "type": "topic", "durable": true, "auto_delete": false, "internal": false,
+            "arguments": {"alternate-exchange": "amq.fanout"},
+        }],
+        "queues": [
+            {"vhost": "v", "name": "q", "durable": true, "auto_delete": false, "arguments": {"x-max-priority": 3}},
+            {"vhost": "v", "name": "qq", "durable": true, "auto_delete": false, "type": "quorum", "arguments": {}},
+            {"vhost": "v", "name": "amq.gen-1", "durable": true, "auto_delete": false, "arguments": {}},
+        ],
+        "bindings": [
+            {"vhost": "v", "source": "x", "destination": "q", "destination_type": "queue", "routing_key": "a.#",
+             "arguments": {}},
+            {"vhost": "v", "source": "x", "destination": "amq.topic", "destination_type": "exchange",
+             "routing_key": "b", "arguments": {}},
+            {"vhost": "v", "source": "", "destination": "q", "destination_type": "queue", "routing_key": "q",
+             "arguments": {}},
+        ],
+    })
+}
+
+fn check_everything(test: &TestBroker) {
+    let vhost = test.broker.vhost("v").unwrap();
+    let queue = vhost.queue("q").unwrap();
+    let settings = queue.settings();
+    assert_eq!((settings.max_length, settings.max_priority), (Some(5), 3));
+    assert_eq!(&*settings.dead_letter.as_ref().unwrap().exchange, "x");
+    let quorum = vhost.queue("qq").unwrap().spec.arguments.queue_type();
+    assert_eq!(quorum.name(), "quorum");
+    assert!(vhost.queue("amq.gen-1").is_none());
+    let exchange = vhost.exchange("x").unwrap();
+    assert_eq!(exchange.alternate().as_deref(), Some("amq.fanout"));
+    assert_eq!(vhost.bindings().len(), 2);
+    assert_eq!(vhost.policies(PolicyKind::User).len(), 1);
+    assert_eq!(vhost.policies(PolicyKind::Operator).len(), 1);
+}
+
+#[test]
+fn everything_is_imported_and_importing_it_again_changes_nothing() {
+    let test = TestBroker::new();
+    let ticket = import(&test, &everything()).unwrap();
+    test.wait(ticket);
+    check_everything(&test);
+    let users = test.broker.auth.users();
+    let users: Vec<_> = users
+        .iter()
+        .map(|user| (&*user.name, user.tags.len()))
+        .collect();
+    assert_eq!(users, [("u", 2), ("w", 1)]);
+    assert_eq!(test.broker.auth.permissions("u").len(), 1);
+    import(&test, &everything()).unwrap();
+    check_everything(&test);
+    let test = test.restart();
+    check_everything(&test);
+}
+
+#[test]
+fn what_is_there_stays_as_it_is() {
+    let test = TestBroker::new();
+    import(&test, &everything()).unwrap();
+    let other = json!({
+        "queues": [{"vhost": "v", "name": "q", "durable": false, "auto_delete": true, "arguments": {}}],
+        "exchanges": [{"vhost": "v", "name": "x", "type": "direct", "durable": true, "auto_delete": false}],
+    });
+    import(&test, &other).unwrap();
+    check_everything(&test);
+}
+
+#[test]
+fn an_error_names_the_entry() {
+    let test = TestBroker::new();
+    let cases = [
+        (json!([]), "not a JSON object"),
+        (json!({"queues": {}}), "'queues' is not a list"),
+        (
+            json!({"policies": [{"vhost": "/", "name": "p", "pattern": "", "definition": {"foo": 1}}]}),
+            "policies[0] 'p' in vhost '/': [{<<\"foo\">>,1}] are not recognised policy settings",
+        ),
+        (
+            json!({"vhosts": [{"name": "a"}, {}]}),
+            "vhosts[1]: missing field `name`",
+        ),
+        (
+            json!({"queues": [{"vhost": "no", "name": "q", "durable": true, "auto_delete": false}]}),
+            "queues[0] 'q' in vhost 'no': virtual host 'no' does not exist",
+        ),
+        (
+            json!({"permissions": [{"user": "no", "vhost": "/", "configure": "", "write": "", "read": ""}]}),
+            "permissions[0] 'no' in vhost '/': user 'no' does not exist",
+        ),
+        (
+            json!({"bindings": [{
+                "vhost": "/", "source": "x", "destination": "q", "destination_type": "queue", "routing_key": "",
+            }]}),
+            "bindings[0] 'x' in vhost '/': no exchange 'x' in vhost '/'",
+        ),
+        (
+            json!({"queues": [{
+                "vhost": "/", "name": "q", "durable": true, "auto_delete": false, "arguments": {"a": null},
+            }]}),
+            "queues[0] 'q' in vhost '/': null is no value of an argument",
+        ),
+    ];
+    for (definitions, text) in cases {
+        assert_eq!(import(&test, &definitions).unwrap_err(), text);
+    }
+    assert!(test.broker.import_definitions(b"{").is_err());
+    assert_eq!(
+        test.broker.import_definitions(b" ").unwrap(),
+        Ticket::IMMEDIATE
+    );
+}
