@@ -205,8 +205,8 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
 }
 
 impl Rows<'_> {
-    /// Puts policies, exchanges, queues and then bindings into the virtual hosts, and answers which ids in the store they
-    /// have.
+    /// Puts policies, exchanges, queues and then bindings into the virtual hosts, and answers which ids in the store
+    /// they have.
     fn fill(
         self,
         vhosts: &HashMap<Arc<str>, Arc<VHost>>,
