@@ -25,7 +25,7 @@ build: setup-build ## build the broker
 
 test: setup-test lint ## everything: lint, unit and protocol tests, real clients, examples, comparison with RabbitMQ
 	cargo test $(CARGO_FLAGS) # builds the broker as well, which the rest then runs
-	CONFORMANCE_WITHOUT=dead-letter conformance/run.sh # two tests wait for dead letters
+	conformance/run.sh
 	examples/run.sh
 	conformance/differential/run.py --leveret $(LEVERET)
 

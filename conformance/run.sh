@@ -3,7 +3,6 @@
 #
 #   AMQP_URL             the broker to test; without it a Leveret broker is started and stopped here
 #   LEVERET, CONFORMANCE_PORTS  which binary, and which ports: see broker.sh
-#   CONFORMANCE_WITHOUT  what the broker does not have yet: dead-letter
 #   XDG_CACHE_HOME       what the suites need is installed below its leveret/ folder (~/.cache)
 set -euo pipefail
 

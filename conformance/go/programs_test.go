@@ -96,7 +96,6 @@ func TestTheWorkQueueKeepsItsArguments(t *testing.T) {
 }
 
 func TestAnExpiredMessageMovesToTheDeadLetterQueue(t *testing.T) {
-	needsDeadLetters(t)
 	s := newSession(t)
 	settings, work, dead := s.work("1")
 	must(t, command(build(t, "deadletter"), settings, "one", "two").Run())
@@ -120,7 +119,6 @@ func TestAnExpiredMessageMovesToTheDeadLetterQueue(t *testing.T) {
 }
 
 func TestARefusedMessageMovesToTheDeadLetterQueue(t *testing.T) {
-	needsDeadLetters(t)
 	s := newSession(t)
 	settings, work, dead := s.work("60000")
 	must(t, command(build(t, "deadletter"), settings, "task").Run())
@@ -128,14 +126,6 @@ func TestARefusedMessageMovesToTheDeadLetterQueue(t *testing.T) {
 	m := await(t, s.consume(dead, true))
 	if string(m.Body) != "task" || m.Headers["x-first-death-reason"] != "rejected" {
 		t.Errorf("received %s with %v", m.Body, m.Headers)
-	}
-}
-
-// needsDeadLetters skips a test on a broker that is said not to expire and dead-letter messages.
-func needsDeadLetters(t *testing.T) {
-	t.Helper()
-	if os.Getenv("CONFORMANCE_WITHOUT") == "dead-letter" {
-		t.Skip("CONFORMANCE_WITHOUT=dead-letter")
 	}
 }
 

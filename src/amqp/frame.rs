@@ -158,12 +158,14 @@ pub fn put_heartbeat(out: &mut Vec<u8>) {
     out.extend_from_slice(&[HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END]);
 }
 
-/// Writes basic.ack (`ack` true) or basic.nack without requeue, from broker to publisher.
+/// Writes basic.ack (`ack` true) or basic.nack from broker to publisher. A nack has the bit `requeue` set, its default,
+/// as RabbitMQ sends it; publishers ignore it.
 pub fn put_confirm(out: &mut Vec<u8>, channel: u16, ack: bool, delivery_tag: u64, multiple: bool) {
     put_head(out, METHOD, channel, 13);
     out.extend_from_slice(&[0, 60, 0, if ack { 80 } else { 120 }]);
     out.extend_from_slice(&delivery_tag.to_be_bytes());
-    out.extend_from_slice(&[u8::from(multiple), FRAME_END]);
+    let requeue = if ack { 0 } else { 0b10 };
+    out.extend_from_slice(&[u8::from(multiple) | requeue, FRAME_END]);
 }
 
 /// Where a delivery goes and what it is called there.

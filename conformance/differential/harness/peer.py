@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from . import codec
+from .deaths import one_form
 from .methods import WITH_CONTENT
 from .transcript import render_content, render_fields
 
@@ -35,7 +36,7 @@ class Reply:
     def line(self):
         if self.name == "connection.start":
             self.fields = [(key, _without_values(key, value)) for key, value in self.fields]
-        content = render_content(self.header, self.frames) if self.header else ""
+        content = render_content(one_form(self.header), self.frames) if self.header else ""
         return f"{self.name}{render_fields(self.fields)}{content}"
 
 

@@ -6,9 +6,13 @@ What is random by nature is replaced by a numbered placeholder, and only if it h
 
 import hashlib
 import re
+import time
 
 # Server-generated names: prefix and 22 letters of base64url (16 random bytes).
 _GENERATED = re.compile(r"amq\.(gen|ctag)-[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])")
+# Timestamps that the broker writes: the time of a death in `x-death`. Those of a client are far from now.
+_TIME = re.compile(r"\btime:T=([0-9]{10})\b")
+_TIME_TOLERANCE_S = 300
 _BODY_SHOWN_MAX = 120
 
 
@@ -23,7 +27,7 @@ class Transcript:
     def heard(self, connection, channel, line):
         if not self.recording:
             return
-        line = _GENERATED.sub(self._placeholder, line)
+        line = _TIME.sub(_now, _GENERATED.sub(self._placeholder, line))
         self.streams.setdefault(f"{connection}.{channel}", []).append(line)
         self.log.append(f"{connection}.{channel} < {line}")
 
@@ -42,6 +46,11 @@ class Transcript:
             number = 1 + sum(known.startswith(f"amq.{kind}-") for known in self._placeholders)
             self._placeholders[name] = f"<generated amq.{kind}-{number}>"
         return self._placeholders[name]
+
+
+def _now(match):
+    near = abs(int(match.group(1)) - time.time()) < _TIME_TOLERANCE_S
+    return "time:T=<now>" if near else match.group(0)
 
 
 def render_value(letter, value):
