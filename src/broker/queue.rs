@@ -2,7 +2,7 @@
 //!
 //! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
 //! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
-//! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`]: who may not overtake whom. [`held`]: who
+//! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
 //!   takes too long.
 //! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try.
 //! - [`dying`], [`dead`]: how messages die and leave.
@@ -13,6 +13,7 @@
 //! Whoever brings work does the work: a publisher appends and dispatches, a consumer that acknowledges dispatches into
 //! its own window, a drained outbox resumes its stalled consumers. Lock order: gate (the visit) -> queue -> outbox.
 
+mod blocked;
 mod chunk;
 mod consumers;
 mod dead;
@@ -27,6 +28,8 @@ mod held;
 mod lane;
 mod limits;
 mod log;
+#[cfg(test)]
+mod model_test;
 mod pending;
 mod publish;
 mod retry;
@@ -273,7 +276,7 @@ impl Queue {
         let lane = inner.state.lane_mut(from);
         lane.loading = false;
         let upto = loaded.covered_upto.max(from);
-        lane.log.install(from, upto, records, loaded.bodies);
+        lane.install(from, upto, records, loaded.bodies);
         wake_all(&mut inner);
         if !inner.state.dying.is_empty() {
             self.ask_for_dead_lettering(&mut inner);

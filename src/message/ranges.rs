@@ -53,6 +53,15 @@ impl RangeSet {
             .is_some_and(|(_, end)| *end >= seq)
     }
 
+    /// The lowest seq in the set that is not below `from`.
+    pub fn first_from(&self, from: Seq) -> Option<Seq> {
+        let before = self.ranges.range(..=from).next_back();
+        match before.filter(|(_, end)| **end >= from) {
+            Some(_) => Some(from),
+            None => self.ranges.range(from..).next().map(|(first, _)| *first),
+        }
+    }
+
     /// Whether any of `first..=last` is in the set.
     pub fn intersects(&self, first: Seq, last: Seq) -> bool {
         self.ranges
@@ -220,6 +229,7 @@ mod tests {
                 prop_assert_eq!(set.contains(seq), model.contains(&seq));
                 let any = model.range(seq..=seq + length).next().is_some();
                 prop_assert_eq!(set.intersects(seq, seq + length), any);
+                prop_assert_eq!(set.first_from(seq), model.range(seq..).next().copied());
                 let spans: Vec<_> = set.iter().collect();
                 prop_assert!(spans.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "adjacent ranges merge");
             }

@@ -102,6 +102,7 @@ impl<'log> Picker<'log, '_> {
             body,
             redelivered,
             counts,
+            place,
         } = offer;
         let delivery = Delivery {
             seq: record.seq(),
@@ -120,13 +121,14 @@ impl<'log> Picker<'log, '_> {
             self.expired.push(delivery.seq);
             return Pick::Taken;
         }
+        let mut group = None;
         if let Some(groups) = &mut self.groups {
             // Asked first: a message of a busy group must not keep a consumer from those behind it.
             if !self.consumers.any_turning() {
                 return Pick::Stop;
             }
-            match groups.admit(record) {
-                Admission::Granted => {}
+            match groups.admit(record, place) {
+                Admission::Granted(key) => group = key,
                 Admission::Blocked => return Pick::Held,
                 Admission::Full => return Pick::Stop,
             }
@@ -134,6 +136,9 @@ impl<'log> Picker<'log, '_> {
         let Some(slot) = self.consumers.choose(cost) else {
             return Pick::Stop;
         };
+        if let (Some(groups), Some(key)) = (&mut self.groups, group) {
+            groups.granted(key, place);
+        }
         self.bytes += cost;
         self.assigned.slots.push(slot);
         self.assigned.deliveries.push(delivery);

@@ -108,7 +108,8 @@ impl Expiry {
             && entry.key().0 <= now_ms
         {
             let ((_, seq), bytes) = entry.remove_entry();
-            if lane.is_ready(seq) && !matches!(lane.log.lookup(seq), Lookup::Gone) {
+            let is_waiting = lane.is_ready(seq) || lane.is_blocked(seq);
+            if is_waiting && !matches!(lane.log.lookup(seq), Lookup::Gone) {
                 found.push((seq, bytes));
             }
         }

@@ -1,14 +1,18 @@
 //! Message groups: messages with the same value of a header are delivered in order and one at a time, while different
 //! groups go to different consumers in parallel.
 //!
-//! A group that has a message with a consumer is **busy**; its further messages are set aside when dispatch comes to
-//! them, at most [`BLOCKED_MAX`] in all: that far dispatch looks ahead past busy groups. When the message is settled
-//! the next one of its group is ready again. A message that comes back keeps its group busy until it is delivered and
-//! settled: nothing overtakes it.
+//! A group is **busy** while one of its messages is with a consumer. Dispatch sets its further messages aside (they are
+//! `blocked`, see `Lane::block`) when it comes to them, at most [`BLOCKED_MAX`] in all: that far it looks ahead past busy
+//! groups. When the group is idle again the first of those is **released**: it stands at its place among the ready ones.
+//!
+//! The order within a group is that of the queue ([`Place`]): by precedence, then what came back to a queue that returns
+//! in order, then by arrival.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::lane::lane_of;
 use crate::message::Seq;
 use crate::message::properties::{Properties, header};
 use crate::message::record::RecordRef;
@@ -16,123 +20,172 @@ use crate::message::record::RecordRef;
 /// How many messages of busy groups dispatch passes over. Named in docs/message-groups.md.
 pub(super) const BLOCKED_MAX: usize = 10_000;
 
+/// Where a message stands in its queue: the smaller goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    lane: Reverse<u16>,
+    turn: i64,
+    seq: Seq,
+}
+
+impl Place {
+    /// `turn`: of a message that came back to a queue that returns in order.
+    pub(super) fn new(seq: Seq, turn: Option<i64>) -> Self {
+        Self {
+            lane: Reverse(lane_of(seq)),
+            turn: turn.unwrap_or(i64::MAX),
+            seq,
+        }
+    }
+}
+
 /// Whether a message may go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// Yes, and its group is busy with it.
-    Granted,
+pub(super) enum Admission<'a> {
+    /// Yes: tell [`Groups::granted`] if it does. With its group, if it has one.
+    Granted(Option<&'a [u8]>),
     /// Later: it is set aside.
     Blocked,
     /// Too many are set aside already.
     Full,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Group {
-    busy_with: Seq,
-    /// Seq and body size, rising.
-    blocked: VecDeque<(Seq, u64)>,
+    /// With a consumer.
+    busy_with: Option<Seq>,
+    /// Ready, and in line for their turn.
+    released: BTreeSet<Place>,
+    blocked: BTreeSet<Place>,
+}
+
+impl Group {
+    /// What is to be released of an idle group: the first one, unless that is ready already.
+    fn next(&mut self) -> Option<Place> {
+        let next = *self.blocked.first()?;
+        let is_next =
+            self.busy_with.is_none() && self.released.first().is_none_or(|first| next < *first);
+        is_next.then(|| {
+            self.blocked.remove(&next);
+            self.released.insert(next);
+            next
+        })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy_with.is_none() && self.released.is_empty() && self.blocked.is_empty()
+    }
+}
+
+/// What the group of a message knows it as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Busy,
+    Released(Place),
+    Blocked(Place),
 }
 
 /// The groups of a queue that have something in flight.
 #[derive(Debug)]
 pub(super) struct Groups {
     header: Arc<str>,
-    busy: HashMap<Box<[u8]>, Group>,
-    /// The group of each message that keeps one busy.
-    keys: HashMap<Seq, Box<[u8]>>,
+    groups: HashMap<Box<[u8]>, Group>,
+    /// The messages that groups know.
+    members: HashMap<Seq, (Box<[u8]>, Role)>,
     blocked: usize,
-    blocked_bytes: u64,
 }
 
 impl Groups {
     pub(super) fn new(header: Arc<str>) -> Self {
         Self {
             header,
-            busy: HashMap::new(),
-            keys: HashMap::new(),
+            groups: HashMap::new(),
+            members: HashMap::new(),
             blocked: 0,
-            blocked_bytes: 0,
         }
     }
 
-    /// Messages that are set aside.
-    pub(super) const fn blocked(&self) -> u64 {
-        self.blocked as u64
-    }
-
-    pub(super) const fn blocked_bytes(&self) -> u64 {
-        self.blocked_bytes
-    }
-
-    /// Asks for a message that is about to go. One without a group always may.
-    pub(super) fn admit(&mut self, record: RecordRef<'_>) -> Admission {
-        let seq = record.seq();
+    /// Asks for a message whose turn it is. One without a group always may go.
+    pub(super) fn admit<'a>(&mut self, record: RecordRef<'a>, place: Place) -> Admission<'a> {
         let Some(key) = group_key(record, &self.header) else {
-            return Admission::Granted;
+            return Admission::Granted(None);
         };
-        match self.busy.get_mut(key) {
-            None => {
-                let group = Group {
-                    busy_with: seq,
-                    blocked: VecDeque::new(),
-                };
-                self.busy.insert(key.into(), group);
-                self.keys.insert(seq, key.into());
-                Admission::Granted
-            }
-            Some(group) if group.busy_with == seq => Admission::Granted,
-            Some(_) if self.blocked >= BLOCKED_MAX => Admission::Full,
-            Some(group) => {
-                let bytes = record.body_len() as u64;
-                let at = group.blocked.partition_point(|(other, _)| *other < seq);
-                group.blocked.insert(at, (seq, bytes));
-                self.blocked += 1;
-                self.blocked_bytes += bytes;
-                Admission::Blocked
+        let Some(group) = self.groups.get_mut(key) else {
+            return Admission::Granted(Some(key));
+        };
+        if group.busy_with.is_none() {
+            return Admission::Granted(Some(key));
+        }
+        if self.blocked >= BLOCKED_MAX {
+            return Admission::Full;
+        }
+        self.blocked += 1;
+        group.released.remove(&place);
+        group.blocked.insert(place);
+        self.members
+            .insert(place.seq, (key.into(), Role::Blocked(place)));
+        Admission::Blocked
+    }
+
+    /// The message goes: its group is busy with it.
+    pub(super) fn granted(&mut self, key: &[u8], place: Place) {
+        if !self.groups.contains_key(key) {
+            self.groups.insert(key.into(), Group::default());
+        }
+        if let Some(group) = self.groups.get_mut(key) {
+            group.released.remove(&place);
+            group.busy_with = Some(place.seq);
+        }
+        self.members.insert(place.seq, (key.into(), Role::Busy));
+    }
+
+    /// A message that was with a consumer is ready again, at `place`. Answers one that is to be released because it
+    /// stands before it.
+    pub(super) fn came_back(&mut self, place: Place) -> Option<Seq> {
+        let (key, role) = self.members.get_mut(&place.seq)?;
+        let group = self.groups.get_mut(key)?;
+        if *role != Role::Busy {
+            return None;
+        }
+        *role = Role::Released(place);
+        group.busy_with = None;
+        group.released.insert(place);
+        let next = group.next();
+        self.release(next)
+    }
+
+    /// A message is gone. Answers the one of its group that is to be released.
+    pub(super) fn finished(&mut self, seq: Seq) -> Option<Seq> {
+        let (key, role) = self.members.remove(&seq)?;
+        let group = self.groups.get_mut(&key)?;
+        match role {
+            Role::Busy => group.busy_with = None,
+            Role::Released(place) => drop(group.released.remove(&place)),
+            Role::Blocked(place) => {
+                self.blocked -= usize::from(group.blocked.remove(&place));
             }
         }
+        let next = group.next();
+        if group.is_idle() {
+            self.groups.remove(&key);
+        }
+        self.release(next)
     }
 
-    /// A message is gone. Answers the next of its group, which may go now, and its body size. Until that is delivered
-    /// the group is busy with it.
-    pub(super) fn finished(&mut self, seq: Seq) -> Option<(Seq, u64)> {
-        let key = self.keys.remove(&seq)?;
-        let group = self.busy.get_mut(&key)?;
-        let Some((next, bytes)) = group.blocked.pop_front() else {
-            self.busy.remove(&key);
-            return None;
-        };
-        group.busy_with = next;
-        self.keys.insert(next, key);
+    fn release(&mut self, next: Option<Place>) -> Option<Seq> {
+        let place = next?;
         self.blocked -= 1;
-        self.blocked_bytes -= bytes;
-        Some((next, bytes))
+        if let Some((_, role)) = self.members.get_mut(&place.seq) {
+            *role = Role::Released(place);
+        }
+        Some(place.seq)
     }
 
-    /// Forgets everything that is set aside and answers what it was: the queue is purged.
-    pub(super) fn take_blocked(&mut self) -> Vec<Seq> {
-        self.blocked = 0;
-        self.blocked_bytes = 0;
-        let groups = self.busy.values_mut();
-        groups
-            .flat_map(|group| std::mem::take(&mut group.blocked))
-            .map(|(seq, _)| seq)
-            .collect()
-    }
-
-    /// Forgets groups that are busy with a message that is gone.
+    /// Forgets messages that are gone, of which none makes room for another: the queue was purged.
     pub(super) fn retain(&mut self, is_there: impl Fn(Seq) -> bool) {
-        let gone: Vec<Seq> = self
-            .keys
-            .keys()
-            .copied()
-            .filter(|seq| !is_there(*seq))
-            .collect();
-        for seq in gone {
-            if let Some(key) = self.keys.remove(&seq) {
-                self.busy.remove(&key);
-            }
+        let gone: Vec<Seq> = self.members.keys().copied().collect();
+        for seq in gone.into_iter().filter(|seq| !is_there(*seq)) {
+            self.finished(seq);
         }
     }
 }

@@ -4,11 +4,13 @@
 //! where its message is, and in those of its id in the store, for which each lane is a queue.
 //!
 //! Within a lane a message is ready (in the log at or after the cursor and not held, or `returned`, or `refused`),
-//! held by a channel, or held back here (`held`: dying, or waiting for its group).
+//! held by a channel, or held back here (`held`: dying, or `blocked`: waiting for its group).
 
 use std::collections::BTreeMap;
 
+use super::blocked::Blocked;
 use super::expiry::Expiry;
+use super::groups::Place;
 use super::log::{Log, Lookup, Next};
 use super::pending::Pending;
 use super::returned::Returned;
@@ -57,6 +59,7 @@ pub(super) struct Offer<'a> {
     pub(super) body: Option<&'a SharedBody>,
     pub(super) redelivered: bool,
     pub(super) counts: Counts,
+    pub(super) place: Place,
 }
 
 /// The first ready message.
@@ -80,17 +83,24 @@ pub(super) struct Lane {
     number: u16,
     pub(super) log: Log,
     /// Everything below was delivered at least once, or is gone or held.
-    cursor: Seq,
+    pub(super) cursor: Seq,
     /// Ready again, delivered before: below the cursor.
     pub(super) returned: Returned,
     /// Ready again without ever having been delivered (an outbox refused them): below the cursor.
-    refused: RangeSet,
+    pub(super) refused: RangeSet,
     /// Neither ready nor with a channel.
-    held: RangeSet,
+    pub(super) held: RangeSet,
+    /// Those of `held` that wait for their group: for everybody else they are ready.
+    pub(super) blocked: BTreeMap<Seq, Blocked>,
+    pub(super) blocked_bytes: u64,
+    /// Came back while they were only in the store: neither in `ready_bytes` nor in `expiry` before they are loaded.
+    unread: RangeSet,
+    /// A message that expires may be here.
+    may_expire: bool,
     /// Seqs below were delivered before the last restart.
     delivered_before: Seq,
-    ready: u64,
-    ready_bytes: u64,
+    pub(super) ready: u64,
+    pub(super) ready_bytes: u64,
     /// Deliveries of messages that came back.
     pub(super) counts: BTreeMap<Seq, Counts>,
     pub(super) expiry: Expiry,
@@ -140,6 +150,7 @@ impl Lane {
             ready_bytes: found.live_bytes,
             expiry: Expiry::recovered(&found.expiring),
             counts: found.counts,
+            may_expire: true,
             ..Self::over(number, in_order, log, cursor)
         }
     }
@@ -152,6 +163,10 @@ impl Lane {
             returned: Returned::new(in_order),
             refused: RangeSet::new(),
             held: RangeSet::new(),
+            blocked: BTreeMap::new(),
+            blocked_bytes: 0,
+            unread: RangeSet::new(),
+            may_expire: false,
             delivered_before: 0,
             ready: 0,
             ready_bytes: 0,
@@ -174,6 +189,15 @@ impl Lane {
 
     pub(super) const fn ready_bytes(&self) -> u64 {
         self.ready_bytes
+    }
+
+    /// Messages that wait for their group.
+    pub(super) fn blocked(&self) -> u64 {
+        self.blocked.len() as u64
+    }
+
+    pub(super) const fn blocked_bytes(&self) -> u64 {
+        self.blocked_bytes
     }
 
     pub(super) const fn cursor(&self) -> Seq {
@@ -211,6 +235,7 @@ impl Lane {
         self.ready += 1;
         self.ready_bytes += message.body.len() as u64;
         if message.expiry_ms != 0 {
+            self.may_expire = true;
             self.expiry
                 .appended(seq, message.expiry_ms, message.body.len() as u64);
         }
@@ -225,6 +250,8 @@ impl Lane {
             returned,
             refused,
             held,
+            blocked,
+            blocked_bytes,
             delivered_before,
             ready,
             ready_bytes,
@@ -233,33 +260,51 @@ impl Lane {
             ..
         } = self;
         let log: &'a Log = log;
-        let mut consider = |record: RecordRef<'a>, body, was_delivered, held: &mut RangeSet| {
-            let seq = record.seq();
-            let verdict = offer(Offer {
-                record,
-                body,
-                redelivered: was_delivered || seq < *delivered_before,
-                counts: counts_of(counts, seq),
-            });
-            if verdict == Pick::Stop {
-                return false;
-            }
-            if verdict == Pick::Held {
-                held.insert(seq);
-            }
-            if record.expiry_ms() != 0 {
-                expiry.unmark(seq, record.expiry_ms());
-            }
-            *ready = ready.saturating_sub(1);
-            *ready_bytes = ready_bytes.saturating_sub(record.body_len() as u64);
-            true
-        };
+        let mut consider =
+            |record: RecordRef<'a>, body, again: Option<Again>, held: &mut RangeSet| {
+                let seq = record.seq();
+                let was_delivered = again.is_some_and(|again| again.was_returned);
+                let turn = again.and_then(|again| again.turn);
+                let verdict = offer(Offer {
+                    record,
+                    body,
+                    redelivered: was_delivered || seq < *delivered_before,
+                    counts: counts_of(counts, seq),
+                    place: Place::new(seq, turn),
+                });
+                if verdict == Pick::Stop {
+                    return false;
+                }
+                let bytes = record.body_len() as u64;
+                if verdict == Pick::Held {
+                    held.insert(seq);
+                    let entry = Blocked {
+                        bytes,
+                        was_returned: was_delivered,
+                        turn,
+                    };
+                    blocked.insert(seq, entry);
+                    *blocked_bytes += bytes;
+                    if record.expiry_ms() != 0 {
+                        expiry.mark(seq, record.expiry_ms(), bytes);
+                    }
+                } else if record.expiry_ms() != 0 {
+                    expiry.unmark(seq, record.expiry_ms());
+                }
+                *ready = ready.saturating_sub(1);
+                *ready_bytes = ready_bytes.saturating_sub(bytes);
+                true
+            };
         let stopped = |load| Picked { all: false, load };
         let mut lost = 0;
-        while let Some((seq, was_delivered)) = first_again(returned, refused) {
+        while let Some((seq, was_returned)) = first_again(returned, refused) {
             match log.lookup(seq) {
                 Lookup::Found(record, body) => {
-                    if !consider(record, body, was_delivered, held) {
+                    let again = Again {
+                        was_returned,
+                        turn: returned.turn(seq),
+                    };
+                    if !consider(record, body, Some(again), held) {
                         return stopped(None);
                     }
                 }
@@ -274,7 +319,7 @@ impl Lane {
             if !held.is_empty() && held.contains(record.seq()) {
                 return true;
             }
-            consider(record, body, false, held)
+            consider(record, body, None, held)
         });
         *ready = ready.saturating_sub(lost);
         match next {
@@ -374,6 +419,11 @@ impl Lane {
 
     /// A ready message is not ready any more: it goes to a channel, or dies.
     pub(super) fn take(&mut self, seq: Seq, bytes: u64) {
+        if let Some(entry) = self.blocked.remove(&seq) {
+            // It stays held.
+            self.blocked_bytes -= entry.bytes;
+            return;
+        }
         self.ready = self.ready.saturating_sub(1);
         self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
         if let Lookup::Found(record, _) = self.log.lookup(seq) {
@@ -406,9 +456,9 @@ impl Lane {
 
     /// A message with a channel is ready again. `false`: it is gone.
     pub(super) fn give_back(&mut self, seq: Seq) -> bool {
-        let (bytes, expiry_ms) = match self.log.lookup(seq) {
-            Lookup::Found(record, _) => (record.body_len() as u64, record.expiry_ms()),
-            Lookup::Cold => (0, 0),
+        let is_cold = match self.log.lookup(seq) {
+            Lookup::Found(..) => false,
+            Lookup::Cold => true,
             Lookup::Gone => return false,
         };
         let was_held = self.held.remove(seq);
@@ -420,27 +470,47 @@ impl Lane {
         };
         if is_new {
             self.ready += 1;
-            self.ready_bytes += bytes;
-            if expiry_ms != 0 {
-                self.expiry.mark(seq, expiry_ms, bytes);
+            if is_cold {
+                self.unread.insert(seq);
+            } else {
+                self.count_in(seq);
             }
         }
         true
     }
 
-    /// A message that was held back is ready, at its place.
-    pub(super) fn release(&mut self, seq: Seq, bytes: u64) {
-        self.held.remove(seq);
-        self.ready += 1;
-        self.ready_bytes += bytes;
-        if seq < self.cursor {
-            self.refused.insert(seq);
-            self.mark_expiry(seq);
+    /// A message in memory that came back counts with its size and its time.
+    fn count_in(&mut self, seq: Seq) {
+        if let Lookup::Found(record, _) = self.log.lookup(seq) {
+            self.ready_bytes += record.body_len() as u64;
         }
+        self.mark_expiry(seq);
+    }
+
+    /// Puts a loaded piece `from..=upto` in its place, see `Log::install`.
+    pub(super) fn install(
+        &mut self,
+        from: Seq,
+        upto: Seq,
+        records: Vec<u8>,
+        bodies: Vec<(Seq, SharedBody)>,
+    ) -> bool {
+        let installed = self.log.install(from, upto, records, bodies);
+        while let Some(seq) = self.unread.first_from(from).filter(|seq| *seq <= upto) {
+            self.unread.remove(seq);
+            self.count_in(seq);
+        }
+        installed
+    }
+
+    /// A message that came back and has to be loaded before its size and its time are known; `sizes` says whether these
+    /// matter.
+    pub(super) fn unread(&self, sizes: bool) -> Option<Seq> {
+        self.unread.first().filter(|_| sizes || self.may_expire)
     }
 
     /// What stands before the cursor is in no run of `expiry`.
-    fn mark_expiry(&mut self, seq: Seq) {
+    pub(super) fn mark_expiry(&mut self, seq: Seq) {
         if let Lookup::Found(record, _) = self.log.lookup(seq)
             && record.expiry_ms() != 0
         {
@@ -453,6 +523,12 @@ impl Lane {
     pub(super) fn settle(&mut self, seq: Seq) -> Option<bool> {
         if !self.held.is_empty() {
             self.held.remove(seq);
+            if let Some(entry) = self.blocked.remove(&seq) {
+                self.blocked_bytes -= entry.bytes;
+            }
+        }
+        if !self.unread.is_empty() {
+            self.unread.remove(seq);
         }
         if !self.counts.is_empty() {
             self.counts.remove(&seq);
@@ -463,6 +539,12 @@ impl Lane {
     /// Drops every ready message; answers the ranges that the store may hold.
     pub(super) fn purge(&mut self) -> Vec<(Seq, Seq)> {
         let mut settled = RangeSet::new();
+        let blocked: Vec<Seq> = self.blocked.keys().copied().collect();
+        for seq in blocked {
+            if self.settle(seq) == Some(true) {
+                settled.insert(seq);
+            }
+        }
         for (first, last) in self.returned.take().into_iter().chain(self.refused.take()) {
             for seq in first..=last {
                 if self.settle(seq) == Some(true) {
@@ -513,6 +595,13 @@ fn counts_of(counts: &BTreeMap<Seq, Counts>, seq: Seq) -> Counts {
     } else {
         counts.get(&seq).copied().unwrap_or_default()
     }
+}
+
+/// How a message came to be ready again.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    was_returned: bool,
+    turn: Option<i64>,
 }
 
 /// The first of the messages that are ready again, and whether it was delivered.

@@ -36,10 +36,22 @@ impl State {
     /// `None`: nothing is ready, or the head has to be loaded first.
     fn head_to_drop(&mut self, effects: &mut Effects) -> Option<(Seq, u64)> {
         for lane in &mut self.lanes {
-            if lane.ready() == 0 {
-                continue;
+            // What waits for its group may stand before what is ready.
+            let blocked = lane.first_blocked();
+            let head = match lane.ready() {
+                0 => Head::None,
+                _ => lane.first_ready(),
+            };
+            let ready = match head {
+                Head::None => None,
+                Head::Cold(seq) | Head::At { seq, .. } => Some(seq),
+            };
+            if let Some((place, seq, bytes)) = blocked
+                && ready.is_none_or(|ready| place < lane.place(ready))
+            {
+                return Some((seq, bytes));
             }
-            match lane.first_ready() {
+            match head {
                 Head::None => {}
                 Head::Cold(seq) => {
                     effects.load_at(lane, seq);
@@ -59,8 +71,12 @@ impl State {
 
     /// Ready messages whose time is up die, wherever they stand: one visit's share.
     pub(super) fn expire(&mut self, now_ms: u64, effects: &mut Effects) {
+        let sizes = self.settings.max_length_bytes.is_some();
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
+            if let Some(seq) = lane.unread(sizes) {
+                effects.load_at(lane, seq);
+            }
             if lane
                 .expiry
                 .deadline_ms()

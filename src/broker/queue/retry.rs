@@ -128,7 +128,7 @@ impl State {
                 return;
             }
             self.retries.pop_first();
-            self.lane_mut(waiting.seq).give_back(waiting.seq);
+            self.give_back(waiting.seq);
             effects.waited.push(waiting);
         }
         effects.more = true;

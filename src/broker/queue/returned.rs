@@ -82,6 +82,22 @@ impl Returned {
         }
     }
 
+    /// Its turn, in a queue that returns in order.
+    pub(super) fn turn(&self, seq: Seq) -> Option<i64> {
+        match self {
+            Self::ByPosition(_) => None,
+            Self::InOrder(list) => list.turns.get(&seq).copied(),
+        }
+    }
+
+    /// Adds one that was here before, at its turn.
+    pub(super) fn restore(&mut self, seq: Seq, turn: Option<i64>) {
+        match (self, turn) {
+            (Self::InOrder(list), Some(turn)) => drop(list.insert(seq, turn)),
+            (returned, _) => drop(returned.insert(seq)),
+        }
+    }
+
     /// Adds one that was on its way out: it goes out next.
     pub(super) fn insert_first(&mut self, seq: Seq) {
         match self {

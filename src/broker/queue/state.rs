@@ -150,7 +150,11 @@ impl State {
     }
 
     pub(super) fn ready(&self) -> u64 {
-        self.ready_in_lanes() + self.groups.as_ref().map_or(0, |groups| groups.blocked())
+        let blocked: u64 = match self.groups {
+            Some(_) => self.lanes.iter().map(Lane::blocked).sum(),
+            None => 0,
+        };
+        self.ready_in_lanes() + blocked
     }
 
     pub(super) fn ready_in_lanes(&self) -> u64 {
@@ -162,11 +166,10 @@ impl State {
 
     /// Bytes of ready bodies.
     pub(super) fn ready_bytes(&self) -> u64 {
-        let blocked = self
-            .groups
-            .as_ref()
-            .map_or(0, |groups| groups.blocked_bytes());
-        self.lanes.iter().map(Lane::ready_bytes).sum::<u64>() + blocked
+        let lanes = self.lanes.iter();
+        lanes
+            .map(|lane| lane.ready_bytes() + lane.blocked_bytes())
+            .sum()
     }
 
     pub(super) const fn unacked(&self) -> u64 {
@@ -305,9 +308,9 @@ impl State {
     /// The message no longer keeps its group busy: the next one may go.
     fn leave_group(&mut self, seq: Seq) {
         if let Some(groups) = &mut self.groups
-            && let Some((next, bytes)) = groups.finished(seq)
+            && let Some(next) = groups.finished(seq)
         {
-            self.lane_mut(next).release(next, bytes);
+            self.lane_mut(next).release(next);
         }
     }
 
@@ -389,14 +392,22 @@ impl State {
                 self.die(seq, DeathReason::Expired, effects);
                 return First::Again;
             }
-            match self.groups.as_mut().map(|groups| groups.admit(record)) {
-                None | Some(Admission::Granted) => return First::At(seq, redelivered),
-                Some(Admission::Full) => return First::None,
-                Some(Admission::Blocked) => {
-                    lane.take(seq, bytes);
-                    lane.hold(seq);
-                    return First::Again;
-                }
+            let place = lane.place(seq);
+            match &mut self.groups {
+                None => return First::At(seq, redelivered),
+                Some(groups) => match groups.admit(record, place) {
+                    Admission::Granted(key) => {
+                        if let Some(key) = key {
+                            groups.granted(key, place);
+                        }
+                        return First::At(seq, redelivered);
+                    }
+                    Admission::Full => return First::None,
+                    Admission::Blocked => {
+                        lane.block(seq, bytes);
+                        return First::Again;
+                    }
+                },
             }
         }
         First::None
@@ -451,10 +462,24 @@ impl State {
                 }
             }
             if !self.delay(now_ms, seq, how, effects) {
-                self.lane_mut(seq).give_back(seq);
+                self.give_back(seq);
             }
         }
         self.release(consumer, seqs);
+    }
+
+    /// A message that was with a consumer is ready again, and first in its group.
+    pub(super) fn give_back(&mut self, seq: Seq) {
+        let lane = self.lane_mut(seq);
+        if !lane.give_back(seq) {
+            return;
+        }
+        let place = lane.place(seq);
+        if let Some(groups) = &mut self.groups
+            && let Some(next) = groups.came_back(place)
+        {
+            self.lane_mut(next).release(next);
+        }
     }
 
     fn release(&mut self, consumer: ConsumerId, seqs: &[Seq]) {
@@ -465,17 +490,6 @@ impl State {
     /// Drops every ready message and answers how many; what is unacknowledged or dying stays.
     pub(super) fn purge(&mut self, effects: &mut Effects) -> u64 {
         let purged = self.ready();
-        if let Some(groups) = &mut self.groups {
-            for seq in groups.take_blocked() {
-                let lane = self
-                    .lanes
-                    .iter_mut()
-                    .find(|lane| lane.number() == lane_of(seq));
-                if lane.and_then(|lane| lane.settle(seq)) == Some(true) {
-                    effects.settle(seq);
-                }
-            }
-        }
         for lane in &mut self.lanes {
             effects.settled.append(&mut lane.purge());
         }
