@@ -98,6 +98,20 @@ pub(crate) fn expect_counts(peer: &mut Peer, queue: &str, messages: u32, consume
     peer.call(1, declare, counts);
 }
 
+/// Waits until so many messages are ready: dead letters take their way after the answer.
+#[track_caller]
+pub(crate) fn await_ready(peer: &mut Peer, queue: &str, messages: u64) {
+    let declare = method!(queue.declare { queue: queue, passive: true });
+    for _ in 0..1000 {
+        let counts = peer.call(1, declare.clone(), method!(queue.declare_ok));
+        if counts.number("message_count") == messages {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("{queue} never had {messages} messages");
+}
+
 /// Waits until the queue or exchange is there or gone, for effects that the protocol does not
 /// announce. Each question takes a channel of its own, for a miss closes it.
 #[track_caller]

@@ -2,8 +2,8 @@
 //! groups go to different consumers in parallel.
 //!
 //! A group is **busy** while one of its messages is with a consumer. Dispatch sets its further messages aside when it
-//! comes to them (they are `blocked`, see `Lane::block`), at most [`BLOCKED_MAX`] in all: that far it looks ahead past
-//! busy groups. When the group is idle again the first of those is **released**: it stands at its place among the ready.
+//! comes to them (they are `blocked`, see `Lane::block`), at most [`BLOCKED_MAX`] in all: so far it looks ahead past
+//! busy groups. When the group is idle again the first of those is **released**: it is ready, at its place.
 //!
 //! The order within a group is that of the queue ([`Place`]): by precedence, then what came back to a queue that
 //! returns in order, then by arrival.
