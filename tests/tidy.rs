@@ -12,7 +12,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use documents::{check_names, words};
+use documents::{check_links, check_names, words};
 use rules::{
     check_imports, check_line_lengths, check_places, check_unfinished, check_unwraps,
     unexpected_entries,
@@ -177,6 +177,16 @@ fn documents() -> Vec<(PathBuf, String)> {
         .collect();
     assert!(documents.len() > 5, "the documentation is where it was");
     documents
+}
+
+#[test]
+fn links_in_the_documentation_lead_somewhere() {
+    let documents = documents();
+    let exists = |path: &Path| root().join(path).exists();
+    let violations = documents
+        .iter()
+        .flat_map(|(path, text)| check_links(path, text, exists));
+    expect_none("links lead to a file", violations.collect());
 }
 
 #[test]
