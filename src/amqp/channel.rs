@@ -17,6 +17,7 @@ mod exchange;
 mod publish;
 mod queue;
 mod settle;
+mod stream;
 mod tx;
 
 use std::sync::Arc;

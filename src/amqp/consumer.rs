@@ -14,6 +14,7 @@ use crate::broker::queue::Queue;
 use crate::message::field;
 use crate::message::op::Counts;
 use crate::message::properties::Rewrite;
+use crate::store::Waiter;
 
 /// Deliveries go to `channel` of the connection that owns `outbox`.
 pub struct ChannelConsumer {
@@ -89,6 +90,9 @@ impl ChannelConsumer {
 /// and `x-acquired-count` of a message that came back, as RabbitMQ's quorum queues do.
 pub fn shown_properties<'a>(delivery: &Delivery<'a>) -> Cow<'a, [u8]> {
     let properties = delivery.record.properties();
+    if let Some(offset) = delivery.stream_offset {
+        return with_offset(properties, offset);
+    }
     if delivery.counts == Counts::default() {
         return Cow::Borrowed(properties);
     }
@@ -130,6 +134,21 @@ pub fn trace(tap: &Tap, queue: &str, delivery: &Delivery<'_>) {
         },
     };
     tap.delivered(traced, queue, delivery.redelivered);
+}
+
+/// The properties with `x-stream-offset`, in the place of whatever the publisher put there.
+fn with_offset(properties: &[u8], offset: u64) -> Cow<'_, [u8]> {
+    let mut value = Vec::with_capacity(9);
+    field::put_long(&mut value, i64::try_from(offset).unwrap_or(i64::MAX));
+    let headers: [(&[u8], Option<&[u8]>); 1] = [(b"x-stream-offset", Some(&value))];
+    let rewrite = Rewrite {
+        headers: &headers,
+        ..Rewrite::default()
+    };
+    // Properties in a record were checked when they arrived.
+    rewrite
+        .apply(properties)
+        .map_or(Cow::Borrowed(properties), Cow::Owned)
 }
 
 impl DeliverySink for ChannelConsumer {
@@ -196,6 +215,15 @@ impl DeliverySink for ChannelConsumer {
         match self.stalled() {
             Some(stalled) => self.outbox.stall(stalled),
             None => true,
+        }
+    }
+
+    fn wake(&self) {
+        let mut outbox = self.outbox.lock();
+        if !outbox.is_closed() {
+            outbox.resume_later(self.stalled());
+            drop(outbox);
+            self.outbox.wake();
         }
     }
 

@@ -6,11 +6,12 @@
 //!
 //! - [`reply_code`]: the codes and what they end.
 //! - [`framing`]: bytes and frames that are wrong.
-//! - [`refusals`]: what the broker refuses, messages and consumers.
+//! - [`refusals`]: what the broker refuses, messages and consumers. [`stream`]: what streams refuse.
 
 mod framing;
 mod refusals;
 mod reply_code;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -55,10 +55,15 @@ impl Session {
     pub fn resume(&self, stalled: Vec<Stalled>) {
         let services = &self.broker.services;
         let mut again = Vec::new();
-        for Stalled { queue, consumer } in stalled {
-            if queue.resume(&services.visit(), consumer) {
-                again.push(queue);
-            }
+        let mut readers = stalled;
+        while !readers.is_empty() {
+            readers.retain(|Stalled { queue, consumer }| {
+                let more = queue.resume(&services.visit(), *consumer);
+                if more && !queue.is_stream() {
+                    again.push(queue.clone());
+                }
+                more && queue.is_stream()
+            });
         }
         while !again.is_empty() {
             again.retain(|queue| queue.pump(&services.visit()));

@@ -5,12 +5,14 @@
 
 pub mod equivalence;
 pub mod expiration;
+mod max_age;
 mod table;
 pub mod term;
 mod validate;
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
+pub use self::max_age::max_age_ms;
 pub use self::table::Arguments;
 pub(super) use self::validate::is_max_age;
 use super::error::Error;
@@ -22,8 +24,7 @@ pub const EXPIRY_MS_MAX: u64 = 315_360_000_000;
 
 /// What kind of queue was declared.
 ///
-/// Quorum queues and streams are declared and refused as RabbitMQ does. Until they are replicated they behave as
-/// classic durable queues.
+/// Quorum queues and streams are declared and refused as RabbitMQ does. They are not replicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QueueType {
     /// `classic`, and the default.
@@ -122,6 +123,9 @@ struct Parsed {
     consumer_timeout_ms: Option<u64>,
     message_group: Option<Box<str>>,
     delayed_retry: Option<Retry>,
+    max_age_ms: Option<u64>,
+    stream_segment_bytes: Option<u64>,
+    stream_filter_bytes: Option<u8>,
 }
 
 impl QueueArguments {
@@ -173,6 +177,12 @@ impl QueueArguments {
                 consumer_timeout_ms: number("x-consumer-timeout"),
                 message_group: text("x-message-group"),
                 delayed_retry: delayed_retry(table),
+                max_age_ms: value("x-max-age")
+                    .and_then(term::bytes)
+                    .and_then(max_age_ms),
+                stream_segment_bytes: number("x-stream-max-segment-size-bytes"),
+                stream_filter_bytes: number("x-stream-filter-size-bytes")
+                    .and_then(|bytes| u8::try_from(bytes).ok()),
             })),
         }
     }
@@ -265,6 +275,21 @@ impl QueueArguments {
     /// `x-message-group`: the header that names a message's group.
     pub fn message_group(&self) -> Option<&str> {
         self.parsed.as_ref()?.message_group.as_deref()
+    }
+
+    /// `x-max-age` in ms.
+    pub fn max_age_ms(&self) -> Option<u64> {
+        self.parsed.as_ref()?.max_age_ms
+    }
+
+    /// `x-stream-max-segment-size-bytes`, up to 3,000,000,000.
+    pub fn stream_segment_bytes(&self) -> Option<u64> {
+        self.parsed.as_ref()?.stream_segment_bytes
+    }
+
+    /// `x-stream-filter-size-bytes`, 16 to 255.
+    pub fn stream_filter_bytes(&self) -> Option<u8> {
+        self.parsed.as_ref()?.stream_filter_bytes
     }
 
     /// `x-dead-letter-routing-key`.

@@ -28,6 +28,8 @@ pub struct Delivery<'a> {
     pub redelivered: bool,
     /// How often, if the queue counts: none for one that never came back.
     pub counts: Counts,
+    /// Its offset, if the queue is a stream.
+    pub stream_offset: Option<u64>,
     /// The message.
     pub record: RecordRef<'a>,
     /// Its body when that is not part of the record.
@@ -72,6 +74,10 @@ pub trait DeliverySink: Send + Sync {
     /// Takes deliveries in order and answers how many it took. What it refuses goes back to ready. If it took fewer
     /// than offered and is not closed, it calls `Queue::resume` for this consumer once it has room again.
     fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize;
+
+    /// There is something again for a consumer of a stream: its connection calls `Queue::resume` for it soon. Called
+    /// from any thread, without a lock.
+    fn wake(&self);
 
     /// Asks to be resumed when there is room. `false` means that there is room already.
     fn stall(&self) -> bool;

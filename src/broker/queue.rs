@@ -9,6 +9,7 @@
 //! - [`settings`]: what arguments and policies say.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
 //! - [`publish`], [`deliver`]: the visits of publishers and consumers.
+//! - [`stream`]: the other kind, whose messages stay.
 //!
 //! Whoever brings work does the work: a publisher appends and dispatches, a consumer that acknowledges dispatches into
 //! its own window, a drained outbox resumes its stalled consumers. Lock order: gate (the visit) -> queue -> outbox.
@@ -38,6 +39,7 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod state_test;
+pub(super) mod stream;
 mod timed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +59,9 @@ pub use self::retry::{Retry, Waiting};
 pub use self::settings::{DeadLetter, Settings};
 use self::state::{Effects, State};
 pub use self::state::{RecoveredLanes, Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
-use super::arguments::QueueArguments;
+use self::stream::Stream;
+pub use self::stream::{Filter, ReaderSpec, StartAt};
+use super::arguments::{QueueArguments, QueueType};
 use super::delivery::Cancellation;
 use super::timers::Timer;
 use super::vhost::VHost;
@@ -130,6 +134,14 @@ struct Inner {
     deleted: bool,
 }
 
+/// What becomes of messages. A stream leaves `Queue::inner` empty: its public methods lead to [`Stream`].
+enum Kind {
+    /// They wait for one consumer.
+    Queue,
+    /// They stay.
+    Stream(Box<Stream>),
+}
+
 /// A queue.
 pub struct Queue {
     /// What it was declared as.
@@ -140,6 +152,7 @@ pub struct Queue {
     timer: OnceLock<Timer>,
     /// Mirrors `Inner::deleted` for those who do not hold the lock (route caches).
     deleted: AtomicBool,
+    kind: Kind,
     inner: Mutex<Inner>,
 }
 
@@ -163,8 +176,16 @@ impl Queue {
         vhost: Weak<VHost>,
         recovered: RecoveredLanes,
     ) -> Arc<Self> {
+        let settings = settings.shared();
+        let (kind, state) = if spec.arguments.queue_type() == QueueType::Stream {
+            let recovered = recovered.lanes.first().map(|(_, lane)| lane);
+            let stream = Stream::new(settings.clone(), recovered);
+            (Kind::Stream(Box::new(stream)), State::new(settings))
+        } else {
+            (Kind::Queue, State::recovered(settings, recovered))
+        };
         let inner = Inner {
-            state: State::recovered(settings.shared(), recovered),
+            state,
             load_waiters: Vec::new(),
             used_ms: 0,
             reported_bytes: 0,
@@ -177,8 +198,27 @@ impl Queue {
             vhost,
             timer: OnceLock::new(),
             deleted: AtomicBool::new(false),
+            kind,
             inner: Mutex::new(inner),
         })
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        match &self.kind {
+            Kind::Queue => None,
+            Kind::Stream(stream) => Some(stream),
+        }
+    }
+
+    /// Messages stay in it, and consumers come with [`Self::attach`].
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Stream(_))
+    }
+
+    /// Whether it writes messages to disk, transient or `persistent` ones: only then a confirm waits for the disk. A
+    /// stream writes all.
+    pub fn writes(&self, persistent: bool) -> bool {
+        self.is_stream() || (persistent && self.spec.durable)
     }
 
     /// Under which the store knows the lane of the message with this seq.
@@ -193,6 +233,9 @@ impl Queue {
 
     /// Counts at this moment.
     pub fn counts(&self) -> QueueCounts {
+        if let Some(stream) = self.stream() {
+            return stream.counts();
+        }
         let inner = self.inner.lock();
         QueueCounts {
             ready: inner.state.ready(),
@@ -203,12 +246,19 @@ impl Queue {
 
     /// What holds for the queue at the moment.
     pub fn settings(&self) -> Arc<Settings> {
+        if let Some(stream) = self.stream() {
+            return stream.settings();
+        }
         self.inner.lock().state.settings.clone()
     }
 
     /// Other settings hold from now on, also for what is in the queue: a policy came or went. True: call
     /// [`Self::pump`] in further visits.
     pub fn apply_settings(self: &Arc<Self>, visit: &Visit<'_>, settings: Arc<Settings>) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.apply_settings(self, visit, settings);
+            return false;
+        }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return false;
@@ -219,7 +269,7 @@ impl Queue {
         more
     }
 
-    /// Drops all ready messages and answers how many there were.
+    /// Drops all ready messages and answers how many there were. A stream keeps them.
     pub fn purge(self: &Arc<Self>, visit: &Visit<'_>) -> u64 {
         let mut inner = self.inner.lock();
         let mut effects = Effects::default();
@@ -230,7 +280,8 @@ impl Queue {
     }
 
     /// Deletes the queue with everything in it, if the conditions hold, and answers how many messages were ready.
-    /// Its consumers are told through their sinks. Deleting twice answers 0.
+    /// Its consumers are told through their sinks. Deleting twice answers 0. A stream goes whatever the conditions, and
+    /// answers 0, as in RabbitMQ.
     ///
     /// # Errors
     /// A condition does not hold.
@@ -239,6 +290,11 @@ impl Queue {
         visit: &Visit<'_>,
         condition: DeleteCondition,
     ) -> Result<u64, DeleteRefused> {
+        if let Some(stream) = self.stream() {
+            self.deleted.store(true, Ordering::Release);
+            stream.delete(self, visit);
+            return Ok(0);
+        }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Ok(0);
@@ -271,6 +327,10 @@ impl Queue {
 
     /// A piece of a cold stretch was read. True: call [`Self::pump`].
     pub(super) fn install(self: &Arc<Self>, visit: &Visit<'_>, from: Seq, loaded: Loaded) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.install(self, from, loaded);
+            return false;
+        }
         let mut inner = self.inner.lock();
         let records = loaded.records.to_vec();
         let lane = inner.state.lane_mut(from);
@@ -428,7 +488,10 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let reported = self.inner.get_mut().reported_bytes;
+        let mut reported = self.inner.get_mut().reported_bytes;
+        if let Kind::Stream(stream) = &mut self.kind {
+            reported += stream.reported_bytes();
+        }
         self.services.memory.moved(reported, 0);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::dead_letter;
 use super::policy::{Policy, PolicyKind, ValidationFailed};
+use super::queue::stream::restore::StoredRow;
+use super::queue::stream::rows as stream_rows;
 use super::queue::{RecoveredLanes, Waiting, retry_lane};
 use super::state::{self, Row, RowError};
 use super::vhost::VHost;
@@ -24,7 +26,7 @@ pub enum RecoverError {
     /// A row of the topology cannot be read. To go on without it would lose queues.
     #[error(transparent)]
     Row(#[from] RowError),
-    /// What waits for a retry cannot be read.
+    /// What waits for a retry, or the newest messages of a stream, cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A policy says what this version does not know.
@@ -137,6 +139,8 @@ struct Rows<'a> {
     bindings: Vec<(&'a [u8], state::BindingRow<'a>)>,
     deduplication: Vec<(&'a [u8], state::DeduplicationRow<'a>)>,
     policies: Vec<(&'a [u8], state::PolicyRow<'a>)>,
+    /// What belongs to streams, by queue.
+    streams: HashMap<QueueId, Vec<StoredRow<'a>>>,
 }
 
 /// What the store has of each queue: its lanes, and what waits in them for a retry.
@@ -198,7 +202,11 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
             Row::Binding(row) => read.bindings.push((key, row)),
             Row::Deduplication(row) => read.deduplication.push((key, row)),
             Row::Policy(row) => read.policies.push((key, row)),
-            Row::Foreign => {}
+            Row::Foreign => {
+                if let Some(queue) = stream_rows::owner(key) {
+                    read.streams.entry(queue).or_default().push((key, value));
+                }
+            }
         }
     }
     Ok(read)
@@ -208,28 +216,24 @@ impl Rows<'_> {
     /// Puts policies, exchanges, queues and then bindings into the virtual hosts, and answers which ids in the store
     /// they have.
     fn fill(
-        self,
+        mut self,
         vhosts: &HashMap<Arc<str>, Arc<VHost>>,
         mut messages: HashMap<QueueId, RecoveredLanes>,
         due: &HashMap<QueueId, RecoveredDue>,
         ops: &mut Vec<Op>,
     ) -> Result<HashSet<QueueId>, RecoverError> {
-        let mut orphan = |key: &[u8]| {
-            tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
-            ops.push(Op::DeleteState { key: key.to_vec() });
-        };
         let mut known = HashSet::with_capacity(self.queues.len());
         for (key, row) in self.policies {
             match vhosts.get(row.vhost) {
                 Some(vhost) => recover_policy(vhost, &row)?,
-                None => orphan(key),
+                None => delete_orphan(ops, key),
             }
         }
         // The predeclared exchanges are there.
         vhosts.values().for_each(|vhost| vhost.apply_policies());
         for (key, row) in self.exchanges {
             let Some(vhost) = vhosts.get(row.vhost) else {
-                orphan(key);
+                delete_orphan(ops, key);
                 continue;
             };
             let spec = row
@@ -255,24 +259,26 @@ impl Rows<'_> {
                 None => ops.push(Op::DeleteState { key: key.to_vec() }),
             }
         }
-        let mut orphan = |key: &[u8]| {
-            tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
-            ops.push(Op::DeleteState { key: key.to_vec() });
-        };
         for (key, row) in self.queues {
             let Some(vhost) = vhosts.get(row.vhost) else {
-                orphan(key);
+                delete_orphan(ops, key);
                 continue;
             };
             known.insert(row.id);
-            vhost.recover_queue(row.spec(), messages.remove(&row.id).unwrap_or_default());
+            let queue =
+                vhost.recover_queue(row.spec(), messages.remove(&row.id).unwrap_or_default());
+            let stream = self.streams.remove(&row.id).unwrap_or_default();
+            ops.extend(queue.restore_stream(&stream)?);
+        }
+        for queue in self.streams.into_keys() {
+            ops.push(stream_rows::delete_all(queue));
         }
         for (key, row) in self.bindings {
             if !vhosts
                 .get(row.vhost)
                 .is_some_and(|vhost| vhost.recover_binding(&row))
             {
-                orphan(key);
+                delete_orphan(ops, key);
             }
         }
         Ok(known)
@@ -289,6 +295,11 @@ fn recover_policy(vhost: &VHost, row: &state::PolicyRow<'_>) -> Result<(), Recov
     })?;
     vhost.recover_policy(row.kind, policy);
     Ok(())
+}
+
+fn delete_orphan(ops: &mut Vec<Op>, key: &[u8]) {
+    tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
+    ops.push(Op::DeleteState { key: key.to_vec() });
 }
 
 #[cfg(test)]

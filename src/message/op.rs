@@ -40,6 +40,13 @@ pub enum Op {
         /// Value, encoded by its owner.
         value: Vec<u8>,
     },
+    /// All rows of the `state` family with keys in `from..to` are removed.
+    DeleteStateSpan {
+        /// The first key.
+        from: Vec<u8>,
+        /// The key after the last.
+        to: Vec<u8>,
+    },
     /// A row of the `state` family is removed.
     DeleteState {
         /// Key.
@@ -129,6 +136,7 @@ impl Op {
             }
             Self::PutState { key, value } => key.len() + value.len(),
             Self::DeleteState { key } => key.len(),
+            Self::DeleteStateSpan { from, to } => from.len() + to.len(),
         }
     }
 }

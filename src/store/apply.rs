@@ -87,6 +87,11 @@ impl<'a> Work<'a> {
                     self.batch.put(Mutable::State, &state::broker(&key), &value)
                 }
                 Op::DeleteState { key } => self.batch.delete(Mutable::State, &state::broker(&key)),
+                Op::DeleteStateSpan { from, to } => self.batch.delete_span(
+                    Mutable::State,
+                    &state::broker(&from),
+                    &state::broker(&to),
+                ),
             }
         }
     }

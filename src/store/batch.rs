@@ -121,6 +121,17 @@ impl Batch {
         self.operation(kind::DELETE, self.ids.mutable(family), key, None);
     }
 
+    /// Removes every row of a family with a key in `from..to`.
+    pub(super) fn delete_span(&mut self, family: Mutable, from: &[u8], to: &[u8]) {
+        self.needs_sync = true;
+        self.operation(
+            kind::DELETE_RANGE,
+            self.ids.mutable(family),
+            from,
+            Some(&[to]),
+        );
+    }
+
     fn operation(&mut self, kind: u8, family: u32, key: &[u8], value: Option<&[&[u8]]>) {
         self.count += 1;
         self.bytes[8..HEADER_BYTES].copy_from_slice(&self.count.to_le_bytes());

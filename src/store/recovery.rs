@@ -66,6 +66,8 @@ pub struct RecoveredQueue {
     pub first_live: Seq,
     /// The lowest seq to give to a new message: no stored record or settlement has it or a higher one.
     pub next_seq: Seq,
+    /// The seq after the last record that is stored; 0 when there is none.
+    pub end: Seq,
     /// Messages with lower seqs may have been delivered before.
     pub delivered_upto: Seq,
     /// Messages that are not settled.
@@ -263,6 +265,7 @@ impl Recovery<'_> {
                 RecoveredQueue {
                     first_live: queue.first_live().unwrap_or(next_seq),
                     next_seq,
+                    end: queue.last_seq().map_or(0, |last| last + 1),
                     delivered_upto: queue.settled.delivered_upto(),
                     counts: self
                         .counts

@@ -18,4 +18,5 @@ mod ledger;
 mod promises;
 mod publisher;
 mod rounds;
+mod stream;
 mod topology;

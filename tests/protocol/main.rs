@@ -40,4 +40,5 @@ mod qos;
 mod queue;
 mod queue_arguments;
 mod routing;
+mod stream;
 mod tx;

@@ -21,6 +21,7 @@ use crate::broker::direct_reply::REPLY_TO;
 use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue, Return};
 use crate::config::DeprecatedFeature;
+use crate::message::Ticket;
 use crate::store::SpaceState;
 
 impl Channel {
@@ -94,6 +95,10 @@ impl Channel {
         let queue = session.vhost.queue_for(&name, session.id)?;
         let priority = consumer_priority(&consume.arguments, &queue)?;
         let timeout_ms = consumer_timeout(&consume.arguments, &queue)?;
+        let reading = match queue.is_stream() {
+            true => Some(self.check_stream_consumer(session, &consume, &queue)?),
+            false => None,
+        };
         if consume.exclusive && queue.spec.arguments.single_active_consumer() {
             // One of several and the only one contradict each other.
             return Err(AmqpError::exclusive_use(&name, &session.vhost.name));
@@ -101,15 +106,24 @@ impl Channel {
         let sink = self.sink(session, &queue, &consumer_tag, consume.no_ack);
         sink.watch(self.tap(session));
         let source = sink.source();
-        let spec = ConsumerSpec {
-            sink: sink.clone(),
-            no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
-            priority,
-            prefetch: self.prefetch,
-            timeout_ms,
+        let prefetch = self.prefetch;
+        let visit = session.broker.services.visit();
+        let registered = if let Some(reading) = reading {
+            let spec = reading.spec(sink.clone(), prefetch, &consumer_tag);
+            let attached = queue.attach(&visit, spec);
+            attached.map(|id| (id, Ticket::IMMEDIATE))
+        } else {
+            let spec = ConsumerSpec {
+                sink: sink.clone(),
+                no_ack: consume.no_ack,
+                exclusive: consume.exclusive,
+                priority,
+                prefetch,
+                timeout_ms,
+            };
+            queue.subscribe(&visit, spec)
         };
-        let registered = queue.subscribe(&session.broker.services.visit(), spec);
+        drop(visit);
         let (id, ticket) = match registered {
             Ok(registered) => registered,
             Err(refused) => {
@@ -206,6 +220,9 @@ impl Channel {
         let name = self.queue_name(&get.queue)?;
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
+        if queue.is_stream() {
+            return Err(AmqpError::not_supported_by_stream("basic.get", &queue));
+        }
         let got = queue.get(
             &session.broker.services.visit(),
             get.no_ack,

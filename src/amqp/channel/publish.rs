@@ -398,14 +398,15 @@ impl Channel {
         refused: &[u32],
         durable: Ticket,
     ) -> Ticket {
-        let to_disk: Vec<bool> = routes
+        let writes = |route: &Arc<Route>, persistent| {
+            // A duplicate is as safe as the first when this epoch is, at the latest.
+            let elsewhere = persistent && (route.is_duplicate || route.is_delayed());
+            elsewhere || route.queues.iter().any(|queue| queue.writes(persistent))
+        };
+        // Of transient and of persistent messages.
+        let to_disk: Vec<[bool; 2]> = routes
             .iter()
-            .map(|route| {
-                // A duplicate is as safe as the first when this epoch is, at the latest.
-                route.is_duplicate
-                    || route.is_delayed()
-                    || route.queues.iter().any(|queue| queue.spec.durable)
-            })
+            .map(|route| [writes(route, false), writes(route, true)])
             .collect();
         let mut latest = Ticket::IMMEDIATE;
         for (index, routed) in routed.iter().enumerate() {
@@ -417,7 +418,7 @@ impl Channel {
             if head.mandatory && routes[*route].is_empty() {
                 self.put_return(session, message);
             }
-            let ticket = if message.persistent && to_disk[*route] {
+            let ticket = if to_disk[*route][usize::from(message.persistent)] {
                 durable
             } else {
                 Ticket::IMMEDIATE

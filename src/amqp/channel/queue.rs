@@ -53,6 +53,9 @@ impl Channel {
                 let name = self.queue_name(&purge.queue)?;
                 session.check(Permission::Read, Resource::Queue(&name))?;
                 let queue = session.vhost.queue_for(&name, session.id)?;
+                if queue.is_stream() {
+                    return Err(AmqpError::not_supported_by_stream("queue.purge", &queue));
+                }
                 let message_count = count(queue.purge(&session.broker.services.visit()));
                 let ok =
                     AMQPClass::Queue(queue::AMQPMethod::PurgeOk(queue::PurgeOk { message_count }));

@@ -326,10 +326,7 @@ fn group_size(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
 
 /// A positive number and one of the units `Y M D h m s`.
 pub(in crate::broker) fn is_max_age(age: &[u8]) -> bool {
-    let digits = age.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, unit) = age.split_at(digits);
-    let positive = number.iter().any(|digit| *digit != b'0');
-    positive && matches!(unit, b"Y" | b"M" | b"D" | b"h" | b"m" | b"s")
+    super::max_age_ms(age).is_some()
 }
 
 fn unacceptable(value: &AMQPValue) -> String {

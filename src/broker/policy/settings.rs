@@ -5,7 +5,7 @@ use amq_protocol::types::AMQPValue;
 use super::Effective;
 use super::applied::smaller_limit;
 use crate::broker::arguments::{
-    EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
+    self, EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
 };
 use crate::broker::queue::{DeadLetter, Retry, Settings};
 
@@ -40,8 +40,23 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
             policies.number("consumer-timeout"),
         )
         .or(settings.consumer_timeout_ms),
+        max_age_ms: smaller(settings.max_age_ms, max_age_ms(policies)),
+        stream_segment_bytes: smaller(
+            settings.stream_segment_bytes,
+            policies.number("stream-max-segment-size-bytes"),
+        ),
+        stream_filter_bytes: smaller(
+            settings.stream_filter_bytes.map(u64::from),
+            policies.number("stream-filter-size-bytes"),
+        )
+        .and_then(|bytes| u8::try_from(bytes).ok()),
         ..settings
     }
+}
+
+fn max_age_ms(policies: &Effective) -> Option<u64> {
+    let age = policies.as_map().get("max-age")?.as_str()?;
+    arguments::max_age_ms(age.as_bytes())
 }
 
 fn smaller(argument: Option<u64>, policy: Option<u64>) -> Option<u64> {

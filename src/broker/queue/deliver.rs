@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Queue;
 use super::consumers::ConsumerSpec;
 use super::state::{Effects, Got, Return};
+use super::stream::ReaderSpec;
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::message::{Seq, Ticket};
 use crate::store::Visit;
@@ -67,15 +68,37 @@ impl Queue {
         Ok((id, ticket))
     }
 
+    /// Registers a consumer of a stream, as [`Self::subscribe`] does one of another queue.
+    ///
+    /// # Errors
+    /// The queue was deleted, or is no stream.
+    pub fn attach(
+        &self,
+        visit: &Visit<'_>,
+        spec: ReaderSpec,
+    ) -> Result<ConsumerId, ConsumeRefused> {
+        match self.stream() {
+            Some(stream) => stream.attach(visit, spec),
+            None => Err(ConsumeRefused::Deleted),
+        }
+    }
+
     /// Deliveries to this consumer may begin. True: call [`Self::pump`] in further visits.
     pub fn activate(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.activate(self, consumer);
+            return false;
+        }
         let mut inner = self.inner.lock();
         inner.state.consumers.activate(consumer);
         self.dispatch(&mut inner, visit)
     }
 
-    /// Its outbox or window has room again. True: call [`Self::pump`] in further visits.
+    /// Its outbox or window has room again. True: call [`Self::pump`] in further visits, for a stream this method.
     pub fn resume(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
+        if let Some(stream) = self.stream() {
+            return stream.resume(self, consumer);
+        }
         let mut inner = self.inner.lock();
         inner.state.consumers.resume(consumer);
         self.dispatch(&mut inner, visit)
@@ -84,6 +107,10 @@ impl Queue {
     /// Removes a consumer; its unacknowledged deliveries stay with the channel. True: the queue is auto-delete and
     /// this was its last consumer.
     pub fn cancel(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.cancel(self, visit, consumer);
+            return false;
+        }
         let mut inner = self.inner.lock();
         let removed = inner.state.consumers.remove(consumer);
         inner.used_ms = visit.now_ms();
@@ -116,6 +143,10 @@ impl Queue {
 
     /// Unacknowledged deliveries are acknowledged. True: call [`Self::pump`].
     pub fn settle(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId, seqs: &[Seq]) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.settle(self, visit, consumer, seqs);
+            return false;
+        }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return false;
@@ -134,6 +165,10 @@ impl Queue {
         consumer: ConsumerId,
         seqs: &[Seq],
     ) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.settle(self, visit, consumer, seqs);
+            return false;
+        }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return false;
@@ -152,6 +187,10 @@ impl Queue {
         seqs: &[Seq],
         how: Return,
     ) -> bool {
+        if let Some(stream) = self.stream() {
+            stream.settle(self, visit, consumer, seqs);
+            return false;
+        }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return false;

@@ -110,6 +110,7 @@ impl<'log> Picker<'log, '_> {
             record,
             body,
             counts,
+            stream_offset: None,
         };
         let cost = delivery.cost_bytes();
         let count = self.assigned.deliveries.len() + self.expired.len();

@@ -46,7 +46,10 @@ impl Queue {
 
     /// Drops stored chunks while the budget is exceeded. Answers the bytes freed.
     pub(in crate::broker) fn evict(&self) -> usize {
-        self.evict_locked(&mut self.inner.lock())
+        match self.stream() {
+            Some(stream) => stream.evict(self),
+            None => self.evict_locked(&mut self.inner.lock()),
+        }
     }
 
     /// Transient records that must be spilled before their chunk can be dropped: one chunk's worth.
@@ -132,6 +135,9 @@ impl Queue {
 
     /// Gives back the spare memory of a queue that nobody uses at the moment.
     pub(in crate::broker) fn shrink(&self) {
+        if let Some(stream) = self.stream() {
+            return stream.shrink(self);
+        }
         let mut inner = self.inner.lock();
         if inner.state.ready() == 0 && inner.state.unacked() == 0 {
             for lane in inner.state.lanes_mut() {

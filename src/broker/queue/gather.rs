@@ -15,6 +15,10 @@ const SLICE_BYTES_MAX: usize = 256 * 1024;
 
 impl Source for Queue {
     fn gather(&self, epoch: Epoch, ops: &mut Vec<Op>) {
+        if let Some(stream) = self.stream() {
+            stream.gather(self.spec.id, epoch, self.services.store.durable(), ops);
+            return;
+        }
         let mut appended: Vec<(Seq, Seq)> = Vec::new();
         {
             let mut inner = self.inner.lock();

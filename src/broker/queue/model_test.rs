@@ -44,6 +44,7 @@ impl DeliverySink for Taker {
     fn stall(&self) -> bool {
         false
     }
+    fn wake(&self) {}
     fn cancelled(&self, _: Cancellation) {}
 }
 

@@ -34,6 +34,9 @@ impl Queue {
         visit: &Visit<'_>,
         messages: impl Iterator<Item = &'m NewMessage<'m>>,
     ) -> Published {
+        if let Some(stream) = self.stream() {
+            return stream.publish(self, visit, messages);
+        }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Published::Deleted;

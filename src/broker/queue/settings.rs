@@ -60,6 +60,12 @@ pub struct Settings {
     pub counts_deliveries: bool,
     /// The header whose value says which group a message belongs to.
     pub message_group: Option<Arc<str>>,
+    /// Streams: time in ms after which a segment is removed.
+    pub max_age_ms: Option<u64>,
+    /// Streams: size of a segment, 500 MB if not given.
+    pub stream_segment_bytes: Option<u64>,
+    /// Streams: size of the Bloom filter of a chunk, 16 to 255, 16 if not given.
+    pub stream_filter_bytes: Option<u8>,
 }
 
 impl Settings {
@@ -112,6 +118,9 @@ impl Settings {
                 || delivery_limit.is_some()
                 || arguments.delayed_retry().is_some(),
             message_group: arguments.message_group().map(Into::into),
+            max_age_ms: arguments.max_age_ms(),
+            stream_segment_bytes: arguments.stream_segment_bytes(),
+            stream_filter_bytes: arguments.stream_filter_bytes(),
         }
     }
 

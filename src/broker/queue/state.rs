@@ -354,6 +354,7 @@ impl State {
             record,
             body,
             counts,
+            stream_offset: None,
         };
         let (persistent, bytes) = (record.is_persistent(), record.body_len() as u64);
         let taken = take(delivery, left);

@@ -45,6 +45,7 @@ impl DeliverySink for Taker {
     fn stall(&self) -> bool {
         self.room.load(Ordering::Relaxed) == 0
     }
+    fn wake(&self) {}
     fn cancelled(&self, _: Cancellation) {}
 }
 
@@ -402,6 +403,7 @@ proptest! {
         let found = RecoveredQueue {
             first_live: 1,
             next_seq: count + 1,
+            end: 0,
             delivered_upto: delivered,
             live_count: count,
             live_bytes: 10 * count,

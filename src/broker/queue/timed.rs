@@ -10,6 +10,9 @@ use crate::broker::timers::Timed;
 impl Queue {
     /// The queue begins to count how long it is unused, and to expire what it brought along.
     pub(in crate::broker) fn started(self: &Arc<Self>, now_ms: u64) {
+        if let Some(stream) = self.stream() {
+            return stream.started(self, now_ms);
+        }
         let mut inner = self.inner.lock();
         inner.used_ms = now_ms;
         self.set_timer(&inner);
@@ -37,11 +40,16 @@ impl Queue {
         let Some(next_ms) = times_ms.into_iter().flatten().min() else {
             return;
         };
+        self.call_at(next_ms);
+    }
+
+    /// Calls [`Timed::due`] at this time at the latest.
+    pub(super) fn call_at(self: &Arc<Self>, at_ms: u64) {
         let timer = self.timer.get_or_init(|| {
             let me: Arc<dyn Timed> = self.clone();
             self.services.timers.register(Arc::downgrade(&me))
         });
-        timer.set_by(next_ms);
+        timer.set_by(at_ms);
     }
 }
 
@@ -54,6 +62,9 @@ fn unused_deadline_ms(inner: &Inner) -> Option<u64> {
 impl Timed for Queue {
     fn due(self: Arc<Self>, _now_ms: u64) {
         let visit = self.services.visit();
+        if let Some(stream) = self.stream() {
+            return stream.due(&self, &visit);
+        }
         let now_ms = visit.now_ms();
         let mut inner = self.inner.lock();
         if inner.deleted {

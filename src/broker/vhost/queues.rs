@@ -210,8 +210,12 @@ impl VHost {
     }
 
     /// Puts a queue into the virtual host as the store remembers it.
-    pub(in crate::broker) fn recover_queue(&self, spec: QueueSpec, recovered: RecoveredLanes) {
-        self.add_queue(&mut self.topology.lock(), spec, recovered);
+    pub(in crate::broker) fn recover_queue(
+        &self,
+        spec: QueueSpec,
+        recovered: RecoveredLanes,
+    ) -> Arc<Queue> {
+        self.add_queue(&mut self.topology.lock(), spec, recovered)
     }
 
     fn add_queue(

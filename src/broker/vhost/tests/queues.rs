@@ -28,6 +28,8 @@ impl DeliverySink for Sink {
         false
     }
 
+    fn wake(&self) {}
+
     fn cancelled(&self, _: Cancellation) {
         self.cancelled.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,0 +1,202 @@
+//! A reader takes what it can: from its own place, outside the lock of the stream.
+
+use std::sync::Arc;
+
+use super::log::{Found, Piece};
+use super::readers::{Progress, Reader};
+use super::{Inner, Stream, filter};
+use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::broker::queue::{Queue, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
+use crate::message::op::Counts;
+use crate::message::record::RecordRef;
+use crate::message::{Seq, Ticket};
+
+/// Passing over a message costs a visit this part of delivering it.
+const SKIPPED_DISCOUNT: usize = 8;
+
+/// What a visit may still do.
+struct Share {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Share {
+    const fn is_used_up(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+}
+
+impl Stream {
+    /// Gives a reader one visit's worth of what it may have. True: call again in a further visit. Otherwise it is
+    /// woken or called by whatever it waits for.
+    pub(super) fn pull(&self, queue: &Arc<Queue>, id: ConsumerId) -> bool {
+        let Some(reader) = self.inner.lock().readers.get(id).cloned() else {
+            return false;
+        };
+        let mut progress = reader.progress.lock();
+        if !progress.begun {
+            return false;
+        }
+        let mut share = Share {
+            messages: VISIT_MESSAGES_MAX,
+            bytes: VISIT_BYTES_MAX,
+        };
+        while reader.window() > 0 {
+            if share.is_used_up() {
+                return true;
+            }
+            let room = reader.sink.room_bytes();
+            if room == 0 {
+                if reader.sink.stall() {
+                    return false;
+                }
+                continue;
+            }
+            let Some(piece) = self.next_piece(queue, &reader, &mut progress) else {
+                return false;
+            };
+            if !hand_out(&reader, &mut progress, &piece, &mut share, room) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// The piece with the next message that the reader may want. `None`: it waits for one.
+    fn next_piece(
+        &self,
+        queue: &Arc<Queue>,
+        reader: &Reader,
+        progress: &mut Progress,
+    ) -> Option<Arc<Piece>> {
+        let services = &queue.services;
+        let durable = services.store.durable();
+        let mut inner = self.inner.lock();
+        if inner.deleted {
+            return None;
+        }
+        let mut seq = progress.next.max(inner.directory.first());
+        if let Some(filter) = &reader.filter {
+            seq = inner.directory.skip(seq, filter);
+        }
+        progress.next = seq;
+        let next = inner.directory.next();
+        if seq >= next {
+            inner.parked.insert(reader.id);
+            return None;
+        }
+        match inner.log.find(seq, next, durable) {
+            Found::Piece(piece) => {
+                if piece.epoch == 0 {
+                    inner.read_ahead(queue, piece.last + 1);
+                }
+                Some(piece)
+            }
+            Found::Later(epoch) => {
+                inner.parked.insert(reader.id);
+                let subscribes = inner.arm();
+                drop(inner);
+                if subscribes {
+                    self.subscribe(queue, Ticket::local(epoch));
+                }
+                None
+            }
+            Found::Cold(upto) => {
+                let waiting = inner.loading.entry(seq).or_insert_with(|| {
+                    services.loader.request(queue, seq, upto);
+                    Vec::new()
+                });
+                if !waiting.contains(&reader.id) {
+                    waiting.push(reader.id);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Asks for the piece after one that was read back, unless memory is short.
+    fn read_ahead(&mut self, queue: &Arc<Queue>, seq: Seq) {
+        let next = self.directory.next();
+        if seq >= next || self.loading.contains_key(&seq) || queue.services.memory.is_over() {
+            return;
+        }
+        if let Some(upto) = self.log.cold_at(seq, next) {
+            self.loading.insert(seq, Vec::new());
+            queue.services.loader.request(queue, seq, upto);
+        }
+    }
+}
+
+/// Gives the reader what it wants of a piece, as far as its window, its outbox and the visit allow. `false`: the outbox
+/// refused some, and calls when it has room.
+fn hand_out(
+    reader: &Reader,
+    progress: &mut Progress,
+    piece: &Piece,
+    share: &mut Share,
+    room: usize,
+) -> bool {
+    let (count_max, bytes_max) = (
+        share.messages.min(reader.window()),
+        share.bytes.min(room).max(1),
+    );
+    let mut batch: Vec<Delivery<'_>> = Vec::new();
+    let mut places: Vec<usize> = Vec::new();
+    let mut at = match progress.place {
+        Some((first, at)) if first == piece.first => at,
+        _ => 0,
+    };
+    let (mut bytes, mut skipped) = (0, 0);
+    let mut next = progress.next;
+    while batch.len() < count_max && bytes + skipped / SKIPPED_DISCOUNT < bytes_max {
+        let Some(record) = piece.records.get(at..).and_then(RecordRef::parse) else {
+            // The end of the piece.
+            next = piece.last + 1;
+            break;
+        };
+        if is_wanted(reader, progress, &record) {
+            let delivery = Delivery {
+                seq: record.seq(),
+                redelivered: false,
+                counts: Counts::default(),
+                stream_offset: Some(record.seq() - 1),
+                record,
+                body: piece.body(&record),
+            };
+            bytes += delivery.cost_bytes();
+            batch.push(delivery);
+            places.push(at);
+        } else {
+            skipped += record.encoded_len();
+        }
+        next = next.max(record.seq() + 1);
+        at += record.encoded_len();
+    }
+    let taken = if batch.is_empty() {
+        0
+    } else {
+        reader.sink.deliver(&batch)
+    };
+    reader.delivered(progress, batch[..taken].iter().map(|delivery| delivery.seq));
+    share.messages -= taken;
+    share.bytes = share
+        .bytes
+        .saturating_sub(bytes + skipped / SKIPPED_DISCOUNT);
+    if let (Some(refused), Some(place)) = (batch.get(taken), places.get(taken)) {
+        (progress.next, progress.place) = (refused.seq, Some((piece.first, *place)));
+        return false;
+    }
+    (progress.next, progress.place) = (next, Some((piece.first, at)));
+    true
+}
+
+fn is_wanted(reader: &Reader, progress: &Progress, record: &RecordRef<'_>) -> bool {
+    record.seq() >= progress.next
+        && record.arrival_ms() >= progress.since_ms
+        && reader
+            .filter
+            .as_ref()
+            .is_none_or(|wanted| wanted.takes(filter::value_of_record(record)))
+}
