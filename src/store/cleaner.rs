@@ -83,6 +83,8 @@ pub(super) struct Cleaner {
     durable: DurableFile,
     /// What the next step of cleaning is.
     step: Step,
+    /// Bytes in blob files before the last rewrite, if there was one since cleaning began.
+    before: Option<u64>,
 }
 
 /// Cleaning goes round: compact, measure, rewrite, compact again.
@@ -92,7 +94,7 @@ enum Step {
     Compact,
     /// It has, and that was not enough.
     Rewrite,
-    /// A whole round has freed nothing. Only new writes can change that.
+    /// A whole round, with a rewrite, has freed nothing. Only new writes can change that.
     Stalled,
 }
 
@@ -102,6 +104,7 @@ impl Cleaner {
             shared,
             durable,
             step: Step::Compact,
+            before: None,
         }
     }
 
@@ -174,7 +177,7 @@ impl Cleaner {
         let result = match self.excess(database) {
             Some(size) => self.clean_step(database, busy, size),
             None => {
-                self.step = Step::Compact;
+                self.begin();
                 self.flush_when_idle(database, busy).map(|()| false)
             }
         };
@@ -193,26 +196,28 @@ impl Cleaner {
         busy: bool,
         size: u64,
     ) -> Result<bool, rocksdb::Error> {
-        let upkeep = &self.shared.upkeep;
+        let shared = Arc::clone(&self.shared);
+        let upkeep = &shared.upkeep;
         if upkeep.clean_bytes.load(Ordering::Acquire) > 0 || upkeep.old_wait.load(Ordering::Acquire)
         {
             return Ok(true);
         }
         if busy && self.step == Step::Stalled {
-            self.step = Step::Compact;
+            self.begin();
         }
         match self.step {
             Step::Compact => {
                 compact(database, WriteOnce::Chunks)?;
                 compact(database, WriteOnce::Bodies)?;
                 let left = self.excess(database).unwrap_or(0);
-                self.step = if left < size {
-                    Step::Rewrite
-                } else {
-                    Step::Stalled
+                // Files in each of which something lives give compaction alone nothing to free.
+                self.step = match self.before {
+                    Some(before) if left >= before => Step::Stalled,
+                    _ => Step::Rewrite,
                 };
             }
             Step::Rewrite => {
+                self.before = Some(size);
                 upkeep.clean_bytes.store(ROUND_BYTES, Ordering::Release);
                 self.shared.gate.wake();
                 self.step = Step::Compact;
@@ -220,6 +225,11 @@ impl Cleaner {
             Step::Stalled => return Ok(false),
         }
         Ok(true)
+    }
+
+    const fn begin(&mut self) {
+        self.step = Step::Compact;
+        self.before = None;
     }
 
     fn flush_when_idle(&self, database: &Database, busy: bool) -> Result<(), rocksdb::Error> {
