@@ -8,7 +8,7 @@ const NAME_PARTS_MIN: usize = 4;
 
 /// Links of a Markdown file that lead to no file. `path` is relative to the root, and so is what `exists` is asked for.
 pub(crate) fn check_links(path: &Path, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let targets = text
         .split("](")
         .skip(1)

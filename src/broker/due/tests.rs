@@ -321,7 +321,14 @@ impl World {
                 count: 100,
             });
         }
-        for step in [Step::Cut, Step::Write, Step::Announce] {
+        // A page may still be asked for, though nothing is left.
+        for step in [
+            Step::Cut,
+            Step::Write,
+            Step::Read,
+            Step::Install,
+            Step::Announce,
+        ] {
             self.run(step);
         }
         while self.epochs.len() > 1 {

@@ -321,6 +321,10 @@ impl World {
                             <= found.delivered_upto.max(*live.keys().next().unwrap())
                 );
             }
+            if found.is_none() {
+                // Nothing of it is on disk: its seqs begin anew, and what was said of them is void.
+                self.delivered[number] = 0;
+            }
             *queue = FakeQueue::recovered(queue.id, found, self.elide);
         }
         self.store = Some(store);
