@@ -4,7 +4,7 @@
 //! one of each holds for a queue or exchange: the one with the highest priority among those that match, as a whole
 //! (semantics row 82).
 //!
-//! - [`definition`]: what a policy says, validated; [`keys`]: which keys there are.
+//! - [`mod@definition`]: what a policy says, validated; [`keys`]: which keys there are.
 //! - [`applied`]: the two policies that hold for a queue or exchange, merged.
 //! - [`policies`]: all policies of a virtual host.
 //! - [`settings`]: what they and the arguments of the declaration come to.
