@@ -49,6 +49,8 @@ clean_up() {
     if [[ -n $dockerd_pid ]]; then
         kill "$dockerd_pid"
         wait "$dockerd_pid"
+        # What the engine has mounted below its folder and leaves there.
+        umount "$work"/exec/netns/* 2>/dev/null
     fi
     rm -rf "$work"
 }
