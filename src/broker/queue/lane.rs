@@ -6,17 +6,19 @@
 //! Within a lane a message is ready (in the log at or after the cursor and not held, or `returned`, or `refused`),
 //! held by a channel, or held back here (`held`: dying, or `blocked`: waiting for its group).
 
+mod pick;
+
 use std::collections::BTreeMap;
 
+pub(super) use self::pick::{Offer, Pick};
 use super::blocked::Blocked;
 use super::expiry::Expiry;
-use super::groups::Place;
 use super::log::{Log, Lookup, Next};
 use super::pending::Pending;
 use super::returned::Returned;
 use crate::message::op::Counts;
 use crate::message::ranges::RangeSet;
-use crate::message::record::{NewMessage, RecordRef, SharedBody};
+use crate::message::record::{NewMessage, SharedBody};
 use crate::message::{Epoch, Seq};
 use crate::store::RecoveredQueue;
 
@@ -30,36 +32,6 @@ pub(super) const fn lane_of(seq: Seq) -> u16 {
 
 const fn first_seq(number: u16) -> Seq {
     (number as Seq) << SEQ_BITS | 1
-}
-
-/// What a look at a ready message decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pick {
-    /// It goes out, or dies.
-    Taken,
-    /// It is held back; the next may go.
-    Held,
-    /// No more for now.
-    Stop,
-}
-
-/// How far picking came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Picked {
-    /// Everything was offered: it is the next lane's turn.
-    pub(super) all: bool,
-    /// A stretch to load: the message with the first seq is needed now, or soon. With the last seq of the stretch.
-    pub(super) load: Option<(Seq, Seq)>,
-}
-
-/// What is offered.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Offer<'a> {
-    pub(super) record: RecordRef<'a>,
-    pub(super) body: Option<&'a SharedBody>,
-    pub(super) redelivered: bool,
-    pub(super) counts: Counts,
-    pub(super) place: Place,
 }
 
 /// The first ready message.
@@ -240,109 +212,6 @@ impl Lane {
                 .appended(seq, message.expiry_ms, message.body.len() as u64);
         }
         seq
-    }
-
-    /// Offers ready messages in their order until `offer` has enough.
-    pub(super) fn pick<'a>(&'a mut self, mut offer: impl FnMut(Offer<'a>) -> Pick) -> Picked {
-        let Self {
-            log,
-            cursor,
-            returned,
-            refused,
-            held,
-            blocked,
-            blocked_bytes,
-            delivered_before,
-            ready,
-            ready_bytes,
-            counts,
-            expiry,
-            ..
-        } = self;
-        let log: &'a Log = log;
-        let mut consider =
-            |record: RecordRef<'a>, body, again: Option<Again>, held: &mut RangeSet| {
-                let seq = record.seq();
-                let was_delivered = again.is_some_and(|again| again.was_returned);
-                let turn = again.and_then(|again| again.turn);
-                let verdict = offer(Offer {
-                    record,
-                    body,
-                    redelivered: was_delivered || seq < *delivered_before,
-                    counts: counts_of(counts, seq),
-                    place: Place::new(seq, turn),
-                });
-                if verdict == Pick::Stop {
-                    return false;
-                }
-                let bytes = record.body_len() as u64;
-                if verdict == Pick::Held {
-                    held.insert(seq);
-                    let entry = Blocked {
-                        bytes,
-                        was_returned: was_delivered,
-                        turn,
-                    };
-                    blocked.insert(seq, entry);
-                    *blocked_bytes += bytes;
-                    if record.expiry_ms() != 0 {
-                        expiry.mark(seq, record.expiry_ms(), bytes);
-                    }
-                } else if record.expiry_ms() != 0 {
-                    expiry.unmark(seq, record.expiry_ms());
-                }
-                *ready = ready.saturating_sub(1);
-                *ready_bytes = ready_bytes.saturating_sub(bytes);
-                true
-            };
-        let stopped = |load| Picked { all: false, load };
-        let mut lost = 0;
-        while let Some((seq, was_returned)) = first_again(returned, refused) {
-            match log.lookup(seq) {
-                Lookup::Found(record, body) => {
-                    let again = Again {
-                        was_returned,
-                        turn: returned.turn(seq),
-                    };
-                    if !consider(record, body, Some(again), held) {
-                        return stopped(None);
-                    }
-                }
-                Lookup::Cold => return stopped(log.cold_end(seq).map(|end| (seq, end))),
-                Lookup::Gone => lost += 1,
-            }
-            if !returned.remove(seq) {
-                refused.remove(seq);
-            }
-        }
-        let next = log.scan(*cursor, |record, body| {
-            if !held.is_empty() && held.contains(record.seq()) {
-                return true;
-            }
-            consider(record, body, None, held)
-        });
-        *ready = ready.saturating_sub(lost);
-        match next {
-            Next::At(seq) => {
-                *cursor = seq;
-                let ahead = log.cold_after(seq);
-                stopped(ahead.and_then(|ahead| log.cold_end(ahead).map(|end| (ahead, end))))
-            }
-            Next::Cold(seq) => {
-                *cursor = seq;
-                stopped(log.cold_end(seq).map(|end| (seq, end)))
-            }
-            Next::End => {
-                *cursor = log.next_seq();
-                // Records that the store lost would otherwise be counted for ever.
-                *ready = 0;
-                *ready_bytes = 0;
-                Picked {
-                    all: true,
-                    load: None,
-                }
-            }
-        }
     }
 
     /// An outbox would not take a message that was picked.
@@ -595,13 +464,6 @@ fn counts_of(counts: &BTreeMap<Seq, Counts>, seq: Seq) -> Counts {
     } else {
         counts.get(&seq).copied().unwrap_or_default()
     }
-}
-
-/// How a message came to be ready again.
-#[derive(Debug, Clone, Copy)]
-struct Again {
-    was_returned: bool,
-    turn: Option<i64>,
 }
 
 /// The first of the messages that are ready again, and whether it was delivered.
