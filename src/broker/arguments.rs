@@ -73,6 +73,16 @@ impl QueueType {
             Self::Stream => validate::STREAM_ARGUMENTS,
         }
     }
+
+    /// The arguments in which declarations of a queue of this type are compared: RabbitMQ's, then those that only here
+    /// every type has.
+    pub fn compared_arguments(self) -> impl Iterator<Item = &'static str> {
+        let known = self.arguments();
+        let more = validate::FOR_ALL_TYPES
+            .iter()
+            .filter(|argument| !known.contains(argument));
+        known.iter().chain(more).copied()
+    }
 }
 
 /// What happens to a message that does not fit into a queue with a limit.

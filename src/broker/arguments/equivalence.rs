@@ -34,14 +34,14 @@ pub fn check_property<T: PartialEq + std::fmt::Display>(
 /// The first of `known` that differs.
 pub fn check_arguments(
     resource: &Resource,
-    known: &[&'static str],
+    known: impl IntoIterator<Item = &'static str>,
     received: &FieldTable,
     current: &FieldTable,
 ) -> Result<(), Error> {
     for argument in known {
         let (new, old) = (
-            received.inner().get(*argument),
-            current.inner().get(*argument),
+            received.inner().get(argument),
+            current.inner().get(argument),
         );
         if !are_equivalent(argument, new, old) {
             return Err(Error::Inequivalent {
@@ -119,7 +119,7 @@ mod tests {
     fn check(received: &[(&str, AMQPValue)], current: &[(&str, AMQPValue)], expected: &str) {
         let vhost: Arc<str> = "/".into();
         let resource = Resource::queue(&vhost, "q");
-        let known = &["x-message-ttl", "x-queue-type"];
+        let known = ["x-message-ttl", "x-queue-type"];
         let found = check_arguments(&resource, known, &table(received), &table(current));
         let text = found.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
         let prefix = "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received ";

@@ -62,7 +62,7 @@ pub(super) const STREAM_ARGUMENTS: &[&str] = &[
 ];
 
 /// Arguments of RabbitMQ's quorum queues, and of our own, that every type of queue knows here.
-const FOR_ALL_TYPES: &[&str] = &[
+pub(super) const FOR_ALL_TYPES: &[&str] = &[
     "x-delivery-limit",
     "x-message-group",
     "x-consumer-timeout",

@@ -224,7 +224,7 @@ fn check_equivalence(
     equivalence::check_property(resource, "internal", declare.internal, spec.internal)?;
     equivalence::check_arguments(
         resource,
-        &[ALTERNATE_EXCHANGE],
+        [ALTERNATE_EXCHANGE],
         &declare.arguments,
         &spec.arguments.table(),
     )

@@ -300,7 +300,7 @@ fn check_equivalence(
     if spec.arguments.as_bytes() == Arguments::new(&declare.arguments).as_bytes() {
         return Ok(());
     }
-    let known = spec.arguments.queue_type().arguments();
+    let known = spec.arguments.queue_type().compared_arguments();
     equivalence::check_arguments(resource, known, &declare.arguments, &spec.arguments.table())
 }
 

@@ -146,6 +146,35 @@ fn redeclaring_compares_properties_and_known_arguments() {
 }
 
 #[test]
+fn arguments_that_every_type_has_here_are_compared_like_rabbitmqs() {
+    let fixture = Fixture::new();
+    let with = |limit: i32, group| QueueDeclare {
+        arguments: table(&[
+            ("x-delivery-limit", AMQPValue::LongInt(limit)),
+            ("x-message-group", text(group)),
+        ]),
+        ..transient("q")
+    };
+    fixture.declare(with(3, "g")).unwrap();
+    fixture.declare(with(3, "g")).unwrap();
+    refused(
+        fixture.declare(with(4, "g")),
+        "inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': received the value '4' of type 'signedint' but \
+         current is the value '3' of type 'signedint'",
+    );
+    refused(
+        fixture.declare(with(3, "h")),
+        "inequivalent arg 'x-message-group' for queue 'q' in vhost '/': received the value 'h' of type 'longstr' but \
+         current is the value 'g' of type 'longstr'",
+    );
+    refused(
+        fixture.declare(transient("q")),
+        "inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': received none but current is the value '3' of \
+         type 'signedint'",
+    );
+}
+
+#[test]
 fn arguments_of_an_existing_queue_are_compared_not_validated() {
     let fixture = Fixture::new();
     fixture.queue("q");
