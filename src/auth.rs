@@ -7,6 +7,7 @@
 mod change;
 mod directory;
 mod error;
+mod limits;
 mod mechanism;
 mod password;
 mod pattern;
@@ -25,6 +26,7 @@ use crate::message::op::Op;
 use directory::Directory;
 pub use directory::{MalformedRow, PERMISSION_ROW_PREFIX, USER_ROW_PREFIX};
 pub use error::{AccessRefused, ChangeError, LoginError, VHostRefused};
+pub use limits::UserLimits;
 pub use mechanism::Mechanism;
 pub use password::{HashingAlgorithm, MalformedHash, PasswordHash};
 pub use pattern::Pattern;
@@ -90,6 +92,7 @@ pub struct UserEntry {
     pub name: Arc<str>,
     pub password: PasswordHash,
     pub tags: Arc<[Arc<str>]>,
+    pub limits: UserLimits,
 }
 
 /// All users and permissions of a broker.
@@ -247,6 +250,7 @@ impl Auth {
             name: name.clone(),
             password: account.login.password.clone(),
             tags: account.login.tags.clone(),
+            limits: account.login.limits,
         });
         let mut users: Vec<_> = users.collect();
         users.sort_by(|a, b| a.name.cmp(&b.name));

@@ -3,6 +3,7 @@
 //! It knows no socket, no protocol frame, no RocksDB. All changes happen in visits; durable ones are pushed to the
 //! store as operations, and what a client hears about them waits for their ticket.
 
+pub mod admission;
 pub mod alarms;
 pub mod arguments;
 pub mod binding;
@@ -35,12 +36,13 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use self::alarms::Alarms;
+use self::arguments::QueueType;
 use self::dead_letter::DeadLetters;
 use self::loader::Loader;
 use self::memory::QueueMemory;
 use self::queue::Queue;
 use self::timers::Timers;
-use self::vhost::VHost;
+use self::vhost::{VHost, VHostSettings};
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::message::Ticket;
@@ -69,6 +71,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Chance, for exchanges that choose.
     pub random: Arc<dyn Random>,
+    /// The type of durable queues that are declared without one, in virtual hosts that say nothing else.
+    pub default_queue_type: QueueType,
 }
 
 impl Services {
@@ -130,7 +134,7 @@ impl Broker {
         if let Some(vhost) = vhosts.get(name) {
             return (vhost.clone(), vhost.ticket());
         }
-        let ticket = visit.push(state::put_vhost(name, false));
+        let ticket = visit.push(state::put_vhost(name, false, &VHostSettings::default()));
         let vhost = VHost::new(name.into(), &self.services, ticket);
         vhosts.insert(vhost.name.clone(), vhost.clone());
         (vhost, ticket)

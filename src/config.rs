@@ -84,6 +84,9 @@ pub struct Config {
     pub server_product: String,
     /// The `version` of the server properties: three numbers as RabbitMQ writes them.
     pub server_version: String,
+    /// The type of durable queues that are declared without one: `classic`, `quorum` or `stream`. Virtual hosts can say
+    /// otherwise.
+    pub default_queue_type: String,
     /// Files with definitions, or directories of such files, that each start imports.
     pub definitions: Vec<PathBuf>,
     /// The directory with everything that the broker stores.
@@ -152,6 +155,7 @@ impl Default for Config {
             cluster_name: None,
             server_product: "RabbitMQ".into(),
             server_version: "4.3.5".into(),
+            default_queue_type: "classic".into(),
             definitions: Vec::new(),
             data_dir: "data".into(),
         }

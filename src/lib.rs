@@ -6,6 +6,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod message;
+pub mod occupancy;
 pub mod perf;
 pub mod random;
 pub mod server;

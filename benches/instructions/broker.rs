@@ -61,6 +61,7 @@ impl Broker {
             peer: "memory".into(),
             broker: self.leveret.clone(),
             vhost: self.leveret.vhost(&self.config.default_vhost).unwrap(),
+            admission: Mutex::default(),
             user: Mutex::new(Arc::new(user.unwrap())),
             outbox: Outbox::new(FRAME_BYTES_MAX),
             config: self.config.clone(),

@@ -33,6 +33,7 @@ pub(crate) fn open(dir: &TempDir, config: &Config) -> Arc<Broker> {
         store,
         clock,
         random: Arc::new(SystemRandom),
+        default_queue_type: leveret::broker::arguments::QueueType::Classic,
     };
     let auth = Auth::recover(std::iter::empty(), config).unwrap();
     auth.add_default_user(&mut drop, config).unwrap();

@@ -41,6 +41,7 @@ use crate::broker::delivery::ConsumerId;
 use crate::broker::firehose::Tap;
 use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
 use crate::message::Ticket;
+use crate::occupancy::Place;
 
 use self::direct_reply::ReplyConsumer;
 use self::tx::Transaction;
@@ -127,17 +128,25 @@ pub struct Channel {
     /// A queue that it published to since the last [`Self::take_outruns_consumers`] has a backlog that its consumers
     /// work on.
     outruns_consumers: bool,
+    /// It counts for its user.
+    _place: Option<Place>,
 }
 
 impl Channel {
     /// Opens channel `number` of the connection.
-    pub fn open(session: &Session, number: u16) -> Self {
+    ///
+    /// # Errors
+    /// The user has as many channels as it may have: 530.
+    pub fn open(session: &Session, number: u16) -> Result<Self, AmqpError> {
+        let user = session.user();
+        let place = session.broker.auth.count_channel(&user);
+        let place = place.map_err(|full| AmqpError::user_channel_limit(user.name(), full.limit))?;
         session
             .outbox
             .lock()
             .channels
             .insert(number, Box::<Deliveries>::default());
-        Self {
+        Ok(Self {
             number,
             phase: Phase::Open,
             assembly: Assembly::Idle,
@@ -148,7 +157,8 @@ impl Channel {
             replies: None,
             routes: RouteCache::default(),
             outruns_consumers: false,
-        }
+            _place: place,
+        })
     }
 
     /// Carries out a method other than basic.publish.

@@ -178,6 +178,14 @@ impl AmqpError {
         Self::framing(ReplyCode::NotAllowed, &explanation)
     }
 
+    /// More channels than the user may have.
+    pub fn user_channel_limit(user: &str, limit: u64) -> Self {
+        let explanation = format!(
+            "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+        );
+        Self::framing(ReplyCode::NotAllowed, &explanation)
+    }
+
     /// connection.open of a virtual host that does not exist.
     pub fn vhost_not_found(vhost: &str) -> Self {
         Self::not_allowed(format_args!("vhost {vhost} not found"))

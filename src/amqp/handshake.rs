@@ -29,6 +29,7 @@ use super::connection::Limits;
 use super::frame::Frame;
 use super::session::Capabilities;
 use crate::auth::{Auth, Mechanism, User};
+use crate::broker::admission::{Admission, AdmissionRefused};
 use crate::config::Config;
 pub use header::ForeignProtocol;
 pub use state::Stage;
@@ -40,13 +41,17 @@ pub use violation::{ReplyCode, Violation};
 /// told why may take to answer. RabbitMQ's `SILENT_CLOSE_DELAY`: it slows down the guessing of passwords.
 pub const SILENT_CLOSE_DELAY: Duration = Duration::from_secs(3);
 
+/// See [`crate::broker::Broker::admit`].
+pub type Admit<'a> = dyn Fn(&User, &str) -> Result<Admission, AdmissionRefused> + Sync + 'a;
+
 /// What a handshake needs to know about the broker and the peer.
 pub struct HandshakeContext<'a> {
     pub config: &'a Config,
     pub auth: &'a Auth,
     /// See [`crate::amqp::server_properties`].
     pub server_properties: &'a FieldTable,
-    pub vhost_exists: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Lets a user into a virtual host, or says why not.
+    pub admit: &'a Admit<'a>,
     pub peer: SocketAddr,
     /// The address that the peer connected to.
     pub local: SocketAddr,
@@ -64,6 +69,8 @@ impl HandshakeContext<'_> {
 pub struct Negotiated {
     pub user: User,
     pub vhost: Arc<str>,
+    /// The right to be there.
+    pub admission: Admission,
     /// What the tuning came to. The frame size is never 0: where both sides want no limit it is enough for
     /// the largest message.
     pub limits: Limits,
@@ -171,12 +178,14 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
                 client,
                 limits,
                 vhost,
+                admission,
                 answer,
             } => {
                 frames.send(&answer).await?;
                 return Ok(Negotiated {
                     user: client.user,
                     vhost,
+                    admission,
                     limits,
                     capabilities: client.capabilities,
                     client_properties: client.properties,

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::outbox::{Outbox, Stalled};
 use crate::auth::{Permission, Resource, User};
+use crate::broker::admission::Admission;
 use crate::broker::vhost::VHost;
 use crate::broker::{Broker, ConnectionId};
 use crate::config::Config;
@@ -35,6 +36,8 @@ pub struct Session {
     pub broker: Arc<Broker>,
     /// The virtual host that the connection opened.
     pub vhost: Arc<VHost>,
+    /// The right to be there, until [`Self::leave`].
+    pub admission: Mutex<Option<Admission>>,
     /// Who logged in. Replaced by connection.update-secret.
     pub user: Mutex<Arc<User>>,
     /// What is written to the client.
@@ -49,6 +52,11 @@ impl Session {
     /// The user at this moment.
     pub fn user(&self) -> Arc<User> {
         self.user.lock().clone()
+    }
+
+    /// The connection ends: it counts no more in its virtual host and for its user.
+    pub fn leave(&self) {
+        self.admission.lock().take();
     }
 
     /// Lets consumers go on that waited for room in the outbox or in their channel's window: a visit each, round robin.

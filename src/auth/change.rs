@@ -4,11 +4,10 @@
 //! the directory is locked, so that memory and disk see all changes in the same order. What is pushed is
 //! durable when the visit's ticket is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::directory::{Account, CompiledPermissions, Login, encode, permission_key, user_key};
-use super::{Auth, ChangeError, Directory, PasswordHash, Permissions};
+use super::{Auth, ChangeError, Directory, PasswordHash, Permissions, UserLimits};
 use crate::message::op::Op;
 
 impl Auth {
@@ -29,10 +28,14 @@ impl Auth {
             if directory.accounts.contains_key(name) {
                 return Err(ChangeError::UserExists(name.to_owned()));
             }
-            let login = Login { password, tags };
+            let limits = UserLimits::default();
+            let login = Login {
+                password,
+                tags,
+                limits,
+            };
             push(put(user_key(name), &login));
-            let permissions = HashMap::new();
-            let account = Account { login, permissions };
+            let account = Account::new(login);
             directory.accounts.insert(name.into(), account);
             Ok(())
         })
@@ -78,6 +81,19 @@ impl Auth {
         tags: &[&str],
     ) -> Result<(), ChangeError> {
         self.change_login(push, name, |login| login.tags = shared(tags))
+    }
+
+    /// Replaces the limits of a user. What it has open stays open.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn set_limits(
+        &self,
+        push: &mut dyn FnMut(Op),
+        name: &str,
+        limits: UserLimits,
+    ) -> Result<(), ChangeError> {
+        self.change_login(push, name, |login| login.limits = limits)
     }
 
     /// Replaces the permissions of a user in a vhost, which the caller knows to exist.

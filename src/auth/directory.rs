@@ -2,7 +2,7 @@
 //!
 //! | key | value, as JSON |
 //! |---|---|
-//! | `u/<user>` | password hash and tags, in the words of RabbitMQ's definitions |
+//! | `u/<user>` | password hash, tags and limits, in the words of RabbitMQ's definitions |
 //! | `p/<vhost>\0<user>` | the three patterns |
 
 use std::collections::HashMap;
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::password::PasswordHash;
 use super::pattern::Pattern;
-use super::{ChangeError, Permission, Permissions};
+use super::{ChangeError, Permission, Permissions, UserLimits};
+use crate::occupancy::Occupancy;
 
 /// The first bytes of the rows of users in the state family.
 pub const USER_ROW_PREFIX: &[u8] = b"u/";
@@ -29,7 +30,22 @@ pub(super) struct Directory {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) login: Login,
+    /// What it has open; a user that is deleted and added anew begins with none.
+    pub(super) connections: Occupancy,
+    pub(super) channels: Occupancy,
     pub(super) permissions: HashMap<Arc<str>, Arc<CompiledPermissions>>,
+}
+
+impl Account {
+    /// A user without permissions.
+    pub(super) fn new(login: Login) -> Self {
+        Self {
+            login,
+            connections: Occupancy::default(),
+            channels: Occupancy::default(),
+            permissions: HashMap::new(),
+        }
+    }
 }
 
 /// The stored part of a user.
@@ -39,6 +55,8 @@ pub(super) struct Login {
     #[serde(flatten)]
     pub(super) password: PasswordHash,
     pub(super) tags: Arc<[Arc<str>]>,
+    #[serde(default, skip_serializing_if = "UserLimits::are_none")]
+    pub(super) limits: UserLimits,
 }
 
 /// The permissions of a user in a vhost, ready to be checked.
@@ -139,10 +157,8 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn read_user(user: &[u8], value: &[u8]) -> Result<(Arc<str>, Account), String> {
-    let account = Account {
-        login: serde_json::from_slice(value).map_err(|error| error.to_string())?,
-        permissions: HashMap::new(),
-    };
+    let login = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let account = Account::new(login);
     Ok((utf8(user)?.into(), account))
 }
 

@@ -11,6 +11,7 @@ pub mod term;
 mod validate;
 
 use amq_protocol::types::{AMQPValue, FieldTable};
+use serde::{Deserialize, Serialize};
 
 pub use self::max_age::max_age_ms;
 pub use self::table::Arguments;
@@ -25,7 +26,8 @@ pub const EXPIRY_MS_MAX: u64 = 315_360_000_000;
 /// What kind of queue was declared.
 ///
 /// Quorum queues and streams are declared and refused as RabbitMQ does. They are not replicated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum QueueType {
     /// `classic`, and the default.
     #[default]

@@ -6,6 +6,7 @@
 //! that is refused; what came before it stays.
 
 mod entries;
+mod limits;
 #[cfg(test)]
 mod tests;
 

@@ -163,6 +163,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// The virtual host has as many queues as it may have.
+    #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
+    QueueLimit {
+        /// The queue that is one too many.
+        queue: Arc<str>,
+        /// The virtual host.
+        vhost: Arc<str>,
+        /// Its `max-queues`.
+        limit: u64,
+    },
+
     /// There is no such policy to delete.
     #[error("{kind} '{name}' in vhost '{vhost}' does not exist")]
     NoSuchPolicy {

@@ -27,7 +27,7 @@ pub use self::applied::{Applied, Effective};
 pub use self::definition::Definition;
 pub use self::policies::Policies;
 pub use self::settings::queue_settings;
-use self::term::Term;
+pub(super) use self::term::Term;
 use super::arguments::QueueType;
 use crate::auth::Pattern;
 

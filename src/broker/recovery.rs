@@ -9,7 +9,7 @@ use super::queue::stream::restore::StoredRow;
 use super::queue::stream::rows as stream_rows;
 use super::queue::{RecoveredLanes, Waiting, retry_lane};
 use super::state::{self, Row, RowError};
-use super::vhost::VHost;
+use super::vhost::{VHost, VHostSettings};
 use super::{Broker, Services};
 use crate::auth::Auth;
 use crate::message::op::Op;
@@ -85,14 +85,19 @@ impl Broker {
         let mut vhosts: HashMap<Arc<str>, Arc<VHost>> = HashMap::new();
         let first = default_vhost.filter(|_| is_first_start);
         if let Some(name) = first {
-            ops.extend([state::put_set_up(), state::put_vhost(name, false)]);
+            ops.extend([
+                state::put_set_up(),
+                state::put_vhost(name, false, &VHostSettings::default()),
+            ]);
         }
         let first = first.map(|name| state::VHostRow {
             name,
             is_traced: false,
+            settings: VHostSettings::default(),
         });
         for row in rows.vhosts.iter().copied().chain(first) {
             let vhost = VHost::new(row.name.into(), &services, Ticket::IMMEDIATE);
+            vhost.recover_settings(row.settings);
             vhost.trace(row.is_traced)?;
             vhosts.insert(vhost.name.clone(), vhost);
         }

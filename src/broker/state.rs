@@ -3,7 +3,7 @@
 //! | key | value after the version byte |
 //! |---|---|
 //! | `m/topology` | nothing: the directory has been set up |
-//! | `v/` vhost | flags, or nothing when none is set |
+//! | `v/` vhost | flags and what is set as JSON, or nothing; what is set is left out when nothing is |
 //! | `x/` vhost name | flags, id of the messages that wait there (if it delays), type, arguments |
 //! | `q/` vhost name | flags, queue id, arguments |
 //! | `y/` vhost name | a policy, as JSON |
@@ -22,6 +22,7 @@ use super::deduplication::Hash;
 use super::exchange::{ExchangeSpec, ExchangeType};
 use super::policy::{Policy, PolicyKind};
 use super::queue::QueueSpec;
+use super::vhost::VHostSettings;
 use crate::message::QueueId;
 use crate::message::op::Op;
 
@@ -85,6 +86,8 @@ pub struct VHostRow<'a> {
     pub name: &'a str,
     /// Its firehose is on.
     pub is_traced: bool,
+    /// Limits and defaults.
+    pub settings: VHostSettings,
 }
 
 /// A durable exchange as stored.
@@ -195,16 +198,15 @@ pub fn put_set_up() -> Op {
 }
 
 /// Remembers a virtual host.
-pub fn put_vhost(name: &str, is_traced: bool) -> Op {
-    let flags = flag(is_traced, TRACED);
-    put(
-        vhost_key(name),
-        if flags == 0 {
-            &[]
-        } else {
-            std::slice::from_ref(&flags)
-        },
-    )
+pub fn put_vhost(name: &str, is_traced: bool, settings: &VHostSettings) -> Op {
+    let mut value = vec![flag(is_traced, TRACED)];
+    if *settings != VHostSettings::default() {
+        let json = serde_json::to_vec(settings).expect("numbers and names always have a JSON form");
+        value.extend(json);
+    } else if !is_traced {
+        value.clear();
+    }
+    put(vhost_key(name), &value)
 }
 
 /// Remembers a durable exchange.
@@ -318,10 +320,7 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
     let (prefix, rest) = key.split_first_chunk::<2>()?;
     let (vhost, rest) = take_name(rest)?;
     match prefix {
-        VHOST => rest.is_empty().then_some(Row::VHost(VHostRow {
-            name: vhost,
-            is_traced: value.first().is_some_and(|flags| flags & TRACED != 0),
-        })),
+        VHOST => read_vhost(vhost, rest, value).map(Row::VHost),
         EXCHANGE => read_exchange(vhost, rest, value).map(Row::Exchange),
         QUEUE => read_queue(vhost, rest, value).map(Row::Queue),
         BINDING => read_binding(vhost, rest, value).map(Row::Binding),
@@ -330,6 +329,19 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
         OPERATOR_POLICY => read_policy(vhost, PolicyKind::Operator, rest, value).map(Row::Policy),
         _ => None,
     }
+}
+
+fn read_vhost<'a>(name: &'a str, key: &[u8], value: &[u8]) -> Option<VHostRow<'a>> {
+    let (flags, settings) = value.split_first().unwrap_or((&0, &[]));
+    let settings = match settings {
+        [] => VHostSettings::default(),
+        json => serde_json::from_slice(json).ok()?,
+    };
+    key.is_empty().then_some(VHostRow {
+        name,
+        is_traced: flags & TRACED != 0,
+        settings,
+    })
 }
 
 fn read_exchange<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<ExchangeRow<'a>> {
@@ -514,15 +526,20 @@ mod tests {
         let (key, value) = row(&set_up);
         assert_eq!(read(key, value), Ok(Row::SetUp));
 
-        let vhost = put_vhost("/", false);
-        let (key, value) = row(&vhost);
-        assert_eq!(
-            read(key, value),
-            Ok(Row::VHost(VHostRow {
-                name: "/",
-                is_traced: false
-            }))
-        );
+        let mut settings = VHostSettings::default();
+        for (is_traced, max_queues) in [(false, None), (true, None), (false, Some(7))] {
+            settings.limits.max_queues = max_queues;
+            let vhost = put_vhost("/", is_traced, &settings);
+            let (key, value) = row(&vhost);
+            assert_eq!(
+                read(key, value),
+                Ok(Row::VHost(VHostRow {
+                    name: "/",
+                    is_traced,
+                    settings
+                }))
+            );
+        }
 
         let spec = ExchangeSpec {
             name: "x".into(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::alarms::Alarms;
+use super::arguments::QueueType;
 use super::dead_letter::DeadLetters;
 use super::loader::Loader;
 use super::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
@@ -87,6 +88,7 @@ impl TestBroker {
             store,
             clock,
             random: Arc::new(SeededRandom::new(1)),
+            default_queue_type: QueueType::Classic,
         };
         let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
         let started = Broker::recover(services, auth, recovered, Some("/"))?;

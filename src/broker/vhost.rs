@@ -13,6 +13,7 @@ mod policies;
 pub mod publish;
 mod queues;
 mod route;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -26,6 +27,7 @@ pub use self::bindings::{ExchangeBind, QueueBind};
 pub use self::exchanges::ExchangeDeclare;
 pub use self::queues::{Declared, QueueDeclare};
 pub use self::route::Route;
+pub use self::settings::{VHostLimits, VHostSettings};
 use self::topology::Topology;
 use super::arguments::Arguments;
 use super::binding::Binding;
@@ -39,6 +41,7 @@ use super::queue::{DeleteCondition, Queue};
 use super::{ConnectionId, Services, state};
 use crate::message::Ticket;
 use crate::message::op::Op;
+use crate::occupancy::Occupancy;
 use crate::store::Visit;
 
 /// At most this many queues are deleted in one visit when a connection or a virtual host goes.
@@ -58,6 +61,9 @@ pub struct VHost {
     pub reply_consumers: ReplyConsumers,
     /// Copies of messages for those who watch.
     pub firehose: Arc<Firehose>,
+    settings: RwLock<VHostSettings>,
+    /// Those that are in it.
+    connections: Occupancy,
     policies: RwLock<Policies>,
     /// Held while a change of the policies is made and applied.
     policy_changes: Mutex<()>,
@@ -82,6 +88,8 @@ impl VHost {
             topology: Mutex::new(Topology::new(ticket)),
             reply_consumers: ReplyConsumers::default(),
             firehose: Arc::default(),
+            settings: RwLock::default(),
+            connections: Occupancy::default(),
             policies: RwLock::default(),
             policy_changes: Mutex::default(),
         })
@@ -95,7 +103,7 @@ impl VHost {
         let mut topology = self.topology.lock();
         self.trace(on)?;
         if !topology.deleted {
-            topology.latest = visit.push(state::put_vhost(&self.name, on));
+            topology.latest = visit.push(state::put_vhost(&self.name, on, &self.settings()));
         }
         Ok(topology.latest)
     }

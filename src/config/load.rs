@@ -164,6 +164,9 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         server_version: settings
             .take("product.version", &value::VERSION)
             .unwrap_or(default.server_version),
+        default_queue_type: settings
+            .take("default_queue_type", &value::QUEUE_TYPE)
+            .unwrap_or(default.default_queue_type),
         definitions: definitions(settings),
         data_dir: env("LEVERET_DATA_DIR").map_or(default.data_dir, PathBuf::from),
     }

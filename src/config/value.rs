@@ -47,6 +47,11 @@ pub(super) const PASSWORD: Kind<String> = Kind {
     parse: |text| (!text.starts_with("encrypted:")).then(|| text.to_owned()),
 };
 
+pub(super) const QUEUE_TYPE: Kind<String> = Kind {
+    expected: "classic, quorum or stream",
+    parse: |text| matches!(text, "classic" | "quorum" | "stream").then(|| text.to_owned()),
+};
+
 pub(super) const PATH: Kind<PathBuf> = Kind {
     expected: "the path of a file or directory",
     parse: |text| Some(text.into()),

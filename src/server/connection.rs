@@ -75,7 +75,7 @@ impl Shared {
             config: &self.config,
             auth: &self.broker.auth,
             server_properties: &self.server_properties,
-            vhost_exists: &|name| self.broker.vhost(name).is_some(),
+            admit: &|user, vhost| self.broker.admit(user, vhost),
             peer,
             local,
         };
@@ -91,6 +91,7 @@ impl Shared {
             peer: peer.to_string(),
             broker: Arc::clone(&self.broker),
             vhost,
+            admission: Mutex::new(Some(negotiated.admission)),
             user: Mutex::new(Arc::new(negotiated.user)),
             outbox: Outbox::new(negotiated.limits.frame_max_bytes),
             config: Arc::clone(&self.config),

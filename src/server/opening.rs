@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{StartError, definitions};
 use crate::auth::Auth;
 use crate::broker::alarms::Alarms;
+use crate::broker::arguments::QueueType;
 use crate::broker::dead_letter::DeadLetters;
 use crate::broker::loader::Loader;
 use crate::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
@@ -49,6 +50,8 @@ fn open_blocking(
         store,
         clock,
         random: Arc::new(SystemRandom),
+        default_queue_type: QueueType::from_name(config.default_queue_type.as_bytes())
+            .unwrap_or_default(),
     };
     let auth = recover_auth(config, &services, &recovered)?;
     // As in RabbitMQ definitions take the place of what a first start creates.

@@ -31,6 +31,7 @@ mod get;
 mod handshake;
 mod heartbeat;
 mod idle;
+mod limits;
 mod message_groups;
 mod names;
 mod permissions;

@@ -17,9 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &[]),
     ("metrics", &[]),
+    ("occupancy", &[]),
     ("random", &[]),
 ];
-const LEAVES: &[&str] = &["clock", "config", "metrics", "random"];
+const LEAVES: &[&str] = &["clock", "config", "metrics", "occupancy", "random"];
 /// The files of the binary, and the list of modules.
 const MAIN: &[&str] = &["main", "ping", "lib"];
 

@@ -85,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn client_close(&mut self) {
         self.end_channels();
         self.delete_exclusive_queues();
+        self.session.leave();
         self.session.outbox.send(0, &close_ok());
         self.flush_and_end();
     }
@@ -133,6 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.end_channels();
         self.session.outbox.close();
         self.delete_exclusive_queues();
+        self.session.leave();
     }
 }
 

@@ -263,8 +263,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             return self.close_with(number, &AmqpError::channel_not_open(), ids);
         }
-        self.channels
-            .insert(number, Channel::open(&self.session, number));
+        let channel = match Channel::open(&self.session, number) {
+            Ok(channel) => channel,
+            Err(error) => return self.close_with(number, &error, (0, 0)),
+        };
+        self.channels.insert(number, channel);
         let ok = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
         self.session.outbox.send(number, &ok);
     }

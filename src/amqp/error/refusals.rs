@@ -140,6 +140,7 @@ impl From<Error> for AmqpError {
             | Error::InvalidStreamArgument(_)
             | Error::UnknownExchangeType(_)
             | Error::InvalidExchange(_)
+            | Error::QueueLimit { .. }
             | Error::InvalidBinding(_)
             | Error::InvalidSenderSelectedHeader { .. }
             | Error::InvalidExpiration { .. } => ReplyCode::PreconditionFailed,

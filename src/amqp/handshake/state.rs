@@ -23,6 +23,7 @@ use crate::amqp::frame::{self, Frame, OVERHEAD_BYTES};
 use crate::amqp::nesting;
 use crate::amqp::session::Capabilities;
 use crate::auth::{Mechanism, User};
+use crate::broker::admission::Admission;
 use crate::config::{Config, FRAME_MAX_BYTES_MIN};
 
 /// The largest frame before the tuning: RabbitMQ's `initial_frame_max`, enough for the tokens that some
@@ -81,6 +82,7 @@ pub(super) enum Step {
         client: Client,
         limits: Limits,
         vhost: Arc<str>,
+        admission: Admission,
         answer: AMQPClass,
     },
 }
@@ -295,17 +297,13 @@ fn enter(
 ) -> Result<Step, Violation> {
     let refuse =
         |reason: String| Violation::new(Stage::Opening, ReplyCode::NotAllowed, reason, OPEN);
-    if !(context.vhost_exists)(vhost) {
-        return Err(refuse(format!("vhost {vhost} not found")));
-    }
-    context
-        .auth
-        .check_vhost(&client.user, vhost)
-        .map_err(|refused| refuse(refused.to_string()))?;
+    let admission =
+        (context.admit)(&client.user, vhost).map_err(|refused| refuse(refused.to_string()))?;
     Ok(Step::Opened {
         client,
         limits,
         vhost: vhost.into(),
+        admission,
         answer: AMQPClass::Connection(AMQPMethod::OpenOk(OpenOk {})),
     })
 }

@@ -56,7 +56,7 @@ async fn bytes_may_come_one_by_one() {
         config: &broker.config,
         auth: &broker.auth,
         server_properties: &properties,
-        vhost_exists: &|_| true,
+        admit: &|_, _| Ok(Admission::default()),
         peer: broker.peer,
         local: broker.peer,
     };
@@ -139,7 +139,7 @@ async fn a_peer_that_leaves_is_told_from_one_that_never_spoke() {
             config: &broker.config,
             auth: &broker.auth,
             server_properties: &properties,
-            vhost_exists: &|_| true,
+            admit: &|_, _| Ok(Admission::default()),
             peer: broker.peer,
             local: broker.peer,
         };

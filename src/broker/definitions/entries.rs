@@ -6,8 +6,10 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::limits;
 use crate::auth::{ChangeError, HashingAlgorithm, PasswordHash, Permissions};
 use crate::broker::Broker;
+use crate::broker::arguments::QueueType;
 use crate::broker::names::is_reserved;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare, VHost};
@@ -27,6 +29,7 @@ pub(super) struct UserEntry {
     hashing_algorithm: Option<HashingAlgorithm>,
     #[serde(default)]
     tags: Tags,
+    limits: Option<Value>,
 }
 
 /// A list, or as in older exports one text with commas.
@@ -40,6 +43,15 @@ enum Tags {
 #[derive(Deserialize)]
 pub(super) struct VHostEntry {
     name: String,
+    default_queue_type: Option<String>,
+    #[serde(default)]
+    metadata: VHostMetadata,
+}
+
+/// Where newer exports say it; description and tags mean nothing to the broker.
+#[derive(Default, Deserialize)]
+struct VHostMetadata {
+    default_queue_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +126,7 @@ enum DestinationType {
 impl UserEntry {
     pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
         let password = entry.password()?;
+        let limits = entry.limits.as_ref().map(limits::of_user).transpose()?;
         let tags = entry.tags.list();
         let tags: Vec<_> = tags.iter().map(String::as_str).collect();
         let auth = &broker.auth;
@@ -124,6 +137,10 @@ impl UserEntry {
                     auth.set_tags(push, &entry.name, &tags)
                 }
                 added => added,
+            }?;
+            match limits {
+                Some(limits) => auth.set_limits(push, &entry.name, limits),
+                None => Ok(()),
             }
         })
     }
@@ -170,7 +187,18 @@ impl VHostEntry {
         if entry.name.is_empty() || entry.name.len() > 255 {
             return Err("a name should have 1 to 255 bytes".into());
         }
-        Ok(broker.create_vhost(&broker.services.visit(), &entry.name).1)
+        let named = entry
+            .default_queue_type
+            .or(entry.metadata.default_queue_type)
+            .filter(|name| name != "undefined");
+        let queue_type = named.as_deref().map(queue_type).transpose()?;
+        let visit = broker.services.visit();
+        let (vhost, ticket) = broker.create_vhost(&visit, &entry.name);
+        if queue_type.is_none() {
+            return Ok(ticket);
+        }
+        let set = vhost.set_default_queue_type(&visit, queue_type);
+        set.map_err(|error| error.to_string())
     }
 }
 
@@ -212,6 +240,12 @@ impl ParameterEntry {
                 &entry.name,
                 source,
             ),
+            ("vhost-limits", value) if entry.name == "limits" => {
+                let limits = limits::of_vhost(value)?;
+                let vhost = find(broker, &entry.vhost)?;
+                let set = vhost.set_limits(&broker.services.visit(), limits);
+                set.map_err(|error| error.to_string())
+            }
             ("operator_policy", _) => Err("its value is not an object".into()),
             (component, _) => {
                 tracing::warn!(
@@ -253,7 +287,8 @@ impl QueueEntry {
         }
         let mut arguments = table(&entry.arguments)?;
         // Newer exports say the type beside the arguments.
-        if let Some(queue_type) = entry.queue_type.filter(|name| name != "classic")
+        let default = vhost.default_queue_type().name();
+        if let Some(queue_type) = entry.queue_type.filter(|name| name != default)
             && !arguments.contains_key("x-queue-type")
         {
             let queue_type = AMQPValue::LongString(queue_type.into());
@@ -308,6 +343,14 @@ impl BindingEntry {
         };
         bound.map_err(|error| error.to_string())
     }
+}
+
+/// A type by its name, or by that of RabbitMQ's module.
+fn queue_type(name: &str) -> Result<QueueType, String> {
+    let all = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
+    all.into_iter()
+        .find(|known| name == known.name() || name == known.module())
+        .ok_or_else(|| format!("unsupported queue type '{name}'"))
 }
 
 fn find(broker: &Broker, vhost: &str) -> Result<Arc<VHost>, String> {

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::broker::arguments::QueueType;
 use crate::broker::policy::PolicyKind;
 use crate::broker::testing::TestBroker;
 
@@ -99,6 +100,48 @@ fn what_is_there_stays_as_it_is() {
 }
 
 #[test]
+fn limits_and_default_types_are_imported_and_stay() {
+    let test = TestBroker::new();
+    let definitions = json!({
+        "users": [{"name": "u", "tags": "", "limits": {"max-connections": 3, "max-channels": -1}}],
+        "vhosts": [
+            {"name": "v", "default_queue_type": "undefined", "metadata": {"description": "", "tags": []}},
+            {"name": "w", "metadata": {"default_queue_type": "rabbit_stream_queue"}},
+        ],
+        "parameters": [
+            {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}},
+            {"vhost": "w", "component": "vhost-limits", "name": "limits", "value": []},
+        ],
+        // A type that is said is kept, whatever the default.
+        "queues": [{"vhost": "w", "name": "q", "durable": true, "auto_delete": false, "type": "classic"}],
+    });
+    let check = |test: &TestBroker| {
+        let limits = test.broker.auth.users()[0].limits;
+        assert_eq!(
+            (limits.max_connections, limits.max_channels),
+            (Some(3), None)
+        );
+        let settings = |name| test.broker.vhost(name).unwrap().settings();
+        assert_eq!(settings("v").limits.max_queues, Some(2));
+        assert_eq!(settings("v").default_queue_type, None);
+        assert_eq!(settings("w").limits.max_queues, None);
+        assert_eq!(settings("w").default_queue_type, Some(QueueType::Stream));
+        let queue = test.broker.vhost("w").unwrap().queue("q").unwrap();
+        assert_eq!(queue.spec.arguments.queue_type(), QueueType::Classic);
+    };
+    let ticket = import(&test, &definitions).unwrap();
+    test.wait(ticket);
+    check(&test);
+    // An import that says nothing of them changes nothing.
+    import(
+        &test,
+        &json!({"users": [{"name": "u"}], "vhosts": [{"name": "w"}]}),
+    )
+    .unwrap();
+    check(&test);
+}
+
+#[test]
 fn an_error_names_the_entry() {
     let test = TestBroker::new();
     let cases = [
@@ -107,6 +150,20 @@ fn an_error_names_the_entry() {
         (
             json!({"policies": [{"vhost": "/", "name": "p", "pattern": "", "definition": {"foo": 1}}]}),
             "policies[0] 'p' in vhost '/': [{<<\"foo\">>,1}] are not recognised policy settings",
+        ),
+        (
+            json!({"parameters": [
+                {"vhost": "/", "component": "vhost-limits", "name": "limits", "value": {"max-queues": "2"}},
+            ]}),
+            "parameters[0] 'limits' in vhost '/': max-queues should be an integer, actually was <<\"2\">>",
+        ),
+        (
+            json!({"users": [{"name": "u", "limits": {"max-queues": 2}}]}),
+            "users[0] 'u': unrecognised limit 'max-queues'",
+        ),
+        (
+            json!({"vhosts": [{"name": "a", "default_queue_type": "odd"}]}),
+            "vhosts[0] 'a': unsupported queue type 'odd'",
         ),
         (
             json!({"vhosts": [{"name": "a"}, {}]}),

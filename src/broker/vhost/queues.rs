@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amq_protocol::types::FieldTable;
+use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{DELETED_QUEUES_MAX, Topology, VHost};
 use crate::broker::ConnectionId;
@@ -75,7 +75,7 @@ impl VHost {
     pub fn declare_queue(
         &self,
         visit: &Visit<'_>,
-        declare: QueueDeclare,
+        mut declare: QueueDeclare,
     ) -> Result<Declared, Error> {
         let resource = self.queue_resource(&declare.name);
         if declare.server_named {
@@ -84,6 +84,7 @@ impl VHost {
             // RabbitMQ refuses to redeclare even the queue that it named itself.
             return Err(Error::ReservedName(resource));
         }
+        self.add_default_type(&mut declare);
         let mut topology = self.topology.lock();
         if topology.deleted {
             return Err(Error::VHostDeleted(self.name.clone()));
@@ -102,6 +103,7 @@ impl VHost {
                 created: false,
             });
         }
+        self.check_queue_limit(&declare.name)?;
         let arguments = QueueArguments::new(&resource, &declare.arguments)?;
         check_properties(&resource, &declare, arguments.queue_type())?;
         let spec = QueueSpec {
@@ -216,6 +218,20 @@ impl VHost {
         recovered: RecoveredLanes,
     ) -> Arc<Queue> {
         self.add_queue(&mut self.topology.lock(), spec, recovered)
+    }
+
+    /// Names the default type in a declaration that names none, if such a queue can be of that type
+    /// (`rabbit_amqqueue:augment_declare_args`): quorum queues and streams are durable, shared, lasting and have names.
+    fn add_default_type(&self, declare: &mut QueueDeclare) {
+        let queue_type = self.default_queue_type();
+        let can_be = declare.is_durable() && !declare.auto_delete && !declare.server_named;
+        if can_be
+            && queue_type != QueueType::Classic
+            && !declare.arguments.contains_key("x-queue-type")
+        {
+            let name = AMQPValue::LongString(queue_type.name().into());
+            declare.arguments.insert("x-queue-type".into(), name);
+        }
     }
 
     fn add_queue(

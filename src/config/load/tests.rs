@@ -81,6 +81,7 @@ fn each_key_sets_its_field() {
         cluster_name = rabbit@here
         product.name = Leveret
         product.version = 4.2.0
+        default_queue_type = quorum
         load_definitions = defs.json
         definitions.import_backend = local_filesystem
         definitions.local.path = more
@@ -114,6 +115,7 @@ fn each_key_sets_its_field() {
         cluster_name: Some("rabbit@here".into()),
         server_product: "Leveret".into(),
         server_version: "4.2.0".into(),
+        default_queue_type: "quorum".into(),
         definitions: vec!["defs.json".into(), "more".into()],
         data_dir: "data".into(),
     };

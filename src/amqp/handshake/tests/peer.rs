@@ -39,7 +39,13 @@ impl Broker {
             config: &self.config,
             auth: &self.auth,
             server_properties: &server_properties,
-            vhost_exists: &|name| ["/", "closed"].contains(&name),
+            admit: &|user, name| {
+                if !["/", "closed"].contains(&name) {
+                    return Err(AdmissionRefused::NoSuchVHost(name.to_owned()));
+                }
+                self.auth.check_vhost(user, name)?;
+                Ok(Admission::default())
+            },
             peer: self.peer,
             local: "127.0.0.1:5672".parse().unwrap(),
         };
