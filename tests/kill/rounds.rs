@@ -18,13 +18,13 @@ use crate::support::random::Random;
 use crate::topology::Topology;
 
 /// The broker, and the image of its data if losing power is to be tested.
-struct Host {
-    broker: BrokerProcess,
+pub(crate) struct Host {
+    pub(crate) broker: BrokerProcess,
     image: Option<DurableImage>,
 }
 
 impl Host {
-    fn new(names: Option<Names>) -> Self {
+    pub(crate) fn new(names: Option<Names>) -> Self {
         let mut broker = BrokerProcess::prepare(&[]);
         let image = names.map(|names| {
             let image = DurableImage::new(&broker.data_dir(), broker.directory(), names);
@@ -36,20 +36,20 @@ impl Host {
         Self { broker, image }
     }
 
-    fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         if let Some(image) = &self.image {
             image.begin();
         }
         self.broker.spawn();
     }
 
-    fn boot(&mut self) {
+    pub(crate) fn boot(&mut self) {
         self.spawn();
         self.broker.await_ready();
     }
 
     /// Ends the process at once, and its unsynced writes with it if there is an image.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.broker.kill9();
         if let Some(image) = &self.image {
             image.restore();
@@ -154,7 +154,7 @@ impl Story {
 }
 
 /// A client may end because the broker was killed under it, and for no other reason.
-fn expect_crash(result: io::Result<()>) {
+pub(crate) fn expect_crash(result: io::Result<()>) {
     if let Err(error) = result {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
         assert!(refused || is_end(&error), "a client met {error}");
@@ -196,13 +196,16 @@ fn declare(address: SocketAddr) {
     }
 }
 
+/// How often the broker is killed in one test.
+pub(crate) fn rounds_or(default: u64) -> u64 {
+    let rounds = std::env::var("LEVERET_KILL_ROUNDS").ok();
+    rounds.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 #[track_caller]
 fn check_rounds(names: Option<Names>, rounds_default: u64) {
     let seed = Random::seed_from("LEVERET_TEST_SEED");
-    let rounds = std::env::var("LEVERET_KILL_ROUNDS").ok();
-    let rounds = rounds
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(rounds_default);
+    let rounds = rounds_or(rounds_default);
     eprintln!("{rounds} rounds, LEVERET_TEST_SEED={seed}");
     let mut random = Random::new(seed);
     let mut host = Host::new(names);
