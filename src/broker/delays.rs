@@ -80,7 +80,7 @@ impl Delays {
             next_seq,
             earliest_ms,
         } = recovered;
-        let delays = Arc::new_cyclic(|me: &Weak<Self>| Self {
+        Arc::new_cyclic(|me: &Weak<Self>| Self {
             id,
             exchange,
             vhost: vhost.clone(),
@@ -93,9 +93,12 @@ impl Delays {
                 taken_out: 0,
                 deleted: false,
             }),
-        });
-        delays.arm(&mut delays.state.lock());
-        delays
+        })
+    }
+
+    /// Begins to move what is due. After a restart not before the bindings and queues are there that it goes to.
+    pub(super) fn start(&self) {
+        self.arm(&mut self.state.lock());
     }
 
     /// Number of messages that wait.
@@ -260,7 +263,6 @@ impl Delays {
 
     /// Moves a visit's worth of what is due to its queues. Answers those that have more to do.
     fn move_due(&self, visit: &Visit<'_>) -> Vec<Arc<Queue>> {
-        let due = self.take(visit);
         let Some(vhost) = self.vhost.upgrade() else {
             return Vec::new();
         };
@@ -270,9 +272,10 @@ impl Delays {
             let delays = exchange.delays();
             delays.is_some_and(|delays| std::ptr::eq(Arc::as_ptr(delays), self))
         });
-        let Some(exchange) = exchange.filter(|_| !due.is_empty()) else {
+        let Some(exchange) = exchange else {
             return Vec::new();
         };
+        let due = self.take(visit);
         let read: Vec<_> = due.iter().filter_map(|taken| self.read(taken)).collect();
         let outgoing = read.iter().map(|held| {
             let message = held.message(visit.now_ms());

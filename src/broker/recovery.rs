@@ -104,6 +104,11 @@ impl Broker {
         let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
         let known = rows.fill(&vhosts, lanes, &recovered.due, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
+        for exchange in broker.vhosts().iter().flat_map(|vhost| vhost.exchanges()) {
+            if let Some(delays) = exchange.delays() {
+                delays.start();
+            }
+        }
         dead_letter::start(&broker)?;
         let ticket = broker
             .services
