@@ -24,6 +24,9 @@ struct Unacked {
     source: u32,
 }
 
+// What docs/limits.md promises of each unacknowledged delivery.
+const _: () = assert!(size_of::<Unacked>() <= 16);
+
 /// Where deliveries come from: a consumer, or basic.get on a queue.
 #[derive(Debug, Clone)]
 pub struct Source {
