@@ -67,7 +67,7 @@ use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
 use crate::message::op::{DueRecord, Op};
-use crate::message::{QueueId, Seq, lane_id};
+use crate::message::{Epoch, QueueId, Seq, lane_id};
 use crate::store::{Loaded, Visit, Waiter};
 
 /// What a queue is declared as. Never changes.
@@ -125,6 +125,8 @@ const DELIVERED_AHEAD: Seq = 1 << 16;
 struct Inner {
     state: State,
     load_waiters: Vec<Arc<dyn Waiter>>,
+    /// The epoch that carries the newest mark of deliveries.
+    marked_in: Epoch,
     /// When the queue was last used, for `x-expires`.
     used_ms: u64,
     /// Resident bytes as last reported to the memory budget.
@@ -187,6 +189,7 @@ impl Queue {
         let inner = Inner {
             state,
             load_waiters: Vec::new(),
+            marked_in: 0,
             used_ms: 0,
             reported_bytes: 0,
             dead_lettering: false,
@@ -458,10 +461,10 @@ impl Queue {
     }
 
     /// Tells the store ahead of time that messages are delivered: the mark must not wait for a commit of its own, and a
-    /// message whose mark is lost with a crash would come back as new. True if a mark moved.
-    fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
+    /// message whose mark is lost with a crash would come back as new.
+    fn mark_delivered(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) {
         if !self.spec.durable {
-            return false;
+            return;
         }
         let epoch = visit.epoch();
         let mut moved = false;
@@ -474,7 +477,9 @@ impl Queue {
                 moved = true;
             }
         }
-        moved
+        if moved {
+            inner.marked_in = epoch;
+        }
     }
 
     fn report_memory(&self, inner: &mut Inner) {

@@ -57,11 +57,10 @@ impl Queue {
             return Err(ConsumeRefused::ExclusiveInUse);
         }
         let id = consumers.add(spec);
-        let marks = self.mark_delivered(&mut inner, visit);
-        // What arrives later is on disk no sooner than the mark.
-        let waits = marks && inner.state.ready() > 0;
-        let ticket = if waits {
-            visit.ticket()
+        self.mark_delivered(&mut inner, visit);
+        // The mark may be that of a consumer which came a moment ago. What arrives later is on disk no sooner than it.
+        let ticket = if inner.state.ready() > 0 {
+            Ticket::local(inner.marked_in)
         } else {
             Ticket::IMMEDIATE
         };
