@@ -99,10 +99,6 @@ impl Channel {
             true => Some(self.check_stream_consumer(session, &consume, &queue)?),
             false => None,
         };
-        if consume.exclusive && queue.spec.arguments.single_active_consumer() {
-            // One of several and the only one contradict each other.
-            return Err(AmqpError::exclusive_use(&name, &session.vhost.name));
-        }
         let sink = self.sink(session, &queue, &consumer_tag, consume.no_ack);
         sink.watch(self.tap(session));
         let source = sink.source();

@@ -89,6 +89,8 @@ pub(super) struct Consumers {
     /// Levels by falling priority.
     levels: Vec<Level>,
     count: u32,
+    /// Those that have a timeout: mostly none, and asking is part of every visit.
+    timed: u32,
     generation: u32,
     round: u64,
     single: Single,
@@ -157,6 +159,7 @@ impl Consumers {
                 self.slots.len() - 1
             }
         };
+        self.timed += u32::from(consumer.held.is_some());
         self.slots[slot] = Some(consumer);
         self.count += 1;
         self.arrived(slot as u32);
@@ -262,9 +265,10 @@ impl Consumers {
 
     /// Takes a consumer out. `false` when it is gone already.
     pub(super) fn remove(&mut self, id: ConsumerId) -> bool {
-        if self.get(id).is_none() {
+        let Some(consumer) = self.get(id) else {
             return false;
-        }
+        };
+        self.timed -= u32::from(consumer.held.is_some());
         self.slots[id.slot as usize] = None;
         self.count -= 1;
         self.leave_rotation(id.slot);
@@ -276,6 +280,7 @@ impl Consumers {
     /// Takes all consumers out, in order of registration slot.
     pub(super) fn take_all(&mut self) -> Vec<Arc<dyn DeliverySink>> {
         self.count = 0;
+        self.timed = 0;
         self.levels.clear();
         if self.is_single_active() {
             self.single = Single::Vacant;
@@ -352,6 +357,9 @@ impl Consumers {
 
     /// No consumer's time is up before this.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
+        if self.timed == 0 {
+            return None;
+        }
         let held = self.slots.iter().flatten();
         held.filter_map(|consumer| consumer.held.as_ref()?.deadline_ms())
             .min()

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Queue;
+use parking_lot::MutexGuard;
+
 use super::consumers::ConsumerSpec;
-use super::state::{Effects, Got, Return};
+use super::state::{Effects, Got, Return, State};
 use super::stream::ReaderSpec;
+use super::{Inner, Queue};
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::message::{Seq, Ticket};
 use crate::store::Visit;
@@ -142,18 +144,10 @@ impl Queue {
 
     /// Unacknowledged deliveries are acknowledged. True: call [`Self::pump`].
     pub fn settle(self: &Arc<Self>, visit: &Visit<'_>, consumer: ConsumerId, seqs: &[Seq]) -> bool {
-        if let Some(stream) = self.stream() {
-            stream.settle(self, visit, consumer, seqs);
-            return false;
-        }
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return false;
-        }
-        let mut effects = Effects::default();
-        inner.state.settle(consumer, seqs, &mut effects);
-        self.apply(&mut inner, visit, effects);
-        self.dispatch(&mut inner, visit)
+        let settled = self.change(visit, consumer, seqs, |state, effects| {
+            state.settle(consumer, seqs, effects);
+        });
+        settled.is_some_and(|mut inner| self.dispatch(&mut inner, visit))
     }
 
     /// Unacknowledged deliveries are rejected for good: they go to the dead-letter exchange if there is one. True: call
@@ -164,18 +158,10 @@ impl Queue {
         consumer: ConsumerId,
         seqs: &[Seq],
     ) -> bool {
-        if let Some(stream) = self.stream() {
-            stream.settle(self, visit, consumer, seqs);
-            return false;
-        }
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return false;
-        }
-        let mut effects = Effects::default();
-        inner.state.discard(consumer, seqs, &mut effects);
-        self.apply(&mut inner, visit, effects);
-        self.dispatch(&mut inner, visit)
+        let discarded = self.change(visit, consumer, seqs, |state, effects| {
+            state.discard(consumer, seqs, effects);
+        });
+        discarded.is_some_and(|mut inner| self.dispatch(&mut inner, visit))
     }
 
     /// Unacknowledged deliveries are ready again. True: call [`Self::pump`].
@@ -186,21 +172,36 @@ impl Queue {
         seqs: &[Seq],
         how: Return,
     ) -> bool {
+        let requeued = self.change(visit, consumer, seqs, |state, effects| {
+            state.requeue(visit.now_ms(), consumer, seqs, how, effects);
+        });
+        requeued.is_some_and(|mut inner| {
+            let more = self.work(&mut inner, visit);
+            self.set_timer(&inner);
+            more
+        })
+    }
+
+    /// Changes the unacknowledged deliveries of a consumer and carries out what follows. `None` where there is nothing
+    /// else to do: the queue was deleted, or is a stream, which gives credit back whatever the client says.
+    fn change(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        consumer: ConsumerId,
+        seqs: &[Seq],
+        change: impl FnOnce(&mut State, &mut Effects),
+    ) -> Option<MutexGuard<'_, Inner>> {
         if let Some(stream) = self.stream() {
             stream.settle(self, visit, consumer, seqs);
-            return false;
+            return None;
         }
         let mut inner = self.inner.lock();
         if inner.deleted {
-            return false;
+            return None;
         }
         let mut effects = Effects::default();
-        inner
-            .state
-            .requeue(visit.now_ms(), consumer, seqs, how, &mut effects);
+        change(&mut inner.state, &mut effects);
         self.apply(&mut inner, visit, effects);
-        let more = self.work(&mut inner, visit);
-        self.set_timer(&inner);
-        more
+        Some(inner)
     }
 }

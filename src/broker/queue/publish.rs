@@ -55,7 +55,7 @@ impl Queue {
                 self.append(&mut inner, visit, message, false, &mut batch);
             }
         }
-        if batch.journaled_bytes > 0 && inner.state.is_marked_delivered() {
+        if batch.journaled_bytes > 0 && inner.marked_in > 0 {
             // In the epoch of the messages: they cannot outlive the mark that covers them.
             self.mark_delivered(&mut inner, visit);
         }

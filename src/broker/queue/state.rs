@@ -212,11 +212,6 @@ impl State {
             && !self.lanes.iter().any(|lane| lane.log.has_cold())
     }
 
-    /// Something of the queue is marked as delivered.
-    pub(super) fn is_marked_delivered(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.delivered_mark > 0)
-    }
-
     /// Other settings hold from now on. What they mean for messages that are there shows when
     /// [`Self::enforce_limits`] and [`Self::expire`] are called next.
     pub(super) fn apply(&mut self, settings: Arc<Settings>) {

@@ -90,8 +90,8 @@ impl Timed for Queue {
         let mut more = self.trim(&mut inner, &visit);
         more |= self.dispatch(&mut inner, &visit);
         self.report_memory(&mut inner);
-        if more && let Some(timer) = self.timer.get() {
-            timer.set_by(now_ms);
+        if more {
+            self.call_at(now_ms);
         }
         // What is to be loaded first comes back with the load, and that sets the timer.
         if !super::is_loading(&inner) {
