@@ -19,9 +19,10 @@ need() {
     "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
+# Its C interface: libclang.so, libclang.so.1, libclang-14.so.1. libclang-cpp.so, which many a machine has, does not do.
 has_libclang() {
-    [[ -n ${LIBCLANG_PATH:-} ]] || ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' ||
-        compgen -G '/usr/lib/llvm-*/lib/libclang*.so*'
+    [[ -n ${LIBCLANG_PATH:-} ]] || ldconfig -p 2>/dev/null | grep -Eq 'libclang(-[0-9]+)?\.so' ||
+        compgen -G '/usr/lib/llvm-*/lib/libclang.so*' || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*'
 }
 
 has_jdk() { has javac && javac -version; }
