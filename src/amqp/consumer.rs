@@ -1,11 +1,15 @@
 //! A consumer of a channel as its queue sees it: encodes deliveries into the connection's outbox.
+//!
+//! - [`encoder`]: deliveries as frames.
+
+mod encoder;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
-use super::frame::{self, DeliverHead};
+use self::encoder::Encoder;
 use super::outbox::deliveries::Deliveries;
 use super::outbox::{Cancelled, OUTBOX_SOFT_BYTES_MAX, Outbox, Stalled};
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
@@ -175,24 +179,10 @@ impl DeliverySink for ChannelConsumer {
         } else {
             batch.len().min(deliveries.window_left())
         };
+        let mut encoder = Encoder::new(self.channel, self.consumer_tag.as_bytes(), payload_max);
         for delivery in &batch[..allowed] {
             let delivery_tag = self.tag(deliveries, delivery);
-            let head = DeliverHead {
-                channel: self.channel,
-                consumer_tag: self.consumer_tag.as_bytes(),
-                delivery_tag,
-                redelivered: delivery.redelivered,
-                exchange: delivery.record.exchange(),
-                routing_key: delivery.record.routing_key(),
-            };
-            let bytes = buffer.bytes_mut();
-            frame::put_deliver(bytes, &head);
-            let body_len = delivery.record.body_len() as u64;
-            frame::put_content_header(bytes, self.channel, body_len, &shown_properties(delivery));
-            match delivery.body {
-                Some(body) => buffer.put_shared_body(self.channel, &body.bytes, payload_max),
-                None => buffer.put_body(self.channel, delivery.record.inline_body(), payload_max),
-            }
+            encoder.put(buffer, delivery, delivery_tag);
         }
         if let Some(tap) = self.tap.get()
             && tap.is_on()

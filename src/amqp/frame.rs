@@ -219,6 +219,12 @@ pub fn put_deliver(out: &mut Vec<u8>, head: &DeliverHead<'_>) {
     out.push(FRAME_END);
 }
 
+/// Changes the delivery tag of a basic.deliver that begins at `frame`, whose consumer tag has this length.
+pub fn set_delivery_tag(frame: &mut [u8], consumer_tag_len: usize, delivery_tag: u64) {
+    let at = HEAD_BYTES + 4 + 1 + consumer_tag_len;
+    frame[at..at + 8].copy_from_slice(&delivery_tag.to_be_bytes());
+}
+
 /// Writes basic.get-ok (60.71).
 pub fn put_get_ok(out: &mut Vec<u8>, head: &DeliverHead<'_>, message_count: u32) {
     let length = 4 + 9 + 1 + head.exchange.len() + 1 + head.routing_key.len() + 4;

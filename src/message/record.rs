@@ -165,6 +165,19 @@ impl<'a> RecordRef<'a> {
         (header[4] == VERSION && wanted == length).then_some(record)
     }
 
+    /// The record that begins at `at`, where one was encoded or [`Self::parse`]d before: its lengths are not checked
+    /// again.
+    ///
+    /// # Panics
+    /// If what stands there cannot be one.
+    pub fn at(bytes: &'a [u8], at: usize) -> Self {
+        let bytes = &bytes[at..];
+        let length = Self { bytes }.u32_at(0);
+        let bytes = &bytes[..length];
+        debug_assert!(Self::parse(bytes).is_some());
+        Self { bytes }
+    }
+
     fn u32_at(&self, at: usize) -> usize {
         let mut word = [0u8; 4];
         word.copy_from_slice(&self.bytes[at..at + 4]);
@@ -262,19 +275,31 @@ impl<'a> RecordRef<'a> {
 
     /// The broker's own annotations.
     pub fn annotations(&self) -> &'a [u8] {
-        let start =
-            HEADER_BYTES + self.exchange_len() + self.routing_key_len() + self.properties_len();
+        let start = self.shown_end();
         &self.bytes[start..start + self.annotations_len()]
+    }
+
+    /// Whether both have inline bodies of one size, and all that a client gets to see but the body is equal.
+    pub fn differs_in_body_only(&self, other: &Self) -> bool {
+        let (own, others) = (self.bytes, other.bytes);
+        // Lengths of body, properties, annotations and routing key, then that of the exchange and the flags.
+        own[32..HEADER_BYTES] == others[32..HEADER_BYTES]
+            && own[7] == others[7]
+            && (own[5] | others[5]) & flags::EXTERNAL_BODY == 0
+            && {
+                let shown = self.shown_end();
+                own[HEADER_BYTES..shown] == others[HEADER_BYTES..shown]
+            }
+    }
+
+    /// Where exchange, routing key and properties end.
+    fn shown_end(&self) -> usize {
+        HEADER_BYTES + self.exchange_len() + self.routing_key_len() + self.properties_len()
     }
 
     /// The inline body; empty when the body is external.
     pub fn inline_body(&self) -> &'a [u8] {
-        let start = HEADER_BYTES
-            + self.exchange_len()
-            + self.routing_key_len()
-            + self.properties_len()
-            + self.annotations_len();
-        &self.bytes[start..]
+        &self.bytes[self.shown_end() + self.annotations_len()..]
     }
 }
 

@@ -29,6 +29,31 @@ pub(super) struct Chunk {
     /// Newest epoch that carries a persistent record of this chunk: not evicted before that is durable.
     dirty_epoch: Epoch,
     transient: Transient,
+    kinds: Kinds,
+}
+
+/// Which records were appended, so that settling seldom has to look at them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kinds {
+    /// None yet.
+    None,
+    /// Persistent ones only, or transient ones only.
+    All {
+        /// They are persistent.
+        persistent: bool,
+    },
+    /// Both, or nobody knows.
+    Mixed,
+}
+
+impl Kinds {
+    fn add(&mut self, persistent: bool) {
+        *self = match *self {
+            Self::None => Self::All { persistent },
+            Self::All { persistent: before } if before == persistent => *self,
+            _ => Self::Mixed,
+        };
+    }
 }
 
 /// Where the transient records of a chunk are, beside memory.
@@ -40,18 +65,6 @@ enum Transient {
     Unsaved,
     /// On their way to the store.
     Saving,
-}
-
-/// What `settle` found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
-    /// A record was there and is gone now.
-    Yes {
-        /// It was persistent.
-        persistent: bool,
-    },
-    /// No live record has that seq.
-    No,
 }
 
 impl Chunk {
@@ -66,6 +79,7 @@ impl Chunk {
             body_bytes: 0,
             dirty_epoch: 0,
             transient: Transient::Stored,
+            kinds: Kinds::None,
         }
     }
 
@@ -98,6 +112,7 @@ impl Chunk {
             body_bytes,
             dirty_epoch: 0,
             transient: Transient::Stored,
+            kinds: Kinds::Mixed,
         }
     }
 
@@ -166,6 +181,7 @@ impl Chunk {
             self.bodies.push((seq, body.clone()));
         }
         self.live += 1;
+        self.kinds.add(message.persistent);
         if epoch == 0 {
             self.transient = Transient::Unsaved;
         } else {
@@ -193,8 +209,21 @@ impl Chunk {
 
     /// The live record with this seq.
     pub(super) fn get(&self, seq: Seq) -> Option<(RecordRef<'_>, Option<&SharedBody>)> {
-        let record = RecordRef::parse(&self.data[self.offset(seq)?..])?;
+        let record = RecordRef::at(&self.data, self.offset(seq)?);
         Some((record, self.body(&record)))
+    }
+
+    /// The live records from `from` on.
+    pub(super) fn live_from(
+        &self,
+        from: Seq,
+    ) -> impl Iterator<Item = (RecordRef<'_>, Option<&SharedBody>)> {
+        let start = from.saturating_sub(self.first) as usize;
+        let offsets = self.offsets.get(start..).unwrap_or_default().iter();
+        offsets.filter(|offset| **offset != GONE).map(|offset| {
+            let record = RecordRef::at(&self.data, *offset as usize);
+            (record, self.body(&record))
+        })
     }
 
     fn body(&self, record: &RecordRef<'_>) -> Option<&SharedBody> {
@@ -216,16 +245,26 @@ impl Chunk {
         Some(self.first + (start + index) as u64)
     }
 
-    /// Forgets the record with this seq.
-    pub(super) fn settle(&mut self, seq: Seq) -> Settled {
-        let Some(offset) = self.offset(seq) else {
-            return Settled::No;
-        };
-        let persistent =
-            RecordRef::parse(&self.data[offset..]).is_some_and(|record| record.is_persistent());
-        self.offsets[(seq - self.first) as usize] = GONE;
-        self.live -= 1;
-        Settled::Yes { persistent }
+    /// Forgets the records of `first..=last`, which lie in the chunk. Calls `stored` with each that the store may hold: a
+    /// transient record is there only if it was spilled.
+    pub(super) fn settle(&mut self, first: Seq, last: Seq, mut stored: impl FnMut(Seq)) {
+        let (from, upto) = ((first - self.first) as usize, (last - self.first) as usize);
+        let is_saved = !self.is_unsaved();
+        for (offset, seq) in self.offsets[from..=upto].iter_mut().zip(first..) {
+            let begins = std::mem::replace(offset, GONE);
+            if begins == GONE {
+                continue;
+            }
+            self.live -= 1;
+            let is_stored = is_saved
+                || match self.kinds {
+                    Kinds::All { persistent } => persistent,
+                    _ => RecordRef::at(&self.data, begins as usize).is_persistent(),
+                };
+            if is_stored {
+                stored(seq);
+            }
+        }
     }
 
     /// Begins anew with the same buffers: nothing in the chunk is wanted any more.
@@ -238,6 +277,7 @@ impl Chunk {
         self.body_bytes = 0;
         self.dirty_epoch = 0;
         self.transient = Transient::Stored;
+        self.kinds = Kinds::None;
     }
 
     /// Gives back what the buffers hold beyond their content.

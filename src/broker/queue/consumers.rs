@@ -12,6 +12,7 @@
 //! With a single active consumer only that one ever turns; the others are `Waiting` until it is their turn to be it.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::held::Held;
@@ -365,12 +366,14 @@ impl Consumers {
             .min()
     }
 
-    /// It holds one more unacknowledged delivery.
-    pub(super) fn delivered(&mut self, slot: u32, seq: Seq, now_ms: u64) {
+    /// It holds these unacknowledged deliveries too.
+    pub(super) fn delivered(&mut self, slot: u32, seqs: RangeInclusive<Seq>, now_ms: u64) {
         if let Some(Some(consumer)) = self.slots.get_mut(slot as usize)
             && let Some(held) = &mut consumer.held
         {
-            held.delivered(seq, now_ms);
+            for seq in seqs {
+                held.delivered(seq, now_ms);
+            }
         }
     }
 

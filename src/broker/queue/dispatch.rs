@@ -52,32 +52,23 @@ impl State {
 
     /// Books what the outboxes took and puts back what they refused.
     fn account(&mut self, handed: &[Handed], now_ms: u64, effects: &mut Effects) {
-        for &Handed {
-            seq,
-            fate,
-            persistent,
-            slot,
-            ..
-        } in handed
-        {
-            match fate {
+        for run in handed {
+            match run.fate {
                 Fate::Refused { .. } => {}
-                Fate::Settled => self.gone(seq, effects),
-                Fate::Unacked => {
-                    self.unacked += 1;
-                    self.consumers.delivered(slot, seq, now_ms);
+                Fate::Settled => self.gone_run(run.first, run.last, effects),
+                Fate::Unacked { persistent } => {
+                    self.unacked += run.last - run.first + 1;
+                    self.consumers
+                        .delivered(run.slot, run.first..=run.last, now_ms);
                     effects.delivered |= persistent;
                 }
             }
         }
         // The first one goes back last: where the order of return counts it must come out first.
-        for &Handed {
-            seq, fate, bytes, ..
-        } in handed.iter().rev()
-        {
-            if let Fate::Refused { redelivered } = fate {
-                self.lane_mut(seq)
-                    .put_back(seq, redelivered, u64::from(bytes));
+        for run in handed.iter().rev() {
+            if let Fate::Refused { redelivered, bytes } = run.fate {
+                self.lane_mut(run.first)
+                    .put_back(run.first, redelivered, u64::from(bytes));
             }
         }
     }
@@ -154,32 +145,37 @@ struct Assigned<'log> {
     deliveries: Vec<Delivery<'log>>,
 }
 
+/// What became of messages in a row that went to one consumer.
 #[derive(Debug, Clone, Copy)]
 struct Handed {
-    seq: Seq,
-    fate: Fate,
-    persistent: bool,
-    bytes: u32,
+    first: Seq,
+    last: Seq,
     slot: u32,
+    fate: Fate,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// Delivered without acknowledgement.
     Settled,
     /// Delivered, waits for its acknowledgement.
-    Unacked,
-    /// The outbox would not take it.
+    Unacked {
+        /// It is a persistent message.
+        persistent: bool,
+    },
+    /// The outbox would not take it. One message alone.
     Refused {
         /// It had been delivered before.
         redelivered: bool,
+        /// Size of its body.
+        bytes: u32,
     },
 }
 
 impl Assigned<'_> {
     /// The second pass: each consumer's share goes to its outbox at once.
     fn hand_over(self, consumers: &mut Consumers) -> Vec<Handed> {
-        let mut handed = Vec::with_capacity(self.deliveries.len());
+        let mut handed = Vec::new();
         let Some(&first) = self.slots.first() else {
             return handed;
         };
@@ -216,27 +212,37 @@ fn hand_over_share(
         return;
     };
     let taken = consumer.sink.deliver(share).min(share.len());
-    let accepted = if consumer.no_ack {
-        Fate::Settled
-    } else {
-        Fate::Unacked
-    };
-    for (index, delivery) in share.iter().enumerate() {
-        let fate = if index < taken {
-            accepted
+    let no_ack = consumer.no_ack;
+    let (accepted, refused) = share.split_at(taken);
+    for delivery in accepted {
+        let seq = delivery.seq;
+        let fate = if no_ack {
+            Fate::Settled
         } else {
-            Fate::Refused {
-                redelivered: delivery.redelivered,
-            }
+            let persistent = delivery.record.is_persistent();
+            Fate::Unacked { persistent }
         };
-        handed.push(Handed {
-            seq: delivery.seq,
-            fate,
-            persistent: delivery.record.is_persistent(),
-            bytes: delivery.record.body_len() as u32,
-            slot,
-        });
+        match handed.last_mut() {
+            Some(run) if run.last + 1 == seq && run.slot == slot && run.fate == fate => {
+                run.last = seq;
+            }
+            _ => handed.push(Handed {
+                first: seq,
+                last: seq,
+                slot,
+                fate,
+            }),
+        }
     }
+    handed.extend(refused.iter().map(|delivery| Handed {
+        first: delivery.seq,
+        last: delivery.seq,
+        slot,
+        fate: Fate::Refused {
+            redelivered: delivery.redelivered,
+            bytes: delivery.record.body_len() as u32,
+        },
+    }));
     if taken < share.len() {
         consumers.refused(slot, (share.len() - taken) as u32);
     }

@@ -405,6 +405,18 @@ impl Lane {
         self.log.settle(seq)
     }
 
+    /// Forgets messages in a row, see `Log::settle_run`.
+    pub(super) fn settle_run(&mut self, first: Seq, last: Seq, mut stored: impl FnMut(Seq)) {
+        if self.held.is_empty() && self.unread.is_empty() && self.counts.is_empty() {
+            return self.log.settle_run(first, last, stored);
+        }
+        for seq in first..=last {
+            if self.settle(seq) == Some(true) {
+                stored(seq);
+            }
+        }
+    }
+
     /// Drops every ready message; answers the ranges that the store may hold.
     pub(super) fn purge(&mut self) -> Vec<(Seq, Seq)> {
         let mut settled = RangeSet::new();

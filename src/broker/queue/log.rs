@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::chunk::{Chunk, Settled};
+use super::chunk::Chunk;
 use crate::message::ranges::RangeSet;
 use crate::message::record::{NewMessage, RecordRef, SharedBody};
 use crate::message::{Epoch, Seq};
@@ -196,15 +196,10 @@ impl Log {
                 Segment::Cold(cold) => return Next::Cold(from.max(cold.first)),
                 Segment::Resident(chunk) => chunk,
             };
-            let mut at = from.max(chunk.first());
-            while let Some(seq) = chunk.next_live(at) {
-                let Some((record, body)) = chunk.get(seq) else {
-                    break;
-                };
+            for (record, body) in chunk.live_from(from) {
                 if !visit(record, body) {
-                    return Next::At(seq);
+                    return Next::At(record.seq());
                 }
-                at = seq + 1;
             }
             index += 1;
         }
@@ -230,27 +225,46 @@ impl Log {
 
     /// Forgets a record. Answers whether the store may hold it and so must be told; `None` when it was gone already.
     pub(super) fn settle(&mut self, seq: Seq) -> Option<bool> {
-        let index = self.index_of(seq)?;
-        let (stored, empty) = match &mut self.segments[index] {
-            Segment::Resident(chunk) => match chunk.settle(seq) {
-                // A transient record is in the store only when it was spilled.
-                Settled::Yes { persistent } => {
-                    (persistent || !chunk.is_unsaved(), chunk.live() == 0)
-                }
-                Settled::No => return None,
-            },
-            Segment::Cold(cold) => {
-                if !cold.gone.insert(seq) {
-                    return None;
-                }
-                cold.live = cold.live.saturating_sub(1);
-                (true, cold.live == 0)
-            }
-        };
-        if empty {
-            self.remove_empty(index);
+        match self.lookup(seq) {
+            Lookup::Gone => return None,
+            Lookup::Found(..) | Lookup::Cold => {}
         }
-        Some(stored)
+        let mut is_stored = false;
+        self.settle_run(seq, seq, |_| is_stored = true);
+        Some(is_stored)
+    }
+
+    /// Forgets the records of `first..=last` and calls `stored` with each that the store may hold and so must be told
+    /// of. What is gone already is passed over.
+    pub(super) fn settle_run(&mut self, first: Seq, last: Seq, mut stored: impl FnMut(Seq)) {
+        let mut at = first;
+        while at <= last {
+            let Some(index) = self.index_of(at) else {
+                at += 1;
+                continue;
+            };
+            let segment = &mut self.segments[index];
+            let upto = last.min(segment.end() - 1);
+            let is_empty = match segment {
+                Segment::Resident(chunk) => {
+                    chunk.settle(at, upto, &mut stored);
+                    chunk.live() == 0
+                }
+                Segment::Cold(cold) => {
+                    for seq in at..=upto {
+                        if cold.gone.insert(seq) {
+                            cold.live = cold.live.saturating_sub(1);
+                            stored(seq);
+                        }
+                    }
+                    cold.live == 0
+                }
+            };
+            if is_empty {
+                self.remove_empty(index);
+            }
+            at = upto + 1;
+        }
     }
 
     /// Forgets all records of `first..=last`, wherever they are.
@@ -265,11 +279,7 @@ impl Log {
             let (from, upto) = (first.max(segment.first()), last.min(segment.end() - 1));
             let empty = match segment {
                 Segment::Resident(chunk) => {
-                    let mut at = from;
-                    while let Some(seq) = chunk.next_live(at).filter(|seq| *seq <= upto) {
-                        chunk.settle(seq);
-                        at = seq + 1;
-                    }
+                    chunk.settle(from, upto, |_| {});
                     chunk.live() == 0
                 }
                 Segment::Cold(cold) => {

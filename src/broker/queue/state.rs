@@ -300,6 +300,17 @@ impl State {
         self.leave_group(seq);
     }
 
+    /// Messages in a row are gone for good.
+    pub(super) fn gone_run(&mut self, first: Seq, last: Seq, effects: &mut Effects) {
+        if self.groups.is_none() {
+            let lane = self.lane_mut(first);
+            return lane.settle_run(first, last, |seq| effects.settle(seq));
+        }
+        for seq in first..=last {
+            self.gone(seq, effects);
+        }
+    }
+
     /// The message no longer keeps its group busy: the next one may go.
     fn leave_group(&mut self, seq: Seq) {
         if let Some(groups) = &mut self.groups
@@ -411,8 +422,11 @@ impl State {
 
     /// Unacknowledged messages are done. Unknown seqs (purged queue, deleted message) are ignored.
     pub(super) fn settle(&mut self, consumer: ConsumerId, seqs: &[Seq], effects: &mut Effects) {
-        for &seq in seqs {
-            self.gone(seq, effects);
+        // Neighbours of one lane: in it seqs are far from those of the next.
+        for run in seqs.chunk_by(|before, after| before + 1 == *after) {
+            if let [first, .., last] | [first @ last] = run {
+                self.gone_run(*first, *last, effects);
+            }
         }
         self.release(consumer, seqs);
         self.forget_if_empty();
