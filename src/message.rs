@@ -8,6 +8,7 @@ pub mod op;
 pub mod properties;
 pub mod ranges;
 pub mod record;
+pub mod run;
 
 /// Identity of a queue, or of a lane of one ([`lane_id`]), in the store: never reused within a data directory.
 pub type QueueId = u64;

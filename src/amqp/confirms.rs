@@ -45,20 +45,30 @@ pub struct Confirms {
 impl Confirms {
     /// The next message was published and is decided once `ticket` is durable.
     pub fn published(&mut self, verdict: Verdict, ticket: Ticket) {
-        self.published += 1;
-        let number = self.published;
-        if let Some(run) = self.runs.back_mut()
-            && run.verdict == verdict
-            && verdict == Verdict::Ack
-            // A message that waits for nothing waits with its predecessors: confirms leave in order.
-            && ticket.position <= run.ticket.position
-        {
-            run.last = number;
-            return;
+        match verdict {
+            Verdict::Ack => self.accepted(1, ticket),
+            Verdict::Nack => self.push(1, verdict, ticket),
         }
+    }
+
+    /// The next `count` messages were published, and are safe once `ticket` is durable.
+    pub fn accepted(&mut self, count: u64, ticket: Ticket) {
+        match self.runs.back_mut() {
+            // A message that waits for nothing waits with its predecessors: confirms leave in order.
+            Some(run) if run.verdict == Verdict::Ack && ticket.position <= run.ticket.position => {
+                self.published += count;
+                run.last = self.published;
+            }
+            _ => self.push(count, Verdict::Ack, ticket),
+        }
+    }
+
+    fn push(&mut self, count: u64, verdict: Verdict, ticket: Ticket) {
+        let first = self.published + 1;
+        self.published += count;
         self.runs.push_back(Run {
-            first: number,
-            last: number,
+            first,
+            last: self.published,
             verdict,
             ticket,
         });

@@ -38,6 +38,20 @@ pub struct Incoming<'a> {
     pub properties: &'a [u8],
     /// Its body.
     pub body: Body<'a>,
+    /// Bodies of messages that came after it and differ in nothing else; then all bodies are inline and of one length.
+    pub repeated: Vec<&'a [u8]>,
+}
+
+impl<'a> Incoming<'a> {
+    /// One more message that differs in its body only.
+    pub const fn with_body(&self, body: &'a [u8]) -> Self {
+        Self {
+            head: self.head,
+            properties: self.properties,
+            body: Body::Inline(body),
+            repeated: Vec::new(),
+        }
+    }
 }
 
 /// Reads the arguments of basic.publish. `None`: malformed.
@@ -194,7 +208,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// Copies a message out of the read buffer.
+    /// Copies a message out of the read buffer, without those that repeat it.
     pub fn copy(message: &Incoming<'_>) -> Self {
         let body = match &message.body {
             Body::Inline(bytes) => Bytes::copy_from_slice(bytes),
@@ -226,6 +240,7 @@ impl Owned {
             head: self.head.borrow(),
             properties: &self.properties,
             body,
+            repeated: Vec::new(),
         }
     }
 }

@@ -138,6 +138,16 @@ pub fn encode(out: &mut Vec<u8>, seq: Seq, arrival_ms: u64, message: &NewMessage
     out.extend_from_slice(inline_body);
 }
 
+/// Appends the record that begins at `begins` once more, under another seq and with another inline body of the same
+/// length.
+pub fn repeat(out: &mut Vec<u8>, begins: usize, seq: Seq, body: &[u8]) {
+    let length = RecordRef::at(out, begins).encoded_len();
+    let at = out.len();
+    out.extend_from_within(begins..begins + length - body.len());
+    out[at + 8..at + 16].copy_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(body);
+}
+
 /// A record in place. [`RecordRef::parse`] has checked that every length stays inside the bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordRef<'a> {

@@ -1,10 +1,13 @@
 //! basic.publish: a batch of whole messages is checked, routed, and put into each queue in one visit.
 //!
+//! - [`batch`]: what was read, not handled yet. [`gathered`]: what passed its checks. [`duplicates`]: what is dropped.
+//!
 //! The order of checks is RabbitMQ's (semantics row 49): write permission, exchange exists, internal, properties,
 //! expiration, user-id. A cached route stands for the first three.
 
 mod batch;
 mod duplicates;
+mod gathered;
 
 use std::sync::Arc;
 
@@ -12,133 +15,22 @@ use bytes::Bytes;
 
 pub use self::batch::PublishBatch;
 use self::duplicates::Duplicates;
+pub(super) use self::gathered::Checked;
+use self::gathered::{Gathered, Routed, shares};
 use super::{Channel, Mode, Phase};
 use crate::amqp::confirms::Verdict;
-use crate::amqp::content::{Incoming, Owned, PublishHead};
+use crate::amqp::content::{Incoming, Owned};
 use crate::amqp::error::{AmqpError, copy_keys, parse_expiration};
 use crate::amqp::frame;
 use crate::amqp::session::Session;
 use crate::auth::{Permission, Resource, User};
 use crate::broker::firehose::Traced;
-use crate::broker::queue::{Published, Queue};
+use crate::broker::queue::Published;
 use crate::broker::vhost::Route;
 use crate::message::Ticket;
 use crate::message::properties::{self, Properties};
 use crate::message::record::{Body, NewMessage};
 use crate::store::Visit;
-
-/// What the checks found out about a message: all that it takes to put it into its queues.
-pub(super) struct Checked {
-    route: Arc<Route>,
-    persistent: bool,
-    priority: u8,
-    ttl_ms: Option<u64>,
-    /// Its properties without BCC and with the address for direct replies, if these differ from what came.
-    stored: Option<Vec<u8>>,
-}
-
-/// A message that passed its checks.
-struct Routed<'a> {
-    head: PublishHead<'a>,
-    message: NewMessage<'a>,
-    /// Place of its route in [`Gathered::routes`].
-    route: usize,
-}
-
-/// Messages that are put into their queues together.
-struct Gathered<'a> {
-    /// The routes of the messages; neighbours share theirs.
-    routes: Vec<Arc<Route>>,
-    /// Changed properties, by position, for the few messages that have such.
-    stored: Vec<(usize, Vec<u8>)>,
-    routed: Vec<Routed<'a>>,
-}
-
-impl<'a> Gathered<'a> {
-    fn with_capacity(count: usize) -> Self {
-        Self {
-            routes: Vec::new(),
-            stored: Vec::new(),
-            routed: Vec::with_capacity(count),
-        }
-    }
-
-    /// Adds a message if it differs from the one before in its body only: whatever the checks found out about that one
-    /// holds for this one too. This is what a busy publisher sends.
-    fn add_repetition(&mut self, message: &Incoming<'a>) -> bool {
-        let Body::Inline(body) = message.body else {
-            return false;
-        };
-        let Some(before) = self.routed.last() else {
-            return false;
-        };
-        if self
-            .stored
-            .last()
-            .is_some_and(|(index, _)| *index + 1 == self.routed.len())
-        {
-            // Its properties were changed: so must be those of this one.
-            return false;
-        }
-        let repeats = !message.head.raw.is_empty()
-            && same(before.head.raw, message.head.raw)
-            && same(before.message.properties, message.properties)
-            && self.routes[before.route].cacheable;
-        if repeats {
-            let message = NewMessage {
-                body: Body::Inline(body),
-                ..before.message.clone()
-            };
-            self.routed.push(Routed {
-                head: before.head,
-                message,
-                route: before.route,
-            });
-        }
-        repeats
-    }
-
-    fn add(&mut self, session: &Session, message: &Incoming<'a>, checked: Checked, now_ms: u64) {
-        let Checked {
-            route,
-            persistent,
-            priority,
-            ttl_ms,
-            stored,
-        } = checked;
-        self.stored
-            .extend(stored.map(|properties| (self.routed.len(), properties)));
-        let head = message.head;
-        let message = NewMessage {
-            exchange: head.exchange,
-            routing_key: head.routing_key,
-            properties: message.properties,
-            annotations: &[],
-            body: identified(session, &message.body, &route, persistent),
-            persistent,
-            priority,
-            expiry_ms: ttl_ms.map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms)),
-        };
-        if !self
-            .routes
-            .last()
-            .is_some_and(|before| Arc::ptr_eq(before, &route))
-        {
-            self.routes.push(route);
-        }
-        self.routed.push(Routed {
-            head,
-            message,
-            route: self.routes.len() - 1,
-        });
-    }
-}
-
-/// The messages of a batch that go to one queue.
-struct Share {
-    queue: Arc<Queue>,
-    members: Vec<u32>,
-}
 
 impl Channel {
     /// Handles messages in order.
@@ -159,21 +51,38 @@ impl Channel {
         }
         let visit = session.broker.services.visit();
         let mut gathered = Gathered::with_capacity(messages.len());
-        let mut failed = None;
-        for message in messages {
-            if gathered.add_repetition(message) {
-                continue;
-            }
-            match self.check(session, &user, message) {
-                Ok(checked) => gathered.add(session, message, checked, visit.now_ms()),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
+        let now_ms = visit.now_ms();
+        let gathering = messages
+            .iter()
+            .try_for_each(|message| self.gather(session, &user, message, now_ms, &mut gathered));
         self.deliver(session, visit, gathered);
-        failed.map_or(Ok(()), Err)
+        gathering
+    }
+
+    /// Checks a message and those that repeat it: once for all of them, if nothing on their way looks at each.
+    fn gather<'a>(
+        &mut self,
+        session: &Session,
+        user: &User,
+        message: &'a Incoming<'a>,
+        now_ms: u64,
+        gathered: &mut Gathered<'a>,
+    ) -> Result<(), AmqpError> {
+        if gathered.add_repetition(message) {
+            return Ok(());
+        }
+        let checked = self.check(session, user, message)?;
+        if checked.route.takes_runs() {
+            gathered.add(session, message, &message.repeated, checked, now_ms);
+            return Ok(());
+        }
+        gathered.add(session, message, &[], checked, now_ms);
+        for body in &message.repeated {
+            let message = message.with_body(body);
+            let checked = self.check(session, user, &message)?;
+            gathered.add(session, &message, &[], checked, now_ms);
+        }
+        Ok(())
     }
 
     /// As in RabbitMQ a message of a transaction is checked and routed at once and put into its queues at the commit.
@@ -183,10 +92,13 @@ impl Channel {
         user: &User,
         messages: &[Incoming<'_>],
     ) -> Result<(), AmqpError> {
-        for message in messages {
-            let checked = self.check(session, user, message)?;
-            if let Mode::Tx(transaction) = &mut self.mode {
-                transaction.publish(Owned::copy(message), checked)?;
+        for first in messages {
+            let others = first.repeated.iter().map(|body| first.with_body(body));
+            for message in std::iter::once(first.clone()).chain(others) {
+                let checked = self.check(session, user, &message)?;
+                if let Mode::Tx(transaction) = &mut self.mode {
+                    transaction.publish(Owned::copy(&message), checked)?;
+                }
             }
         }
         Ok(())
@@ -203,7 +115,7 @@ impl Channel {
         let (messages, checked): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         let mut gathered = Gathered::with_capacity(messages.len());
         for (message, checked) in messages.iter().zip(checked) {
-            gathered.add(session, &message.borrow(), checked, visit.now_ms());
+            gathered.add(session, &message.borrow(), &[], checked, visit.now_ms());
         }
         self.deliver(session, visit, gathered)
     }
@@ -240,19 +152,19 @@ impl Channel {
         let mut crowded = Vec::new();
         // Places of the messages that a queue was too full for.
         let mut refused: Vec<u32> = Vec::new();
-        for Share { queue, members } in shares(&routes, &routed) {
-            let messages = members.iter().map(|index| &routed[*index as usize].message);
+        for share in shares(&routes, &routed) {
+            let runs = share.members.iter().map(|at| routed[*at as usize].run());
             if let Published::Accepted {
                 more,
                 backlog,
                 refused: not_taken,
                 ..
-            } = queue.publish(&visit, messages)
+            } = share.queue.publish_runs(&visit, runs)
             {
-                refused.extend(not_taken.iter().map(|place| members[*place as usize]));
+                refused.extend(share.places(&routed, &not_taken));
                 self.outruns_consumers |= backlog;
                 if more {
-                    crowded.push(queue);
+                    crowded.push(share.queue);
                 }
             }
         }
@@ -271,18 +183,20 @@ impl Channel {
     /// Copies messages to the firehose.
     fn trace_publishes(&self, session: &Session, routes: &[Arc<Route>], routed: &[Routed<'_>]) {
         let tap = self.tap(session);
-        for Routed { message, route, .. } in routed {
-            let traced = Traced {
-                exchange: message.exchange,
-                routing_key: message.routing_key,
-                properties: message.properties,
-                body: match &message.body {
-                    Body::Inline(body) => Bytes::copy_from_slice(body),
-                    Body::Shared(body) => body.bytes.clone(),
-                },
-            };
-            let queues = routes[*route].queues.iter();
-            tap.published(traced, queues.map(|queue| &*queue.spec.name));
+        for routed in routed {
+            for message in routed.run().messages() {
+                let traced = Traced {
+                    exchange: message.exchange,
+                    routing_key: message.routing_key,
+                    properties: message.properties,
+                    body: match &message.body {
+                        Body::Inline(body) => Bytes::copy_from_slice(body),
+                        Body::Shared(body) => body.bytes.clone(),
+                    },
+                };
+                let queues = routes[routed.route].queues.iter();
+                tap.published(traced, queues.map(|queue| &*queue.spec.name));
+            }
         }
     }
 
@@ -409,29 +323,31 @@ impl Channel {
             .map(|route| [writes(route, false), writes(route, true)])
             .collect();
         let mut latest = Ticket::IMMEDIATE;
-        for (index, routed) in routed.iter().enumerate() {
-            let Routed {
-                head,
-                message,
-                route,
-            } = routed;
-            if head.mandatory && routes[*route].is_empty() {
-                self.put_return(session, message);
+        for routed in routed {
+            let route = &routes[routed.route];
+            if routed.head.mandatory && route.is_empty() {
+                for message in routed.run().messages() {
+                    self.put_return(session, &message);
+                }
             }
-            let ticket = if to_disk[*route][usize::from(message.persistent)] {
+            let ticket = if to_disk[routed.route][usize::from(routed.message.persistent)] {
                 durable
             } else {
                 Ticket::IMMEDIATE
             };
             latest = latest.max(ticket);
-            if let Mode::Confirm(confirms) = &mut self.mode {
+            let Mode::Confirm(confirms) = &mut self.mode else {
+                continue;
+            };
+            if refused.is_empty() {
+                confirms.accepted(routed.run().count() as u64, ticket);
+                continue;
+            }
+            for place in routed.places() {
                 // One queue that refuses it is enough (semantics row 44).
-                let is_refused =
-                    !refused.is_empty() && refused.binary_search(&(index as u32)).is_ok();
-                let verdict = if is_refused {
-                    Verdict::Nack
-                } else {
-                    Verdict::Ack
+                let verdict = match refused.binary_search(&place) {
+                    Ok(_) => Verdict::Nack,
+                    Err(_) => Verdict::Ack,
                 };
                 confirms.published(verdict, ticket);
             }
@@ -466,50 +382,6 @@ impl Channel {
             }
         }
     }
-}
-
-/// The messages by queue, in order. Most batches go to one queue, or all to the same.
-fn shares(routes: &[Arc<Route>], routed: &[Routed<'_>]) -> Vec<Share> {
-    let mut shares: Vec<Share> = Vec::new();
-    let mut start = 0;
-    for run in routed.chunk_by(|before, after| before.route == after.route) {
-        let indexes = start..start + run.len() as u32;
-        start = indexes.end;
-        for queue in &routes[run[0].route].queues {
-            let at = match shares
-                .iter()
-                .position(|share| Arc::ptr_eq(&share.queue, queue))
-            {
-                Some(at) => at,
-                None => {
-                    shares.push(Share {
-                        queue: queue.clone(),
-                        members: Vec::new(),
-                    });
-                    shares.len() - 1
-                }
-            };
-            shares[at].members.extend(indexes.clone());
-        }
-    }
-    shares
-}
-
-/// A large body that several durable queues hold is stored once, under an id.
-fn identified<'a>(session: &Session, body: &Body<'a>, route: &Route, persistent: bool) -> Body<'a> {
-    let mut body = body.clone();
-    if let Body::Shared(shared) = &mut body
-        && persistent
-        && route
-            .queues
-            .iter()
-            .filter(|queue| queue.spec.durable)
-            .nth(1)
-            .is_some()
-    {
-        shared.id = session.broker.services.store.next_body_id();
-    }
-    body
 }
 
 /// The message as exchanges see it.
@@ -562,9 +434,4 @@ fn check_user_id(properties: &Properties<'_>, user: &User) -> Result<(), AmqpErr
 
 fn text(bytes: &[u8]) -> Result<&str, AmqpError> {
     std::str::from_utf8(bytes).map_err(|_| AmqpError::malformed_utf8())
-}
-
-/// Whether two strings of octets are equal. Those of a message that was recognized in the batch are the same place.
-fn same(left: &[u8], right: &[u8]) -> bool {
-    std::ptr::eq(left, right) || left == right
 }

@@ -110,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 head,
                 properties,
                 body: Body::Inline(body),
+                repeated: Vec::new(),
             },
             bytes.get(..length)?,
         );

@@ -189,6 +189,26 @@ impl Chunk {
         }
     }
 
+    /// Adds the last record again with each of these bodies, as many as the chunk has room for. Answers how many.
+    pub(super) fn repeat(&mut self, bodies: &[&[u8]]) -> usize {
+        let Some(&begins) = self.offsets.last().filter(|begins| **begins != GONE) else {
+            debug_assert!(false, "what is repeated was appended under the same lock");
+            return 0;
+        };
+        let each = self.data.len() - begins as usize;
+        let room = CHUNK_BYTES_MAX.saturating_sub(self.data.len() + self.body_bytes);
+        let count = room.div_ceil(each).min(bodies.len());
+        self.grow(count * each);
+        self.offsets.reserve(count);
+        for body in &bodies[..count] {
+            let seq = self.end();
+            self.offsets.push(self.data.len() as u32);
+            record::repeat(&mut self.data, begins as usize, seq, body);
+        }
+        self.live += count as u32;
+        count
+    }
+
     /// Doubles the buffer instead of reserving 256 KiB: a queue with a few small messages stays small.
     fn grow(&mut self, more: usize) {
         let wanted = self.data.len() + more;
@@ -245,8 +265,8 @@ impl Chunk {
         Some(self.first + (start + index) as u64)
     }
 
-    /// Forgets the records of `first..=last`, which lie in the chunk. Calls `stored` with each that the store may hold: a
-    /// transient record is there only if it was spilled.
+    /// Forgets the records of `first..=last`, which lie in the chunk. Calls `stored` with each that the store may hold:
+    /// a transient record is there only if it was spilled.
     pub(super) fn settle(&mut self, first: Seq, last: Seq, mut stored: impl FnMut(Seq)) {
         let (from, upto) = ((first - self.first) as usize, (last - self.first) as usize);
         let is_saved = !self.is_unsaved();

@@ -9,6 +9,9 @@ use super::state::{Effects, State, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX, is_expir
 use crate::broker::delivery::Delivery;
 use crate::message::Seq;
 
+/// Room made at once for what a visit hands out.
+const ASSIGNED_RESERVED: u64 = 128;
+
 impl State {
     /// Hands ready messages to consumers: one visit's share.
     ///
@@ -19,10 +22,11 @@ impl State {
             return;
         }
         self.consumers.begin_round();
+        let capacity = self.ready_in_lanes().min(ASSIGNED_RESERVED) as usize;
         let mut picker = Picker {
             consumers: &mut self.consumers,
             groups: self.groups.as_deref_mut(),
-            assigned: Assigned::default(),
+            assigned: Assigned::with_capacity(capacity),
             expired: Vec::new(),
             now_ms,
             bytes: 0,
@@ -88,21 +92,8 @@ struct Picker<'log, 'queue> {
 
 impl<'log> Picker<'log, '_> {
     fn pick(&mut self, offer: Offer<'log>) -> Pick {
-        let Offer {
-            record,
-            body,
-            redelivered,
-            counts,
-            place,
-        } = offer;
-        let delivery = Delivery {
-            seq: record.seq(),
-            redelivered,
-            record,
-            body,
-            counts,
-            stream_offset: None,
-        };
+        let Offer { delivery, place } = offer;
+        let record = delivery.record;
         let cost = delivery.cost_bytes();
         let count = self.assigned.deliveries.len() + self.expired.len();
         if count >= VISIT_MESSAGES_MAX || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
@@ -139,7 +130,6 @@ impl<'log> Picker<'log, '_> {
 }
 
 /// Messages and, at the same place, the consumer slot that each goes to.
-#[derive(Default)]
 struct Assigned<'log> {
     slots: Vec<u32>,
     deliveries: Vec<Delivery<'log>>,
@@ -173,6 +163,13 @@ enum Fate {
 }
 
 impl Assigned<'_> {
+    fn with_capacity(count: usize) -> Self {
+        Self {
+            slots: Vec::with_capacity(count),
+            deliveries: Vec::with_capacity(count),
+        }
+    }
+
     /// The second pass: each consumer's share goes to its outbox at once.
     fn hand_over(self, consumers: &mut Consumers) -> Vec<Handed> {
         let mut handed = Vec::new();

@@ -18,7 +18,8 @@ use super::pending::Pending;
 use super::returned::Returned;
 use crate::message::op::Counts;
 use crate::message::ranges::RangeSet;
-use crate::message::record::{NewMessage, SharedBody};
+use crate::message::record::SharedBody;
+use crate::message::run::Run;
 use crate::message::{Epoch, Seq};
 use crate::store::RecoveredQueue;
 
@@ -201,17 +202,20 @@ impl Lane {
             .min(self.cursor)
     }
 
-    /// Adds a message. `epoch`: as in `Log::append`.
-    pub(super) fn append(&mut self, now_ms: u64, message: &NewMessage<'_>, epoch: Epoch) -> Seq {
-        let seq = self.log.append(now_ms, message, epoch);
-        self.ready += 1;
-        self.ready_bytes += message.body.len() as u64;
-        if message.expiry_ms != 0 {
+    /// Adds messages in a row and answers the first and the last seq. `epoch`: as in `Log::append`.
+    pub(super) fn append_run(&mut self, now_ms: u64, run: Run<'_>, epoch: Epoch) -> (Seq, Seq) {
+        let (first, last) = self.log.append_run(now_ms, run, epoch);
+        let (count, bytes) = (last - first + 1, run.first.body.len() as u64);
+        self.ready += count;
+        self.ready_bytes += count * bytes;
+        let expiry_ms = run.first.expiry_ms;
+        if expiry_ms != 0 {
             self.may_expire = true;
-            self.expiry
-                .appended(seq, message.expiry_ms, message.body.len() as u64);
+            for seq in first..=last {
+                self.expiry.appended(seq, expiry_ms, bytes);
+            }
         }
-        seq
+        (first, last)
     }
 
     /// An outbox would not take a message that was picked.

@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 
 use super::chunk::Chunk;
 use crate::message::ranges::RangeSet;
-use crate::message::record::{NewMessage, RecordRef, SharedBody};
+use crate::message::record::{Body, NewMessage, RecordRef, SharedBody};
+use crate::message::run::Run;
 use crate::message::{Epoch, Seq};
 
 /// Neighbouring cold stretches stay apart when one of both would have this many gaps: messages that are settled at
@@ -132,6 +133,34 @@ impl Log {
             self.resident_bytes += chunk.resident_bytes() - before;
         }
         seq
+    }
+
+    /// Adds messages in a row and answers the first and the last seq. `epoch` as in [`Chunk::append`].
+    pub(super) fn append_run(&mut self, now_ms: u64, run: Run<'_>, epoch: Epoch) -> (Seq, Seq) {
+        let first = self.append(now_ms, run.first, epoch);
+        let mut rest = run.repeated;
+        while let Some((body, others)) = rest.split_first() {
+            let repeated = match self.segments.back_mut() {
+                Some(Segment::Resident(chunk)) if !chunk.is_full() => {
+                    let before = chunk.resident_bytes();
+                    let repeated = chunk.repeat(rest);
+                    self.resident_bytes += chunk.resident_bytes() - before;
+                    repeated
+                }
+                _ => 0,
+            };
+            self.next_seq += repeated as u64;
+            rest = &rest[repeated..];
+            if repeated == 0 {
+                let message = NewMessage {
+                    body: Body::Inline(body),
+                    ..run.first.clone()
+                };
+                self.append(now_ms, &message, epoch);
+                rest = others;
+            }
+        }
+        (first, self.next_seq - 1)
     }
 
     fn index_of(&self, seq: Seq) -> Option<usize> {

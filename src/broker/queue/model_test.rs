@@ -20,6 +20,7 @@ use crate::message::Seq;
 use crate::message::field;
 use crate::message::op::Counts;
 use crate::message::record::{self, Body, NewMessage};
+use crate::message::run::Run;
 
 /// What a delivery said.
 type Seen = (Seq, bool, Counts);
@@ -254,7 +255,8 @@ impl World {
                 .append_dying(self.now_ms, &message, 1, &mut effects);
             (seq, Place::Dying(DeathReason::MaxLen))
         } else {
-            (self.state.append(self.now_ms, &message, 1), Place::Ready)
+            let run = Run::single(&message);
+            (self.state.append_run(self.now_ms, run, 1).0, Place::Ready)
         };
         let mut encoded = Vec::new();
         let stored = NewMessage {

@@ -94,13 +94,17 @@ impl Pending {
         &mut self.pending
     }
 
-    /// A persistent record arrived.
-    pub(super) fn appended(&mut self, epoch: Epoch, seq: Seq, mark_dirty: impl FnOnce()) {
+    /// Persistent records arrived.
+    pub(super) fn appended(
+        &mut self,
+        epoch: Epoch,
+        first: Seq,
+        last: Seq,
+        mark_dirty: impl FnOnce(),
+    ) {
         let work = self.touch(epoch, mark_dirty);
-        work.appended = match work.appended {
-            Some((first, _)) => Some((first, seq)),
-            None => Some((seq, seq)),
-        };
+        let first = work.appended.map_or(first, |(before, _)| before);
+        work.appended = Some((first, last));
     }
 
     /// Records that the store may hold are gone.
@@ -156,8 +160,8 @@ mod tests {
     fn work_of_an_older_epoch_waits_in_the_cut_slot() {
         let mut pending = Pending::default();
         let mut marks = 0;
-        pending.appended(5, 10, || marks += 1);
-        pending.appended(5, 12, || marks += 1);
+        pending.appended(5, 10, 10, || marks += 1);
+        pending.appended(5, 12, 12, || marks += 1);
         pending.settled(6, 10, 10, || marks += 1);
         assert_eq!(marks, 2, "once per epoch");
         let mut five = pending.take(5).unwrap();

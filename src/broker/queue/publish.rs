@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::state::Effects;
 use super::{Inner, Queue};
 use crate::broker::arguments::Overflow;
-use crate::message::Ticket;
 use crate::message::record::{self, NewMessage};
+use crate::message::run::Run;
+use crate::message::{Epoch, Seq, Ticket};
 use crate::store::Visit;
 
 /// What became of a batch of messages.
@@ -34,25 +35,30 @@ impl Queue {
         visit: &Visit<'_>,
         messages: impl Iterator<Item = &'m NewMessage<'m>>,
     ) -> Published {
+        self.publish_runs(visit, messages.map(Run::single))
+    }
+
+    /// As [`Self::publish`]; places count the messages of all runs.
+    pub fn publish_runs<'m>(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        runs: impl Iterator<Item = Run<'m>>,
+    ) -> Published {
         if let Some(stream) = self.stream() {
-            return stream.publish(self, visit, messages);
+            return stream.publish(self, visit, runs);
         }
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Published::Deleted;
         }
         let mut batch = Batch::default();
-        for (index, message) in messages.enumerate() {
-            if self.refuses(&mut inner, visit, message) {
-                batch.refused.push(index as u32);
-                if inner.state.settings.overflow != Overflow::RejectPublishDeadLetter
-                    || inner.state.settings.dead_letter.is_none()
-                {
-                    continue;
+        for run in runs {
+            if inner.state.settings.rejects_publish() {
+                for message in run.messages() {
+                    self.append_or_refuse(&mut inner, visit, &message, &mut batch);
                 }
-                self.append(&mut inner, visit, message, true, &mut batch);
             } else {
-                self.append(&mut inner, visit, message, false, &mut batch);
+                self.append(&mut inner, visit, run, &mut batch);
             }
         }
         if batch.journaled_bytes > 0 && inner.marked_in > 0 {
@@ -79,6 +85,32 @@ impl Queue {
         }
     }
 
+    /// Appends a message unless the queue is too full for it; then it dies at once, if that is what the queue does.
+    fn append_or_refuse(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        visit: &Visit<'_>,
+        message: &NewMessage<'_>,
+        batch: &mut Batch,
+    ) {
+        if !self.refuses(inner, visit, message) {
+            return self.append(inner, visit, Run::single(message), batch);
+        }
+        batch.refused.push(batch.count);
+        batch.count += 1;
+        let settings = &inner.state.settings;
+        if settings.overflow == Overflow::RejectPublishDeadLetter && settings.dead_letter.is_some()
+        {
+            let mut effects = Effects::default();
+            let saved_by = self.saved_by(visit, message);
+            let seq = inner
+                .state
+                .append_dying(visit.now_ms(), message, saved_by, &mut effects);
+            self.apply(inner, visit, effects);
+            self.appended(inner, visit, Run::single(message), (seq, seq), batch);
+        }
+    }
+
     /// Whether the queue is too full for a message. What came before in the same batch gets its chance to leave first,
     /// as if it had come alone.
     fn refuses(
@@ -98,33 +130,52 @@ impl Queue {
         self: &Arc<Self>,
         inner: &mut Inner,
         visit: &Visit<'_>,
-        message: &NewMessage<'_>,
-        dying: bool,
+        run: Run<'_>,
         batch: &mut Batch,
     ) {
-        let journaled = self.spec.durable && message.persistent;
-        let epoch = visit.epoch();
-        let saved_by = if journaled { epoch } else { 0 };
-        let seq = if dying {
-            let mut effects = Effects::default();
-            let seq = inner
-                .state
-                .append_dying(visit.now_ms(), message, saved_by, &mut effects);
-            self.apply(inner, visit, effects);
-            seq
+        let saved_by = self.saved_by(visit, run.first);
+        let seqs = inner.state.append_run(visit.now_ms(), run, saved_by);
+        batch.count += run.count() as u32;
+        self.appended(inner, visit, run, seqs, batch);
+    }
+
+    const fn is_journaled(&self, message: &NewMessage<'_>) -> bool {
+        self.spec.durable && message.persistent
+    }
+
+    /// The epoch that writes a message; 0 if none does.
+    fn saved_by(&self, visit: &Visit<'_>, message: &NewMessage<'_>) -> Epoch {
+        if self.is_journaled(message) {
+            visit.epoch()
         } else {
-            inner.state.append(visit.now_ms(), message, saved_by)
-        };
-        if journaled {
-            batch.journaled_bytes += record::encoded_len(message) + shared_len(message);
-            let pending = &mut inner.state.lane_mut(seq).pending;
-            pending.appended(epoch, seq, || visit.mark_dirty(self.clone()));
+            0
+        }
+    }
+
+    /// Tells the store about messages that are to be written.
+    fn appended(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        visit: &Visit<'_>,
+        run: Run<'_>,
+        (first, last): (Seq, Seq),
+        batch: &mut Batch,
+    ) {
+        if self.is_journaled(run.first) {
+            let each = record::encoded_len(run.first) + shared_len(run.first);
+            batch.journaled_bytes += run.count() * each;
+            let pending = &mut inner.state.lane_mut(first).pending;
+            pending.appended(visit.epoch(), first, last, || {
+                visit.mark_dirty(self.clone())
+            });
         }
     }
 }
 
 #[derive(Default)]
 struct Batch {
+    /// Messages so far.
+    count: u32,
     journaled_bytes: usize,
     refused: Vec<u32>,
 }

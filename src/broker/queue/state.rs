@@ -27,6 +27,7 @@ use super::settings::Settings;
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::message::properties::has_priority;
 use crate::message::record::{NewMessage, RecordRef};
+use crate::message::run::Run;
 use crate::message::{Epoch, Seq};
 use crate::store::RecoveredQueue;
 
@@ -251,25 +252,26 @@ impl State {
                 .is_over(self.ready() + 1, self.ready_bytes() + bytes)
     }
 
-    /// Adds a message. `epoch`: as in `Log::append`.
-    pub(super) fn append(&mut self, now_ms: u64, message: &NewMessage<'_>, epoch: Epoch) -> Seq {
+    /// Adds messages in a row and answers the first and the last seq. `epoch`: as in `Log::append`.
+    pub(super) fn append_run(&mut self, now_ms: u64, run: Run<'_>, epoch: Epoch) -> (Seq, Seq) {
         let ttl_ms = self.settings.message_ttl_ms;
-        let lane = self.lane_for(message);
-        match ttl_ms {
-            None => lane.append(now_ms, message, epoch),
-            Some(ttl_ms) => {
-                let own_ms = if message.expiry_ms == 0 {
-                    u64::MAX
-                } else {
-                    message.expiry_ms
-                };
-                let message = NewMessage {
-                    expiry_ms: own_ms.min(now_ms.saturating_add(ttl_ms)),
-                    ..message.clone()
-                };
-                lane.append(now_ms, &message, epoch)
-            }
-        }
+        let lane = self.lane_for(run.first);
+        let Some(ttl_ms) = ttl_ms else {
+            return lane.append_run(now_ms, run, epoch);
+        };
+        let own_ms = match run.first.expiry_ms {
+            0 => u64::MAX,
+            own_ms => own_ms,
+        };
+        let first = NewMessage {
+            expiry_ms: own_ms.min(now_ms.saturating_add(ttl_ms)),
+            ..run.first.clone()
+        };
+        let run = Run {
+            first: &first,
+            repeated: run.repeated,
+        };
+        lane.append_run(now_ms, run, epoch)
     }
 
     /// Adds a message that was refused and goes to the dead-letter exchange at once.
@@ -285,7 +287,7 @@ impl State {
             ..message.clone()
         };
         let lane = self.lane_for(&message);
-        let seq = lane.append(now_ms, &message, epoch);
+        let (seq, _) = lane.append_run(now_ms, Run::single(&message), epoch);
         lane.take(seq, message.body.len() as u64);
         self.die(seq, DeathReason::MaxLen, effects);
         seq

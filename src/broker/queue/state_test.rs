@@ -8,11 +8,13 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::consumers::ConsumerSpec;
+use super::log::Lookup;
 use super::settings::Settings;
 use super::state::{Effects, Got, RecoveredLanes, Return, State};
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
 use crate::message::Seq;
 use crate::message::record::{self, Body, NewMessage};
+use crate::message::run::Run;
 use crate::store::RecoveredQueue;
 
 /// A consumer that takes what the test lets it take.
@@ -98,26 +100,39 @@ impl World {
         }
     }
 
-    fn append(&mut self, size: usize) {
-        let seq = self.state.lanes()[0].log.next_seq();
-        let body = vec![seq as u8; size];
-        let message = NewMessage {
+    /// Adds messages in a row. Each has the record that it would have alone.
+    fn append(&mut self, count: u64, size: usize) {
+        let first = self.state.lanes()[0].log.next_seq();
+        let last = first + count - 1;
+        let bodies: Vec<Vec<u8>> = (first..=last).map(|seq| vec![seq as u8; size]).collect();
+        let message = |body| NewMessage {
             exchange: b"",
             routing_key: b"q",
             properties: &[0, 0],
             annotations: &[],
-            body: Body::Inline(&body),
+            body: Body::Inline(body),
             persistent: true,
             priority: 0,
             expiry_ms: 0,
         };
-        let mut encoded = Vec::new();
-        record::encode(&mut encoded, seq, 0, &message);
-        self.stored.insert(seq, encoded);
-        assert_eq!(self.state.append(0, &message, 1), seq);
-        self.model
-            .messages
-            .insert(seq, Place::Ready { delivered: false });
+        let repeated: Vec<&[u8]> = bodies[1..].iter().map(Vec::as_slice).collect();
+        let run = Run {
+            first: &message(&bodies[0]),
+            repeated: &repeated,
+        };
+        assert_eq!(self.state.append_run(0, run, 1), (first, last));
+        for (seq, body) in (first..=last).zip(&bodies) {
+            let mut encoded = Vec::new();
+            record::encode(&mut encoded, seq, 0, &message(body));
+            match self.state.lanes()[0].log.lookup(seq) {
+                Lookup::Found(record, None) => assert_eq!(record.bytes(), encoded),
+                other => panic!("{seq}: {other:?}"),
+            }
+            self.stored.insert(seq, encoded);
+            self.model
+                .messages
+                .insert(seq, Place::Ready { delivered: false });
+        }
     }
 
     /// Dispatches until nothing moves, serving loads from the store, and books what consumers got.
@@ -298,7 +313,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn run(world: &mut World, step: Step) {
     match step {
-        Step::Append(count, size) => (0..count).for_each(|_| world.append(size)),
+        Step::Append(count, size) => world.append(count as u64, size),
         Step::Consume {
             no_ack,
             prefetch,
@@ -398,7 +413,7 @@ proptest! {
     #[test]
     fn a_queue_starts_where_the_store_remembers_it(count in 1u64..60, delivered in 0u64..60) {
         let mut before = World::new();
-        (0..count).for_each(|_| before.append(10));
+        before.append(count, 10);
         let mut world = World::new();
         let found = RecoveredQueue {
             first_live: 1,

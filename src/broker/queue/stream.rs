@@ -38,6 +38,7 @@ use super::{ConsumeRefused, Published, Queue, QueueCounts, Settings};
 use crate::broker::delivery::{Cancellation, ConsumerId, DeliverySink};
 use crate::message::op::{Op, Settle, Slice};
 use crate::message::record::NewMessage;
+use crate::message::run::Run;
 use crate::message::{Epoch, QueueId, Seq, Ticket};
 use crate::store::{Loaded, RecoveredQueue, Visit, Waiter};
 
@@ -149,15 +150,15 @@ impl Stream {
         &self,
         queue: &Arc<Queue>,
         visit: &Visit<'_>,
-        messages: impl Iterator<Item = &'m NewMessage<'m>>,
+        runs: impl Iterator<Item = Run<'m>>,
     ) -> Published {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Published::Deleted;
         }
         let (mut bytes, mut closed) = (0, false);
-        for message in messages {
-            let (added, closes) = inner.append(queue, visit, message);
+        for message in runs.flat_map(|run| run.messages()) {
+            let (added, closes) = inner.append(queue, visit, &message);
             bytes += added;
             closed |= closes;
         }

@@ -56,6 +56,14 @@ impl Route {
             .all(|(exchange, version)| exchange.version() == *version)
     }
 
+    /// Whether messages that differ in their bodies only can take it together: nothing on the way looks at each.
+    pub fn takes_runs(&self) -> bool {
+        self.cacheable
+            && self.deduplication.is_none()
+            && self.replies.is_empty()
+            && !self.is_delayed()
+    }
+
     /// Whether a message waits in an exchange before it goes on.
     pub const fn is_delayed(&self) -> bool {
         self.waits.is_some()

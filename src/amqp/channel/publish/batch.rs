@@ -3,13 +3,17 @@
 use crate::amqp::content::Incoming;
 use crate::amqp::frame;
 use crate::broker::queue::{VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
-use crate::message::record::Body;
+
+/// Repetitions that room is made for with the first one: few publishers repeat a message once.
+const REPEATED_RESERVED: usize = 64;
 
 /// Messages of one channel that were received whole and not handled yet.
 #[derive(Default)]
 pub struct PublishBatch<'a> {
     channel: u16,
     messages: Vec<Incoming<'a>>,
+    /// Messages, repetitions included.
+    count: usize,
     bytes: usize,
     /// What came before the body of the last message; empty if there was no body.
     lead: &'a [u8],
@@ -30,14 +34,15 @@ impl<'a> PublishBatch<'a> {
     pub fn is_full_for(&self, channel: u16) -> bool {
         !self.messages.is_empty()
             && (self.channel != channel
-                || self.messages.len() >= VISIT_MESSAGES_MAX
+                || self.count >= VISIT_MESSAGES_MAX
                 || self.bytes >= VISIT_BYTES_MAX)
     }
 
     /// Adds a message that came as the octets `wire`: its method, its header and one body frame.
     pub fn push(&mut self, channel: u16, message: Incoming<'a>, wire: &'a [u8]) {
         self.channel = channel;
-        self.bytes += cost_bytes(&message);
+        self.count += 1;
+        self.bytes += cost_bytes(message.properties, message.body.len());
         // All but the body and the octet that ends its frame.
         self.lead = match message.body.len() {
             0 => &[],
@@ -51,41 +56,41 @@ impl<'a> PublishBatch<'a> {
     /// Adds the message at the front of `bytes` if it is like the last one but for the content of its body, which is
     /// what a busy publisher sends: one comparison instead of three frames to cut. Answers its octets.
     pub fn push_repetition(&mut self, bytes: &'a [u8]) -> Option<usize> {
-        let last = self.messages.last().filter(|_| !self.lead.is_empty())?;
-        if self.is_full_for(self.channel) {
+        if self.lead.is_empty() || self.is_full_for(self.channel) {
             return None;
         }
+        let last = self.messages.last_mut()?;
         let body_and_rest = bytes.strip_prefix(self.lead)?;
         let (body, rest) = body_and_rest.split_at_checked(last.body.len())?;
         if rest.first() != Some(&frame::FRAME_END) {
             return None;
         }
-        let message = Incoming {
-            head: last.head,
-            properties: last.properties,
-            body: Body::Inline(body),
-        };
-        self.bytes += cost_bytes(&message);
-        self.messages.push(message);
+        if last.repeated.capacity() == 0 {
+            last.repeated.reserve_exact(REPEATED_RESERVED);
+        }
+        last.repeated.push(body);
+        self.count += 1;
+        self.bytes += cost_bytes(last.properties, body.len());
         Some(bytes.len() - rest.len() + 1)
     }
 
     /// Takes the messages out, keeping nothing.
     pub fn take(&mut self) -> Vec<Incoming<'a>> {
-        self.bytes = 0;
+        (self.count, self.bytes, self.lead) = (0, 0, &[]);
         std::mem::take(&mut self.messages)
     }
 }
 
 /// What a message counts towards the bytes of a batch.
-fn cost_bytes(message: &Incoming<'_>) -> usize {
-    message.properties.len() + message.body.len() + 64
+const fn cost_bytes(properties: &[u8], body_len: usize) -> usize {
+    properties.len() + body_len + 64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::amqp::content;
+    use crate::message::record::Body;
 
     /// A message to the queue `q`, or to another one with a name of that length.
     fn wire(queue: u8, body: &[u8]) -> Vec<u8> {
@@ -105,6 +110,7 @@ mod tests {
             head: content::parse_publish(&method.payload[4..]).unwrap(),
             properties,
             body: Body::Inline(body),
+            repeated: Vec::new(),
         }
     }
 
@@ -125,7 +131,7 @@ mod tests {
             (taken.head.routing_key, taken.properties),
             (&b"q"[..], cut.properties)
         );
-        assert!(matches!((taken.body, cut.body), (Body::Inline(a), Body::Inline(b)) if a == b));
+        assert_eq!(taken.repeated, [b"two"]);
         assert_eq!(
             batch.push_repetition(&bytes),
             None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Routed;
+use super::gathered::Routed;
 use crate::broker::deduplication::Deduplication;
 use crate::broker::deduplication::batch::{Batch, Finding};
 use crate::broker::vhost::Route;
@@ -16,7 +16,7 @@ pub(super) struct Duplicates<'m> {
 }
 
 impl<'m> Duplicates<'m> {
-    /// Gives duplicates a route that leads nowhere.
+    /// Gives duplicates a route that leads nowhere. Where an exchange remembers, each message is one of `routed` alone.
     pub(super) fn set_aside(
         memories: &'m [Arc<Deduplication>],
         routes: &mut Vec<Arc<Route>>,
@@ -58,8 +58,8 @@ impl<'m> Duplicates<'m> {
         refused: &mut Vec<u32>,
     ) {
         for (place, earlier) in self.repeats {
-            if refused.contains(&(earlier as u32)) {
-                refused.push(place as u32);
+            if refused.contains(&routed[earlier].place) {
+                refused.push(routed[place].place);
             }
         }
         let is_durable = |place: usize| {
@@ -69,7 +69,7 @@ impl<'m> Duplicates<'m> {
                 route.is_delayed() || route.queues.iter().any(|queue| queue.spec.durable);
             message.persistent && is_stored
         };
-        let is_accepted = |place: usize| !refused.contains(&(place as u32));
+        let is_accepted = |place: usize| !refused.contains(&routed[place].place);
         self.batch.remember(visit, is_accepted, is_durable);
     }
 }

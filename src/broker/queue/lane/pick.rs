@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Lane, counts_of, first_again};
+use crate::broker::delivery::Delivery;
 use crate::broker::queue::blocked::Blocked;
 use crate::broker::queue::expiry::Expiry;
 use crate::broker::queue::groups::Place;
@@ -36,10 +37,7 @@ pub(in crate::broker::queue) struct Picked {
 /// What is offered.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::broker::queue) struct Offer<'a> {
-    pub(in crate::broker::queue) record: RecordRef<'a>,
-    pub(in crate::broker::queue) body: Option<&'a SharedBody>,
-    pub(in crate::broker::queue) redelivered: bool,
-    pub(in crate::broker::queue) counts: Counts,
+    pub(in crate::broker::queue) delivery: Delivery<'a>,
     pub(in crate::broker::queue) place: Place,
 }
 
@@ -169,10 +167,14 @@ impl<F> Offering<'_, F> {
         let was_returned = again.is_some_and(|again| again.was_returned);
         let turn = again.and_then(|again| again.turn);
         let verdict = (self.offer)(Offer {
-            record,
-            body,
-            redelivered: was_returned || seq < self.delivered_before,
-            counts: counts_of(self.counts, seq),
+            delivery: Delivery {
+                seq,
+                redelivered: was_returned || seq < self.delivered_before,
+                counts: counts_of(self.counts, seq),
+                stream_offset: None,
+                record,
+                body,
+            },
             place: Place::new(seq, turn),
         });
         let (bytes, expiry_ms) = (record.body_len() as u64, record.expiry_ms());
