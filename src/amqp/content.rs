@@ -17,8 +17,6 @@ use crate::message::record::{Body, SharedBody};
 /// Where a message goes and under which conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishHead<'a> {
-    /// All arguments as they came, to recognize a repetition; empty when the message was assembled.
-    pub raw: &'a [u8],
     /// Exchange name.
     pub exchange: &'a [u8],
     /// Routing key.
@@ -38,7 +36,7 @@ pub struct Incoming<'a> {
     pub properties: &'a [u8],
     /// Its body.
     pub body: Body<'a>,
-    /// Bodies of messages that came after it and differ in nothing else; then all bodies are inline and of one length.
+    /// Bodies of messages that came after it and differ in nothing else; then all bodies are inline.
     pub repeated: Vec<&'a [u8]>,
 }
 
@@ -61,7 +59,6 @@ pub fn parse_publish(arguments: &[u8]) -> Option<PublishHead<'_>> {
     let (routing_key, rest) = short_string(rest)?;
     let &[bits] = rest else { return None };
     Some(PublishHead {
-        raw: arguments,
         exchange,
         routing_key,
         mandatory: bits & 1 != 0,
@@ -181,7 +178,6 @@ impl OwnedHead {
     pub fn borrow(&self) -> PublishHead<'_> {
         let (exchange, routing_key) = self.names.split_at(self.exchange_len);
         PublishHead {
-            raw: &[],
             exchange,
             routing_key,
             mandatory: self.mandatory,

@@ -225,6 +225,15 @@ pub fn set_delivery_tag(frame: &mut [u8], consumer_tag_len: usize, delivery_tag:
     frame[at..at + 8].copy_from_slice(&delivery_tag.to_be_bytes());
 }
 
+/// Changes the size of a body in the frames before it: `lead` ends with the content header, whose properties have this
+/// length, and the head of the only body frame.
+pub fn set_body_size(lead: &mut [u8], properties_len: usize, body_len: usize) {
+    let at = lead.len() - 4;
+    lead[at..].copy_from_slice(&(body_len as u32).to_be_bytes());
+    let at = lead.len() - HEAD_BYTES - 1 - properties_len - 8;
+    lead[at..at + 8].copy_from_slice(&(body_len as u64).to_be_bytes());
+}
+
 /// Writes basic.get-ok (60.71).
 pub fn put_get_ok(out: &mut Vec<u8>, head: &DeliverHead<'_>, message_count: u32) {
     let length = 4 + 9 + 1 + head.exchange.len() + 1 + head.routing_key.len() + 4;

@@ -138,13 +138,21 @@ pub fn encode(out: &mut Vec<u8>, seq: Seq, arrival_ms: u64, message: &NewMessage
     out.extend_from_slice(inline_body);
 }
 
-/// Appends the record that begins at `begins` once more, under another seq and with another inline body of the same
-/// length.
-pub fn repeat(out: &mut Vec<u8>, begins: usize, seq: Seq, body: &[u8]) {
-    let length = RecordRef::at(out, begins).encoded_len();
+/// Octets before the body of the record that begins at `begins`.
+pub fn lead_len(bytes: &[u8], begins: usize) -> usize {
+    let record = RecordRef::at(bytes, begins);
+    record.encoded_len() - record.inline_body().len()
+}
+
+/// Appends the record that begins at `begins`, whose body is inline, once more under another seq and with another body.
+/// `lead`: its [`lead_len`].
+pub fn repeat(out: &mut Vec<u8>, begins: usize, lead: usize, seq: Seq, body: &[u8]) {
     let at = out.len();
-    out.extend_from_within(begins..begins + length - body.len());
-    out[at + 8..at + 16].copy_from_slice(&seq.to_le_bytes());
+    out.extend_from_within(begins..begins + lead);
+    let header = &mut out[at..at + HEADER_BYTES];
+    header[0..4].copy_from_slice(&((lead + body.len()) as u32).to_le_bytes());
+    header[8..16].copy_from_slice(&seq.to_le_bytes());
+    header[32..36].copy_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(body);
 }
 
@@ -289,11 +297,11 @@ impl<'a> RecordRef<'a> {
         &self.bytes[start..start + self.annotations_len()]
     }
 
-    /// Whether both have inline bodies of one size, and all that a client gets to see but the body is equal.
+    /// Whether both have inline bodies, and all that a client gets to see but the body is equal.
     pub fn differs_in_body_only(&self, other: &Self) -> bool {
         let (own, others) = (self.bytes, other.bytes);
-        // Lengths of body, properties, annotations and routing key, then that of the exchange and the flags.
-        own[32..HEADER_BYTES] == others[32..HEADER_BYTES]
+        // Lengths of properties, annotations and routing key, then that of the exchange and the flags.
+        own[36..HEADER_BYTES] == others[36..HEADER_BYTES]
             && own[7] == others[7]
             && (own[5] | others[5]) & flags::EXTERNAL_BODY == 0
             && {

@@ -7,7 +7,7 @@ use super::record::{Body, NewMessage};
 pub struct Run<'m> {
     /// The first.
     pub first: &'m NewMessage<'m>,
-    /// Bodies of the others. If there are any, all bodies are inline and of one length.
+    /// Bodies of the others. If there are any, all bodies are inline.
     pub repeated: &'m [&'m [u8]],
 }
 
@@ -23,6 +23,12 @@ impl<'m> Run<'m> {
     /// Number of messages.
     pub const fn count(&self) -> usize {
         1 + self.repeated.len()
+    }
+
+    /// Bytes of all bodies.
+    pub fn body_bytes(&self) -> usize {
+        let others = self.repeated.iter().map(|body| body.len());
+        self.first.body.len() + others.sum::<usize>()
     }
 
     /// The messages, each on its own.

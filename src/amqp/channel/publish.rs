@@ -68,9 +68,6 @@ impl Channel {
         now_ms: u64,
         gathered: &mut Gathered<'a>,
     ) -> Result<(), AmqpError> {
-        if gathered.add_repetition(message) {
-            return Ok(());
-        }
         let checked = self.check(session, user, message)?;
         if checked.route.takes_runs() {
             gathered.add(session, message, &message.repeated, checked, now_ms);

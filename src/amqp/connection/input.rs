@@ -38,7 +38,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let payload_max = self.limits.frame_max_bytes;
         let bytes = read.bytes();
         let mut at = 0;
-        let mut batch = PublishBatch::default();
+        let message_bytes_max = self.session.config.max_message_size_bytes;
+        let mut batch = PublishBatch::new(payload_max, message_bytes_max);
         while self.pause.is_none() && !matches!(self.phase, Phase::Flushing { .. }) {
             if let Some(length) = batch.push_repetition(&bytes[at..]) {
                 at += length;

@@ -195,15 +195,17 @@ impl Chunk {
             debug_assert!(false, "what is repeated was appended under the same lock");
             return 0;
         };
-        let each = self.data.len() - begins as usize;
-        let room = CHUNK_BYTES_MAX.saturating_sub(self.data.len() + self.body_bytes);
-        let count = room.div_ceil(each).min(bodies.len());
-        self.grow(count * each);
-        self.offsets.reserve(count);
-        for body in &bodies[..count] {
+        let lead = record::lead_len(&self.data, begins as usize);
+        let mut count = 0;
+        for body in bodies {
+            if self.is_full() {
+                break;
+            }
             let seq = self.end();
+            self.grow(lead + body.len());
             self.offsets.push(self.data.len() as u32);
-            record::repeat(&mut self.data, begins as usize, seq, body);
+            record::repeat(&mut self.data, begins as usize, lead, seq, body);
+            count += 1;
         }
         self.live += count as u32;
         count

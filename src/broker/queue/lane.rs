@@ -205,14 +205,15 @@ impl Lane {
     /// Adds messages in a row and answers the first and the last seq. `epoch`: as in `Log::append`.
     pub(super) fn append_run(&mut self, now_ms: u64, run: Run<'_>, epoch: Epoch) -> (Seq, Seq) {
         let (first, last) = self.log.append_run(now_ms, run, epoch);
-        let (count, bytes) = (last - first + 1, run.first.body.len() as u64);
-        self.ready += count;
-        self.ready_bytes += count * bytes;
+        self.ready += last - first + 1;
+        self.ready_bytes += run.body_bytes() as u64;
         let expiry_ms = run.first.expiry_ms;
         if expiry_ms != 0 {
             self.may_expire = true;
-            for seq in first..=last {
-                self.expiry.appended(seq, expiry_ms, bytes);
+            let others = run.repeated.iter().map(|body| body.len());
+            let sizes = std::iter::once(run.first.body.len()).chain(others);
+            for (seq, bytes) in (first..=last).zip(sizes) {
+                self.expiry.appended(seq, expiry_ms, bytes as u64);
             }
         }
         (first, last)

@@ -162,8 +162,8 @@ impl Queue {
         batch: &mut Batch,
     ) {
         if self.is_journaled(run.first) {
-            let each = record::encoded_len(run.first) + shared_len(run.first);
-            batch.journaled_bytes += run.count() * each;
+            let names_and_properties = record::encoded_len(run.first) - inline_len(run.first);
+            batch.journaled_bytes += run.count() * names_and_properties + run.body_bytes();
             let pending = &mut inner.state.lane_mut(first).pending;
             pending.appended(visit.epoch(), first, last, || {
                 visit.mark_dirty(self.clone())
@@ -180,9 +180,9 @@ struct Batch {
     refused: Vec<u32>,
 }
 
-fn shared_len(message: &NewMessage<'_>) -> usize {
+fn inline_len(message: &NewMessage<'_>) -> usize {
     match &message.body {
-        record::Body::Shared(body) => body.bytes.len(),
-        record::Body::Inline(_) => 0,
+        record::Body::Inline(body) => body.len(),
+        record::Body::Shared(_) => 0,
     }
 }

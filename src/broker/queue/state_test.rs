@@ -104,7 +104,9 @@ impl World {
     fn append(&mut self, count: u64, size: usize) {
         let first = self.state.lanes()[0].log.next_seq();
         let last = first + count - 1;
-        let bodies: Vec<Vec<u8>> = (first..=last).map(|seq| vec![seq as u8; size]).collect();
+        let bodies: Vec<Vec<u8>> = (first..=last)
+            .map(|seq| vec![seq as u8; size + (seq % 3) as usize])
+            .collect();
         let message = |body| NewMessage {
             exchange: b"",
             routing_key: b"q",

@@ -67,45 +67,6 @@ impl<'a> Gathered<'a> {
         self.routed.last().map_or(0, |last| last.places().end)
     }
 
-    /// Adds a message if it differs from the one before in its body only, perhaps in the length of that: whatever the
-    /// checks found out about that one holds for this one too.
-    pub(super) fn add_repetition(&mut self, message: &'a Incoming<'a>) -> bool {
-        let Body::Inline(body) = message.body else {
-            return false;
-        };
-        let Some(before) = self.routed.last() else {
-            return false;
-        };
-        if self
-            .stored
-            .last()
-            .is_some_and(|(index, _)| *index + 1 == self.routed.len())
-        {
-            // Its properties were changed: so must be those of this one.
-            return false;
-        }
-        let route = &self.routes[before.route];
-        let repeats = !message.head.raw.is_empty()
-            && before.head.raw == message.head.raw
-            && before.message.properties == message.properties
-            && route.cacheable
-            && (message.repeated.is_empty() || route.takes_runs());
-        if repeats {
-            let routed = Routed {
-                head: before.head,
-                message: NewMessage {
-                    body: Body::Inline(body),
-                    ..before.message.clone()
-                },
-                repeated: &message.repeated,
-                route: before.route,
-                place: self.next_place(),
-            };
-            self.routed.push(routed);
-        }
-        repeats
-    }
-
     /// Adds a message, and `repeated` with it.
     pub(super) fn add(
         &mut self,
