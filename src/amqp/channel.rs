@@ -70,6 +70,13 @@ pub enum Wait {
         /// The method.
         method: Box<AMQPClass>,
     },
+    /// basic.get found the first message that its queue delivers: repeat the method once the ticket is durable.
+    Mark {
+        /// The mark that the queue delivers.
+        ticket: Ticket,
+        /// The method.
+        method: Box<AMQPClass>,
+    },
 }
 
 /// A registered consumer that has not begun.

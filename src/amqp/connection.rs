@@ -292,9 +292,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let services = &self.session.broker.services;
         let goes_on = match &pause {
             Pause::Channel { wait, .. } => match wait {
-                Wait::Durable { ticket, .. } | Wait::Consume { ticket, .. } => {
-                    !services.store.is_durable(*ticket)
-                }
+                Wait::Durable { ticket, .. }
+                | Wait::Consume { ticket, .. }
+                | Wait::Mark { ticket, .. } => !services.store.is_durable(*ticket),
                 Wait::Loading { queue, .. } => queue.is_loading(),
             },
             Pause::StoreRoom { epoch } => services.store.durable() < *epoch,
@@ -335,8 +335,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     channel.start_consumer(&self.session, start);
                 }
             }
-            // basic.get is the only method that waits for a load.
-            Wait::Loading { method, .. } => self.method(channel, *method, (60, 70)),
+            // Only basic.get waits for these.
+            Wait::Loading { method, .. } | Wait::Mark { method, .. } => {
+                self.method(channel, *method, (60, 70));
+            }
         }
     }
 
@@ -344,7 +346,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn wait_for_method(&mut self, channel: u16, wait: Wait) {
         let waiter = self.waiter();
         match &wait {
-            Wait::Durable { ticket, .. } | Wait::Consume { ticket, .. } => {
+            Wait::Durable { ticket, .. }
+            | Wait::Consume { ticket, .. }
+            | Wait::Mark { ticket, .. } => {
                 let store = &self.session.broker.services.store;
                 store.subscribe(*ticket, waiter);
             }

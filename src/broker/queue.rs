@@ -67,7 +67,7 @@ use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
 use crate::message::op::{DueRecord, Op};
-use crate::message::{Epoch, QueueId, Seq, lane_id};
+use crate::message::{QueueId, Seq, Ticket, lane_id};
 use crate::store::{Loaded, Visit, Waiter};
 
 /// What a queue is declared as. Never changes.
@@ -125,8 +125,8 @@ const DELIVERED_AHEAD: Seq = 1 << 16;
 struct Inner {
     state: State,
     load_waiters: Vec<Arc<dyn Waiter>>,
-    /// The epoch that carries the newest mark of deliveries.
-    marked_in: Epoch,
+    /// Deliveries are marked.
+    is_marked: bool,
     /// When the queue was last used, for `x-expires`.
     used_ms: u64,
     /// Resident bytes as last reported to the memory budget.
@@ -189,7 +189,7 @@ impl Queue {
         let inner = Inner {
             state,
             load_waiters: Vec::new(),
-            marked_in: 0,
+            is_marked: false,
             used_ms: 0,
             reported_bytes: 0,
             dead_lettering: false,
@@ -467,19 +467,25 @@ impl Queue {
             return;
         }
         let epoch = visit.epoch();
-        let mut moved = false;
         for lane in inner.state.lanes_mut() {
             let soon = lane.delivered_soon(DELIVERED_AHEAD / 2);
             if soon > lane.delivered_mark {
+                if lane.delivered_mark == 0 {
+                    lane.marked_in = epoch;
+                }
                 lane.delivered_mark = soon + DELIVERED_AHEAD / 2;
                 lane.pending
                     .delivered(epoch, || visit.mark_dirty(self.clone()));
-                moved = true;
             }
         }
-        if moved {
-            inner.marked_in = epoch;
-        }
+        inner.is_marked = true;
+    }
+
+    /// When the marks of all that is ready are on disk. What arrives later is there no sooner than its mark.
+    fn marked(&self, inner: &Inner) -> Ticket {
+        let lanes = inner.state.lanes().iter();
+        let filled = lanes.filter(|lane| lane.ready() > 0);
+        Ticket::local(filled.map(|lane| lane.marked_in).max().unwrap_or_default())
     }
 
     fn report_memory(&self, inner: &mut Inner) {

@@ -116,6 +116,33 @@ fn acknowledgements_before_a_durable_answer_stay() {
 }
 
 #[test]
+fn what_was_got_before_the_crash_comes_back_as_redelivered() {
+    let mut powered = Powered::start();
+    let mut peer = powered.peer();
+    let queues: Vec<String> = (0..20).map(|number| format!("got-{number}")).collect();
+    peer.call(1, method!(confirm.select), method!(confirm.select_ok));
+    for queue in &queues {
+        let declare = method!(queue.declare { queue: queue.as_str(), durable: true });
+        peer.call(1, declare, method!(queue.declare_ok));
+        let publish = method!(basic.publish { routing_key: queue.as_str() });
+        peer.publish_with(1, publish, &Properties::persistent(), b"m");
+        peer.expect(1, method!(basic.ack));
+    }
+    for queue in &queues {
+        peer.send(1, method!(basic.get { queue: queue.as_str() }));
+    }
+    for _ in &queues {
+        peer.expect_message(1, method!(basic.get_ok { redelivered: false }));
+    }
+    powered.lose_power();
+    let mut peer = powered.peer();
+    for queue in &queues {
+        peer.send(1, method!(basic.get { queue: queue.as_str() }));
+        peer.expect_message(1, method!(basic.get_ok { redelivered: true }));
+    }
+}
+
+#[test]
 fn what_came_back_and_is_acknowledged_then_stays_gone() {
     let mut powered = Powered::start();
     publish_confirmed(&mut powered.declared(), 50);

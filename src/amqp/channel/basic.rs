@@ -242,6 +242,10 @@ impl Channel {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
                 Ok(Some(Wait::Loading { queue, method }))
             }
+            GetOutcome::Unmarked(ticket) => {
+                let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
+                Ok(Some(Wait::Mark { ticket, method }))
+            }
             GetOutcome::Empty => self.reply(
                 session,
                 AMQPClass::Basic(basic::AMQPMethod::GetEmpty(basic::GetEmpty {})),

@@ -10,7 +10,7 @@ use super::stream::ReaderSpec;
 use super::{Inner, Queue};
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::message::{Seq, Ticket};
-use crate::store::Visit;
+use crate::store::{SpaceState, Visit};
 
 /// Why a consumer was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum GetOutcome<T> {
     Empty,
     /// The head has to be read from the store: wait with [`Queue::when_loaded`] and ask again.
     Loading,
+    /// The mark that the queue delivers is not on disk: ask again when it is, lest a crash makes what was got look new.
+    Unmarked(Ticket),
     /// The queue was deleted.
     Deleted,
 }
@@ -60,13 +62,7 @@ impl Queue {
         }
         let id = consumers.add(spec);
         self.mark_delivered(&mut inner, visit);
-        // The mark may be that of a consumer which came a moment ago. What arrives later is on disk no sooner than it.
-        let ticket = if inner.state.ready() > 0 {
-            Ticket::local(inner.marked_in)
-        } else {
-            Ticket::IMMEDIATE
-        };
-        Ok((id, ticket))
+        Ok((id, self.marked(&inner)))
     }
 
     /// Registers a consumer of a stream, as [`Self::subscribe`] does one of another queue.
@@ -132,6 +128,15 @@ impl Queue {
             return GetOutcome::Deleted;
         }
         inner.used_ms = visit.now_ms();
+        if !no_ack && inner.state.ready() > 0 {
+            self.mark_delivered(&mut inner, visit);
+            let marked = self.marked(&inner);
+            let store = &self.services.store;
+            // A full disk must not keep messages from those who make room.
+            if !store.is_durable(marked) && store.space() != SpaceState::Full {
+                return GetOutcome::Unmarked(marked);
+            }
+        }
         let mut effects = Effects::default();
         let got = inner.state.get(visit.now_ms(), no_ack, &mut effects, take);
         self.apply(&mut inner, visit, effects);

@@ -81,6 +81,8 @@ pub(super) struct Lane {
     pub(super) pending: Pending,
     /// Seqs below are marked as delivered in the store, or will be with the epoch that is open.
     pub(super) delivered_mark: Seq,
+    /// The epoch of its first mark of deliveries. A restart takes any mark for all, so none but this is waited for.
+    pub(super) marked_in: Epoch,
     /// A load of a cold stretch is on its way.
     pub(super) loading: bool,
     /// Transient records went to the store: their settlements must go there too.
@@ -147,6 +149,7 @@ impl Lane {
             expiry: Expiry::default(),
             pending: Pending::default(),
             delivered_mark: 0,
+            marked_in: 0,
             loading: false,
             spilled: false,
         }

@@ -61,7 +61,7 @@ impl Queue {
                 self.append(&mut inner, visit, run, &mut batch);
             }
         }
-        if batch.journaled_bytes > 0 && inner.marked_in > 0 {
+        if batch.journaled_bytes > 0 && inner.is_marked {
             // In the epoch of the messages: they cannot outlive the mark that covers them.
             self.mark_delivered(&mut inner, visit);
         }
