@@ -5,6 +5,7 @@ use std::sync::Arc;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use leveret::broker::exchange::Exchange;
+use leveret::broker::vhost::Router;
 use leveret::message::field;
 use leveret::message::properties::Rewrite;
 use leveret::message::record::NewMessage;
@@ -42,12 +43,14 @@ fn bound(kind: &str, count: usize) -> (Fixture, Arc<Exchange>) {
 fn random_keys(bencher: Bencher<'_, '_>, kind: &str, count: usize) {
     let (fixture, exchange) = bound(kind, count);
     let mut next = random_below(count);
+    let mut router = Router::default();
     bencher
         .counter(ItemsCount::new(BATCH))
         .with_inputs(|| (0..BATCH).map(|_| key(next())).collect::<Vec<_>>())
         .bench_local_refs(|keys| {
             for key in keys {
-                let route = fixture.vhost.route(&exchange, &[key], &message(b"", false));
+                let message = message(b"", false);
+                let route = router.route(&fixture.vhost, &exchange, &[key], &message);
                 assert_eq!(black_box(route).queues.len(), 1);
             }
         });
@@ -72,16 +75,14 @@ fn topic_same_key(bencher: Bencher<'_, '_>, bindings: usize) {
     bencher.bench_local(|| fixture.vhost.route(&exchange, &[black_box(&key)], &message));
 }
 
-/// Routes of a batch here: each compares the headers with all bindings.
-const HEADERS_BATCH: usize = 8;
-
 /// Each message takes one of the bindings by the value of a header.
 #[divan::bench(args = BINDINGS)]
 fn headers(bencher: Bencher<'_, '_>, bindings: usize) {
     let (fixture, exchange) = bound("headers", bindings);
     let mut next = random_below(bindings);
+    let mut router = Router::default();
     bencher
-        .counter(ItemsCount::new(HEADERS_BATCH))
+        .counter(ItemsCount::new(BATCH))
         .with_inputs(|| {
             let header = |number: usize| {
                 let mut value = Vec::new();
@@ -92,9 +93,7 @@ fn headers(bencher: Bencher<'_, '_>, bindings: usize) {
                 };
                 set_headers.apply(&[0, 0]).unwrap()
             };
-            (0..HEADERS_BATCH)
-                .map(|_| header(next()))
-                .collect::<Vec<_>>()
+            (0..BATCH).map(|_| header(next())).collect::<Vec<_>>()
         })
         .bench_local_refs(|headers| {
             for properties in headers {
@@ -102,7 +101,7 @@ fn headers(bencher: Bencher<'_, '_>, bindings: usize) {
                     properties,
                     ..message(b"", false)
                 };
-                let route = fixture.vhost.route(&exchange, &[""], &message);
+                let route = router.route(&fixture.vhost, &exchange, &[""], &message);
                 assert_eq!(black_box(route).queues.len(), 1);
             }
         });

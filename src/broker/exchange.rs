@@ -22,7 +22,7 @@ mod topic;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use amq_protocol::types::FieldTable;
 use parking_lot::RwLock;
@@ -150,6 +150,8 @@ pub struct Exchange {
     pub(super) deduplication: Option<Arc<Deduplication>>,
     /// Raised after every change of what a message does here.
     version: AtomicU64,
+    /// Nobody finds it any more.
+    deleted: AtomicBool,
     /// Gets what no binding takes: the argument's, or a policy's.
     alternate: RwLock<Option<Arc<str>>>,
     bindings: RwLock<Bindings>,
@@ -175,6 +177,7 @@ impl Exchange {
             spec,
             deduplication: None,
             version: AtomicU64::new(0),
+            deleted: AtomicBool::new(false),
             alternate: RwLock::new(alternate),
             bindings,
             delays: None,
@@ -279,6 +282,16 @@ impl Exchange {
 
     pub(super) fn contains(&self, binding: &Binding) -> bool {
         self.bindings.read().all.contains(binding)
+    }
+
+    /// True once it is deleted: publishers that remember it look for another one of its name.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// It was deleted.
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
     }
 
     /// Takes all outgoing bindings away, at once.

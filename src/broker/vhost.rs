@@ -26,7 +26,7 @@ use parking_lot::{Mutex, RwLock};
 pub use self::bindings::{ExchangeBind, QueueBind};
 pub use self::exchanges::ExchangeDeclare;
 pub use self::queues::{Declared, QueueDeclare};
-pub use self::route::Route;
+pub use self::route::{Route, Router};
 pub use self::settings::{VHostLimits, VHostSettings};
 use self::topology::Topology;
 use super::arguments::Arguments;

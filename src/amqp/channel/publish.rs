@@ -259,19 +259,26 @@ impl Channel {
     ) -> Result<Arc<Route>, AmqpError> {
         let head = &message.head;
         let permissions = session.broker.auth.version();
-        if let Some(route) = self
+        let key = self
             .routes
-            .get(head.exchange, head.routing_key, permissions)
-        {
+            .key(head.exchange, head.routing_key, permissions);
+        if let Some(route) = self.routes.get(&key) {
             return Ok(route.clone());
         }
-        let (exchange, routing_key) = (text(head.exchange)?, text(head.routing_key)?);
-        let exchange = publish_target(session, exchange)?;
+        let routing_key = text(head.routing_key)?;
+        let exchange = match self.routes.target(&key) {
+            Some(exchange) => exchange,
+            None => {
+                let exchange = publish_target(session, text(head.exchange)?)?;
+                self.routes.remember_target(&key, &exchange);
+                exchange
+            }
+        };
         let message = unrouted(message, properties, stored);
-        let route = Arc::new(session.vhost.route(&exchange, &[routing_key], &message));
+        let router = &mut self.routes.router;
+        let route = router.route(&session.vhost, &exchange, &[routing_key], &message);
         if route.cacheable {
-            self.routes
-                .insert(head.exchange, head.routing_key, permissions, route.clone());
+            self.routes.insert(&key, route.clone());
         }
         Ok(route)
     }

@@ -186,6 +186,7 @@ impl VHost {
     ) {
         let name = &exchange.spec.name;
         self.exchanges.write().remove(name);
+        exchange.mark_deleted();
         if let Some(alternate) = exchange.alternate() {
             topology.remove_alternate(&alternate, name);
         }

@@ -15,6 +15,9 @@ use crate::store::Visit;
 /// Up to this many a scan is faster than a hash.
 const SCANNED_MAX: usize = 16;
 
+/// Routes that a [`Router`] keeps for those that are found again.
+const KNOWN_MAX: usize = 16;
+
 /// The queues that a message goes to, for as long as [`Route::is_current`].
 #[derive(Debug, Default)]
 pub struct Route {
@@ -102,27 +105,41 @@ impl VHost {
         routing_keys: &[&str],
         message: &NewMessage<'_>,
     ) -> Route {
+        let mut found = Found::default();
+        let search = self.search(&mut found, exchange, routing_keys, message);
+        found.take_route(search)
+    }
+
+    /// Adds to `found`, which is empty, where a message goes.
+    fn search(
+        &self,
+        found: &mut Found,
+        exchange: &Arc<Exchange>,
+        routing_keys: &[&str],
+        message: &NewMessage<'_>,
+    ) -> Search {
         if exchange.is_default() {
-            return self.route_by_name(routing_keys);
+            return self.search_by_name(found, routing_keys);
         }
         let mut message = Message::new(routing_keys, message, &*self.services.random);
-        Route {
+        let waits = self.search_bindings(found, exchange, &mut message);
+        Search {
             deduplication: exchange.deduplication.clone(),
-            ..self.route_by_bindings(exchange, &mut message)
+            replies: Vec::new(),
+            cacheable: message.keys_only(),
+            waits,
         }
     }
 
     /// Every queue is bound to the default exchange under its name, and so is every consumer of direct replies.
-    fn route_by_name(&self, routing_keys: &[&str]) -> Route {
-        let mut found = Found::default();
+    fn search_by_name(&self, found: &mut Found, routing_keys: &[&str]) -> Search {
+        let mut named = 0;
         let queues = self.queues.read();
-        let named: Vec<_> = routing_keys
-            .iter()
-            .filter_map(|name| queues.get(*name))
-            .cloned()
-            .collect();
+        for queue in routing_keys.iter().filter_map(|name| queues.get(*name)) {
+            named += 1;
+            found.add_queue(queue);
+        }
         drop(queues);
-        let consumers = &self.reply_consumers;
         let mut reply_keys: Vec<&str> = routing_keys
             .iter()
             .copied()
@@ -130,30 +147,40 @@ impl VHost {
             .collect();
         reply_keys.sort_unstable();
         reply_keys.dedup();
+        let consumers = &self.reply_consumers;
         let replies: Vec<_> = reply_keys
             .iter()
             .filter_map(|key| consumers.find(key))
             .collect();
-        let cacheable = named.len() + replies.len() == routing_keys.len();
-        for queue in named {
-            found.add_queue(&queue);
-        }
-        Route {
-            queues: found.queues,
+        Search {
+            deduplication: None,
+            cacheable: named + replies.len() == routing_keys.len(),
             replies,
-            cacheable,
-            ..Route::default()
+            waits: None,
         }
     }
 
-    fn route_by_bindings(&self, exchange: &Arc<Exchange>, message: &mut Message<'_>) -> Route {
-        let mut found = Found::default();
+    fn search_bindings(
+        &self,
+        found: &mut Found,
+        exchange: &Arc<Exchange>,
+        message: &mut Message<'_>,
+    ) -> Option<Waits> {
         let mut waits: Option<Waits> = None;
-        let mut visited: Vec<(Arc<Exchange>, u64)> = Vec::with_capacity(1);
         found.add_exchange(exchange);
-        while let Some(exchange) = found.exchanges.get(visited.len()).cloned() {
+        let mut visited = 0;
+        while let Some((next, version)) = found.exchanges.get_mut(visited) {
             // Read before the bindings: a change in between makes the route stale, not wrong.
-            visited.push((exchange.clone(), exchange.version()));
+            *version = next.version();
+            visited += 1;
+            // The first is the caller's: it need not be counted once more.
+            let kept;
+            let exchange = if visited == 1 {
+                exchange
+            } else {
+                kept = next.clone();
+                &kept
+            };
             if exchange.delays().is_some()
                 && let Some(delay_ms) = message.delay_ms()
             {
@@ -162,7 +189,7 @@ impl VHost {
                     delay_ms,
                     routing_keys: message.owned_routing_keys(),
                 });
-                waits.exchanges.push(exchange);
+                waits.exchanges.push(exchange.clone());
                 continue;
             }
             let mut matched = false;
@@ -178,13 +205,61 @@ impl VHost {
                 found.add_exchange(&alternate);
             }
         }
-        Route {
-            queues: found.queues,
-            cacheable: message.keys_only(),
-            waits,
-            visited,
-            ..Route::default()
+        waits
+    }
+}
+
+/// What was found beside queues and exchanges.
+struct Search {
+    deduplication: Option<Arc<Deduplication>>,
+    replies: Vec<Arc<dyn ReplySink>>,
+    cacheable: bool,
+    waits: Option<Waits>,
+}
+
+impl Search {
+    /// Whether queues and exchanges are all that there is to say.
+    fn is_plain(&self) -> bool {
+        self.replies.is_empty() && self.waits.is_none()
+    }
+}
+
+/// Finds routes for a publisher, and makes those with the same destinations once: a publisher with very many routing
+/// keys mostly has few of them.
+#[derive(Default)]
+pub struct Router {
+    found: Found,
+    known: Vec<Arc<Route>>,
+    /// Which of the known is forgotten next.
+    next: usize,
+}
+
+impl Router {
+    /// As [`VHost::route`].
+    pub fn route(
+        &mut self,
+        vhost: &VHost,
+        exchange: &Arc<Exchange>,
+        routing_keys: &[&str],
+        message: &NewMessage<'_>,
+    ) -> Arc<Route> {
+        let search = vhost.search(&mut self.found, exchange, routing_keys, message);
+        if !search.is_plain() {
+            return Arc::new(self.found.take_route(search));
         }
+        let is_same = |route: &&Arc<Route>| self.found.leads_like(route, &search);
+        if let Some(known) = self.known.iter().find(is_same).cloned() {
+            self.found.clear();
+            return known;
+        }
+        let route = Arc::new(self.found.take_route(search));
+        if self.known.len() < KNOWN_MAX {
+            self.known.push(route.clone());
+        } else {
+            self.next = (self.next + 1) % KNOWN_MAX;
+            self.known[self.next] = route.clone();
+        }
+        route
     }
 }
 
@@ -192,8 +267,8 @@ impl VHost {
 #[derive(Default)]
 struct Found {
     queues: Vec<Arc<Queue>>,
-    /// In the order in which they are to be looked at.
-    exchanges: Vec<Arc<Exchange>>,
+    /// In the order in which they are to be looked at, with their versions before.
+    exchanges: Vec<(Arc<Exchange>, u64)>,
     /// Addresses of both, once they are many.
     index: HashSet<usize>,
 }
@@ -214,7 +289,7 @@ impl Found {
 
     fn add_exchange(&mut self, exchange: &Arc<Exchange>) {
         if self.is_new(Arc::as_ptr(exchange).addr()) {
-            self.exchanges.push(exchange.clone());
+            self.exchanges.push((exchange.clone(), 0));
         }
     }
 
@@ -230,10 +305,38 @@ impl Found {
 
     fn addresses(&self) -> impl Iterator<Item = usize> {
         let queues = self.queues.iter().map(|queue| Arc::as_ptr(queue).addr());
-        queues.chain(
-            self.exchanges
-                .iter()
-                .map(|exchange| Arc::as_ptr(exchange).addr()),
-        )
+        let exchanges = self.exchanges.iter();
+        queues.chain(exchanges.map(|(exchange, _)| Arc::as_ptr(exchange).addr()))
+    }
+
+    /// Whether `route` says what was found.
+    fn leads_like(&self, route: &Route, search: &Search) -> bool {
+        let mut queues = self.queues.iter().zip(&route.queues);
+        let mut exchanges = self.exchanges.iter().zip(&route.visited);
+        self.queues.len() == route.queues.len()
+            && self.exchanges.len() == route.visited.len()
+            && search.cacheable == route.cacheable
+            && queues.all(|(left, right)| Arc::ptr_eq(left, right))
+            && exchanges.all(|(left, right)| Arc::ptr_eq(&left.0, &right.0) && left.1 == right.1)
+    }
+
+    /// The route that was found; nothing is found then.
+    fn take_route(&mut self, search: Search) -> Route {
+        self.index.clear();
+        Route {
+            queues: std::mem::take(&mut self.queues),
+            replies: search.replies,
+            deduplication: search.deduplication,
+            is_duplicate: false,
+            cacheable: search.cacheable,
+            waits: search.waits,
+            visited: std::mem::take(&mut self.exchanges),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.queues.clear();
+        self.exchanges.clear();
+        self.index.clear();
     }
 }

@@ -9,6 +9,9 @@ use crate::broker::vhost::Route;
 use crate::message::record::{Body, NewMessage};
 use crate::message::run::Run;
 
+/// So many of a batch's latest routes are compared with the next one.
+const SCANNED_MAX: usize = 16;
+
 /// What the checks found out about a message: all that it takes to put it into its queues.
 pub(in crate::amqp::channel) struct Checked {
     pub(super) route: Arc<Route>,
@@ -46,7 +49,7 @@ impl Routed<'_> {
 
 /// Messages that are put into their queues together.
 pub(super) struct Gathered<'a> {
-    /// The routes of the messages; neighbours share theirs.
+    /// The routes of the messages, which mostly share them.
     pub(super) routes: Vec<Arc<Route>>,
     /// Changed properties, by position, for the few messages that have such.
     pub(super) stored: Vec<(usize, Vec<u8>)>,
@@ -65,6 +68,17 @@ impl<'a> Gathered<'a> {
     /// The place of the next message.
     fn next_place(&self) -> u32 {
         self.routed.last().map_or(0, |last| last.places().end)
+    }
+
+    /// The place of a route, which mostly is one of the latest.
+    fn place_of(&mut self, route: Arc<Route>) -> usize {
+        let from = self.routes.len().saturating_sub(SCANNED_MAX);
+        let is_same = |before: &Arc<Route>| Arc::ptr_eq(before, &route);
+        if let Some(after) = self.routes[from..].iter().rposition(is_same) {
+            return from + after;
+        }
+        self.routes.push(route);
+        self.routes.len() - 1
     }
 
     /// Adds a message, and `repeated` with it.
@@ -97,18 +111,12 @@ impl<'a> Gathered<'a> {
             priority,
             expiry_ms: ttl_ms.map_or(0, |ttl_ms| now_ms.saturating_add(ttl_ms)),
         };
-        if !self
-            .routes
-            .last()
-            .is_some_and(|before| Arc::ptr_eq(before, &route))
-        {
-            self.routes.push(route);
-        }
+        let route = self.place_of(route);
         self.routed.push(Routed {
             head,
             message,
             repeated,
-            route: self.routes.len() - 1,
+            route,
             place,
         });
     }

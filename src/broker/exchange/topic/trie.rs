@@ -8,9 +8,10 @@
 //! the whole trie finds the child for a word.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
 use super::super::destinations::Destinations;
 use super::word::Word;
@@ -18,10 +19,15 @@ use super::word::Word;
 /// Up to this many a scan is faster than a hash.
 const SCANNED_MAX: usize = 8;
 
+/// Nodes reached at once for which no memory is allocated.
+const REACHED_INLINE: usize = 8;
+
 /// A node's place in the trie.
 type NodeId = u32;
 
 const ROOT: NodeId = 0;
+
+type Reached = SmallVec<[NodeId; REACHED_INLINE]>;
 
 /// Binding keys with what is bound under them.
 pub(super) struct Trie {
@@ -30,7 +36,7 @@ pub(super) struct Trie {
     free: Vec<NodeId>,
     /// The children that stand under a word, by parent and word. Secretly seeded, as clients choose the words.
     children: HashTable<NodeId>,
-    seed: RandomState,
+    seed: DefaultHashBuilder,
 }
 
 struct Node {
@@ -67,7 +73,7 @@ impl Default for Trie {
             nodes,
             free: Vec::new(),
             children: HashTable::new(),
-            seed: RandomState::new(),
+            seed: DefaultHashBuilder::default(),
         }
     }
 }
@@ -124,19 +130,18 @@ impl Trie {
         found: &mut dyn FnMut(&'t Destinations),
     ) {
         let mut open = OpenEnds::default();
-        let mut reached = vec![ROOT];
-        let mut next = Vec::new();
+        let mut reached = Reached::new();
+        let mut next = Reached::new();
+        reached.push(ROOT);
         open.add(self, ROOT);
         for word in words(routing_key) {
             let word = Edge::Word(word, self.seed.hash_one(word));
             // What opens with this word does not take this word.
             let open_before = open.nodes.len();
-            for node in reached
-                .drain(..)
-                .chain(open.nodes[..open_before].iter().copied())
-            {
-                next.extend(self.child(node, word));
-                next.extend(self.child(node, Edge::Star));
+            next.clear();
+            for node in reached.iter().chain(&open.nodes[..open_before]) {
+                next.extend(self.child(*node, word));
+                next.extend(self.child(*node, Edge::Star));
             }
             next.iter().for_each(|node| open.add(self, *node));
             std::mem::swap(&mut reached, &mut next);
@@ -270,7 +275,7 @@ impl Node {
     }
 
     /// Where it stands in the table of children.
-    fn position(&self, seed: &RandomState) -> u64 {
+    fn position(&self, seed: &DefaultHashBuilder) -> u64 {
         // A node's bytes are those of a whole word.
         under(
             self.parent,
@@ -296,7 +301,7 @@ const fn under(parent: NodeId, word_hash: u64) -> u64 {
 /// The `#` nodes that were reached: they remain so whatever words follow.
 #[derive(Default)]
 struct OpenEnds {
-    nodes: Vec<NodeId>,
+    nodes: Reached,
     /// The same, once they are many.
     index: HashSet<NodeId>,
 }
