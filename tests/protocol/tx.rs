@@ -3,7 +3,8 @@
 use crate::check::{
     check_channel_error, expect_counts, expect_empty, expect_get, own_queue, peer, send_to,
 };
-use crate::support::peer::Peer;
+use crate::support::content::Properties;
+use crate::support::peer::{HEADER, METHOD, Peer, frame, header_payload};
 
 /// Channel 1 is transactional, channel 2 looks on.
 fn transactional() -> (Peer, String) {
@@ -125,4 +126,22 @@ fn an_error_in_a_transaction_undoes_it() {
     );
     peer.open_channel(1);
     expect_empty(&mut peer, &queue);
+}
+
+#[test]
+fn a_transaction_of_very_many_empty_messages_is_too_large() {
+    let (mut peer, _) = transactional();
+    let publish = method!(basic.publish { routing_key: "nowhere" });
+    let header = header_payload(60, 0, 0, &Properties::default());
+    let message = [
+        frame(METHOD, 1, &publish.encode()),
+        frame(HEADER, 1, &header),
+    ]
+    .concat();
+    let many = message.repeat(10_000);
+    for _ in 0..60 {
+        peer.send_raw(&many);
+    }
+    let text = "transaction is too large";
+    peer.expect_channel_close(1, "basic.publish", 406, text);
 }

@@ -12,7 +12,7 @@ use crate::amqp::session::Session;
 use crate::broker::queue::VISIT_MESSAGES_MAX;
 use crate::message::Ticket;
 
-/// Bytes of messages that a transaction may hold before commit.
+/// Bytes that a transaction may hold before commit, those of keeping its messages included.
 pub(super) const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What waits for tx.commit.
@@ -30,7 +30,7 @@ impl Transaction {
     /// # Errors
     /// 406 when the transaction grows beyond its limit.
     pub(super) fn publish(&mut self, message: Owned, checked: Checked) -> Result<(), AmqpError> {
-        self.bytes += message.held_bytes();
+        self.bytes += message.held_bytes() + size_of::<(Owned, Checked)>();
         if self.bytes > TRANSACTION_BYTES_MAX {
             return Err(AmqpError::precondition_failed("transaction is too large"));
         }
@@ -51,7 +51,10 @@ impl Transaction {
             let held = deliveries
                 .hold(delivery_tag, multiple)
                 .map_err(|_| AmqpError::unknown_delivery_tag(delivery_tag))?;
-            self.settled.push((held, settlement));
+            // Tag 0 may stand for nothing, any number of times.
+            if !held.is_empty() {
+                self.settled.push((held, settlement));
+            }
         }
         Ok(None)
     }
