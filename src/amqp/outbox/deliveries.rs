@@ -64,6 +64,8 @@ pub struct Deliveries {
     unacked: VecDeque<Unacked>,
     outstanding: u32,
     sources: Vec<Option<SourceEntry>>,
+    /// All places below in `sources` are taken.
+    taken_below: u32,
     /// basic.qos global: unacknowledged deliveries that all consumers together may hold, 0 for no limit.
     window: u32,
     waiting: Vec<Stalled>,
@@ -85,16 +87,19 @@ impl Deliveries {
             outstanding: 0,
             ended: false,
         });
-        match self.sources.iter().position(Option::is_none) {
-            Some(free) => {
-                self.sources[free] = entry;
-                free as u32
+        let from = self.taken_below as usize;
+        let number = match self.sources[from..].iter().position(Option::is_none) {
+            Some(after) => {
+                self.sources[from + after] = entry;
+                (from + after) as u32
             }
             None => {
                 self.sources.push(entry);
                 (self.sources.len() - 1) as u32
             }
-        }
+        };
+        self.taken_below = number + 1;
+        number
     }
 
     /// The source for basic.get on `queue`; it is forgotten with its last unacknowledged delivery.
@@ -132,6 +137,7 @@ impl Deliveries {
             entry.ended = true;
             if entry.outstanding == 0 {
                 *slot = None;
+                self.taken_below = self.taken_below.min(number);
             }
         }
     }
@@ -351,6 +357,7 @@ impl Deliveries {
             });
             if entry.ended && entry.outstanding == 0 {
                 *slot = None;
+                self.taken_below = self.taken_below.min(number);
             }
         }
         finished

@@ -87,6 +87,8 @@ struct Level {
 #[derive(Default)]
 pub(super) struct Consumers {
     slots: Vec<Option<Consumer>>,
+    /// All slots below are taken.
+    taken_below: u32,
     /// Levels by falling priority.
     levels: Vec<Level>,
     count: u32,
@@ -129,10 +131,13 @@ impl Consumers {
 
     /// One consumer asked for exclusive access.
     pub(super) fn has_exclusive(&self) -> bool {
-        self.slots
-            .iter()
-            .flatten()
-            .any(|consumer| consumer.exclusive)
+        // It is alone.
+        self.count == 1
+            && self
+                .slots
+                .iter()
+                .flatten()
+                .any(|consumer| consumer.exclusive)
     }
 
     pub(super) fn add(&mut self, spec: ConsumerSpec) -> ConsumerId {
@@ -153,13 +158,15 @@ impl Consumers {
             room_bytes: 0,
             round: 0,
         };
-        let slot = match self.slots.iter().position(Option::is_none) {
-            Some(slot) => slot,
+        let from = self.taken_below as usize;
+        let slot = match self.slots[from..].iter().position(Option::is_none) {
+            Some(after) => from + after,
             None => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }
         };
+        self.taken_below = slot as u32 + 1;
         self.timed += u32::from(consumer.held.is_some());
         self.slots[slot] = Some(consumer);
         self.count += 1;
@@ -260,7 +267,10 @@ impl Consumers {
 
     fn leave_rotation(&mut self, slot: u32) {
         for level in &mut self.levels {
-            level.rotation.retain(|turning| *turning != slot);
+            let place = level.rotation.iter().position(|turning| *turning == slot);
+            if let Some(place) = place {
+                level.rotation.remove(place);
+            }
         }
     }
 
@@ -271,6 +281,7 @@ impl Consumers {
         };
         self.timed -= u32::from(consumer.held.is_some());
         self.slots[id.slot as usize] = None;
+        self.taken_below = self.taken_below.min(id.slot);
         self.count -= 1;
         self.leave_rotation(id.slot);
         self.departed(id.slot);
@@ -281,6 +292,7 @@ impl Consumers {
     /// Takes all consumers out, in order of registration slot.
     pub(super) fn take_all(&mut self) -> Vec<Arc<dyn DeliverySink>> {
         self.count = 0;
+        self.taken_below = 0;
         self.timed = 0;
         self.levels.clear();
         if self.is_single_active() {
@@ -296,13 +308,13 @@ impl Consumers {
     fn drop_unused_levels(&mut self) {
         let slots = &self.slots;
         self.levels.retain(|level| {
-            slots
-                .iter()
-                .flatten()
-                .any(|consumer| consumer.priority == level.priority)
+            let mut consumers = slots.iter().flatten();
+            !level.rotation.is_empty()
+                || consumers.any(|consumer| consumer.priority == level.priority)
         });
         if self.count == 0 {
             self.slots = Vec::new();
+            self.taken_below = 0;
             self.levels = Vec::new();
         }
     }
