@@ -26,6 +26,12 @@ pub const HEAD_BYTES: usize = 7;
 /// What a frame costs beside its payload: frame_max counts it (semantics row 71).
 pub const OVERHEAD_BYTES: usize = 8;
 
+/// Octets of the class and method id that a method begins with.
+const METHOD_IDS_BYTES: usize = 4;
+
+/// Octets of class id, weight and body size, with which a content header begins.
+const HEADER_FIXED_BYTES: usize = 12;
+
 /// A frame in the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
@@ -41,6 +47,16 @@ impl Frame<'_> {
     /// Octets of the whole frame on the wire.
     pub const fn wire_len(&self) -> usize {
         self.payload.len() + OVERHEAD_BYTES
+    }
+
+    /// Whether not even what every frame of its type begins with is there: the ids of a method, the fixed part of a
+    /// content header.
+    pub const fn is_cut_short(&self) -> bool {
+        match self.kind {
+            METHOD => self.payload.len() < METHOD_IDS_BYTES,
+            HEADER => self.payload.len() < HEADER_FIXED_BYTES,
+            _ => false,
+        }
     }
 }
 

@@ -82,6 +82,11 @@ fn after_the_server_closed_a_channel_everything_but_close_is_ignored() {
 }
 
 #[test]
+fn a_close_ok_that_nobody_waits_for_is_refused() {
+    check_connection_error(method!(channel.close_ok), 503, "unimplemented method");
+}
+
+#[test]
 fn when_both_sides_close_at_once_the_client_gets_its_close_ok() {
     let mut peer = peer();
     peer.send(

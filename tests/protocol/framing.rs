@@ -140,6 +140,41 @@ fn a_body_without_a_publish_is_unexpected() {
 }
 
 #[test]
+fn content_on_a_channel_that_is_not_open_is_unexpected() {
+    let text = "expected method frame, got non method frame instead";
+    for kind in [HEADER, BODY] {
+        let mut peer = peer();
+        let payload = header_payload(60, 0, 0, &Properties::default());
+        peer.send_frame(kind, 9, &payload);
+        check_frame_error(&mut peer, "", 505, text);
+    }
+}
+
+#[test]
+fn frames_that_are_cut_short_are_frame_errors() {
+    let cases: [(u8, u16, &[u8], &str); 4] = [
+        (METHOD, 1, &[0, 60, 0], "<<0,60,0>>"),
+        (METHOD, 9, &[], "<<>>"),
+        (
+            HEADER,
+            1,
+            &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            "<<0,60,0,0,0,0,0,0,0,0,1>>",
+        ),
+        (HEADER, 9, &[], "<<>>"),
+    ];
+    for (kind, channel, payload, octets) in cases {
+        let mut peer = peer();
+        if kind == HEADER && channel == 1 {
+            peer.send(1, method!(basic.publish { routing_key: "nowhere" }));
+        }
+        peer.send_frame(kind, channel, payload);
+        let text = format!("type {kind}, all octets = {octets}: unknown_frame");
+        check_frame_error(&mut peer, "", 501, &text);
+    }
+}
+
+#[test]
 fn a_method_in_place_of_a_header_is_unexpected() {
     let mut peer = peer();
     peer.send(1, method!(basic.publish));

@@ -62,6 +62,13 @@ def close_ok_for_a_channel_that_is_not_open(t):
 
 
 @conversation
+def close_ok_for_a_channel_that_is_open(t):
+    c = t.connect()
+    c.send("channel.close-ok", 1)
+    c.read(1, 0)
+
+
+@conversation
 def after_an_error_everything_is_ignored_until_close_ok(t):
     c, q, p = t.connect(channels=2), t.name("q"), t.name("p")
     c.answer_close = False

@@ -315,3 +315,38 @@ def a_body_of_exactly_the_maximum_message_size(t):
     c.publish("", q, b"x" * size, frames=[131000] * 8 + [size - 8 * 131000])
     c.wait_queue(q, 1, 0)
     c.call("basic.get", queue=q)
+
+
+@conversation
+def a_content_header_that_is_cut_short(t):
+    c = t.connect()
+    c.raw(publish_method(routing_key="nowhere") + FRAME(codec.HEADER, 1, b"\x00\x3c\x00\x00"))
+    hard_error(c)
+
+
+@conversation
+def an_empty_content_header(t):
+    c = t.connect()
+    c.raw(publish_method(routing_key="nowhere") + FRAME(codec.HEADER, 1, b""))
+    hard_error(c)
+
+
+@conversation
+def an_empty_method_on_a_channel_that_is_not_open(t):
+    c = t.connect()
+    c.raw(FRAME(codec.METHOD, 9, b""))
+    hard_error(c)
+
+
+@conversation
+def a_content_header_on_a_channel_that_is_not_open(t):
+    c = t.connect()
+    c.raw(FRAME(codec.HEADER, 9, codec.header_payload(0)))
+    hard_error(c)
+
+
+@conversation
+def a_body_on_a_channel_that_is_not_open(t):
+    c = t.connect()
+    c.raw(FRAME(codec.BODY, 9, b"body"))
+    hard_error(c)

@@ -18,9 +18,6 @@ use crate::message::record::Body;
 /// Class and method id of basic.publish.
 const BASIC_PUBLISH: [u8; 4] = [0, 60, 0, 40];
 
-/// What a method frame holds at least: class and method id.
-const METHOD_IDS_BYTES: usize = 4;
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Handles the frames that are there, until a pause.
     pub(super) fn input(&mut self) {
@@ -162,6 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if matches!(self.phase, Phase::Closing { .. }) {
             return self.frame_while_closing(frame);
         }
+        if frame.is_cut_short() {
+            return self.close_with(0, &AmqpError::unknown_frame(frame), (0, 0));
+        }
         match (frame.kind, frame.channel) {
             (frame::HEARTBEAT, 0) if frame.payload.is_empty() => {}
             (frame::HEARTBEAT, 0) => self.close_with(0, &AmqpError::unknown_frame(frame), (0, 0)),
@@ -175,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn parse(frame: &Frame<'_>) -> Result<AMQPClass, AmqpError> {
-        if frame.payload.len() < METHOD_IDS_BYTES {
+        if frame.is_cut_short() {
             return Err(AmqpError::unknown_frame(frame));
         }
         if !nesting::method_is_bounded(frame.payload) {
@@ -257,12 +257,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 (0, 0),
             );
         }
+        if frame.kind != frame::METHOD {
+            return self.close_with(number, &AmqpError::expected_method_frame(), (0, 0));
+        }
         if !opens {
-            let ids = if frame.kind == frame::METHOD {
-                method_ids(frame.payload)
-            } else {
-                (0, 0)
-            };
+            let ids = method_ids(frame.payload);
             return self.close_with(number, &AmqpError::channel_not_open(), ids);
         }
         let channel = match Channel::open(&self.session, number) {
@@ -313,7 +312,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let ok = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
                 self.session.outbox.send(number, &ok);
             }
-            Ok(AMQPClass::Channel(channel::AMQPMethod::CloseOk(_))) => {}
             Ok(method) => self.method(number, method, ids),
             Err(error) => self.close_with(number, &error, (0, 0)),
         }
