@@ -451,6 +451,10 @@ mod tests {
             &[quorum, ("x-queue-leader-locator", text("bad"))],
             "invalid_queue_locator_arg",
         );
+        invalid(
+            &[("x-consumer-disconnected-timeout", int(-1))],
+            "{value_negative,-1}",
+        );
         let stream = ("x-queue-type", text("stream"));
         invalid(
             &[stream.clone(), ("x-max-age", text("5X"))],
