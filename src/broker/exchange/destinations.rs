@@ -45,6 +45,14 @@ impl Destinations {
         entries.iter().map(|entry| &entry.destination)
     }
 
+    /// The destination if it is the only one, with one binding.
+    pub(super) fn single(&self) -> Option<&Destination> {
+        match self {
+            Self::One(entry) if entry.bindings == 1 => Some(&entry.destination),
+            _ => None,
+        }
+    }
+
     /// One more binding leads to `destination`.
     pub(super) fn add(&mut self, destination: &Destination) {
         match self {

@@ -3,6 +3,7 @@
 //! The binding keys form a trie of words ([`trie`]), so that the cost of a message grows with its words and its
 //! matches, not with the number of bindings. A message with CC and BCC keys takes what any of its keys matches.
 
+mod sets;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -28,15 +29,11 @@ struct Topic {
 
 impl RoutingTable for Topic {
     fn add(&mut self, binding: &Binding) {
-        self.trie
-            .entry(&binding.routing_key)
-            .add(&binding.destination);
+        self.trie.add(&binding.routing_key, &binding.destination);
     }
 
     fn remove(&mut self, binding: &Binding) {
-        self.trie.remove(&binding.routing_key, |destinations| {
-            destinations.remove(&binding.destination)
-        });
+        self.trie.remove(&binding.routing_key, &binding.destination);
     }
 
     fn route(&self, message: &mut Message<'_>, found: &mut dyn FnMut(&Destination)) {

@@ -25,7 +25,7 @@ fn destination(name: &str) -> Destination {
 fn trie(keys: &[&str]) -> Trie {
     let mut trie = Trie::default();
     for key in keys {
-        trie.entry(key).add(&destination(key));
+        trie.add(key, &destination(key));
     }
     trie
 }
@@ -40,6 +40,7 @@ fn matches(trie: &Trie, routing_key: &str) -> Vec<String> {
         );
     });
     found.sort_unstable();
+    found.dedup();
     found
 }
 
@@ -117,16 +118,38 @@ fn removing_the_last_binding_removes_the_branch() {
     let mut trie = Trie::default();
     let destinations: Vec<_> = keys.iter().map(|key| destination(key)).collect();
     for (key, destination) in keys.iter().zip(&destinations) {
-        trie.entry(key).add(destination);
-        trie.entry(key).add(destination);
+        trie.add(key, destination);
+        trie.add(key, destination);
     }
     for (key, destination) in keys.iter().zip(&destinations) {
-        trie.remove(key, |found| found.remove(destination));
+        trie.remove(key, destination);
         assert!(!trie.is_empty(), "bound twice, removed once");
     }
     for (key, destination) in keys.iter().zip(&destinations) {
-        trie.remove(key, |found| found.remove(destination));
+        trie.remove(key, destination);
     }
+    assert!(trie.is_empty());
+}
+
+#[test]
+fn keys_share_destinations_and_one_key_can_have_many() {
+    let (one, two) = (destination("one"), destination("two"));
+    let mut trie = Trie::default();
+    let keys = ["a.*", "b.*", "c"];
+    for key in keys {
+        trie.add(key, &one);
+    }
+    trie.add("a.*", &two);
+    assert_eq!(matches(&trie, "a.x"), ["one", "two"]);
+    assert_eq!(matches(&trie, "b.x"), ["one"]);
+    trie.remove("b.*", &two);
+    trie.remove("a.*", &one);
+    assert_eq!(matches(&trie, "a.x"), ["two"]);
+    assert_eq!(matches(&trie, "b.x"), ["one"]);
+    for key in keys {
+        trie.remove(key, &one);
+    }
+    trie.remove("a.*", &two);
     assert!(trie.is_empty());
 }
 
@@ -158,23 +181,26 @@ fn key_of(words: &'static [&'static str]) -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn matches_what_a_naive_matcher_matches(
-        steps in prop::collection::vec((any::<bool>(), key_of(&["a", "b", "", "*", "#"])), 1..60),
+        steps in prop::collection::vec((any::<bool>(), key_of(&["a", "b", "", "*", "#"]), 0..3usize), 1..60),
         routing_keys in prop::collection::vec(key_of(&["a", "b", "c", "", "*", "#"]), 1..20),
     ) {
+        let destinations = ["d0", "d1", "d2"].map(destination);
         let mut trie = Trie::default();
-        let mut bound: BTreeSet<String> = BTreeSet::new();
-        let mut destinations = std::collections::BTreeMap::new();
-        for (add, key) in steps {
-            let destination = destinations.entry(key.clone()).or_insert_with(|| destination(&key));
-            if add && bound.insert(key.clone()) {
-                trie.entry(&key).add(destination);
-            } else if !add && bound.remove(&key) {
-                trie.remove(&key, |found| found.remove(destination));
+        let mut bound: BTreeSet<(String, usize)> = BTreeSet::new();
+        for (add, key, to) in steps {
+            if add {
+                // The second time stands for a binding with other arguments.
+                let times = if bound.insert((key.clone(), to)) { 2 } else { 0 };
+                (0..times).for_each(|_| trie.add(&key, &destinations[to]));
+            } else if bound.remove(&(key.clone(), to)) {
+                (0..2).for_each(|_| trie.remove(&key, &destinations[to]));
             }
         }
         for routing_key in &routing_keys {
             let words = split(routing_key);
-            let expected: Vec<String> = bound.iter().filter(|key| naive(&split(key), &words)).cloned().collect();
+            let taken = bound.iter().filter(|(key, _)| naive(&split(key), &words));
+            let expected: BTreeSet<String> = taken.map(|(_, to)| format!("d{to}")).collect();
+            let expected: Vec<String> = expected.into_iter().collect();
             prop_assert_eq!(matches(&trie, routing_key), expected, "{:?}", routing_key);
         }
         prop_assert_eq!(trie.is_empty(), bound.is_empty());
