@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, IteratorMode, LogLevel, Options, ReadOptions,
+    DBRecoveryMode, IteratorMode, LiveFile, LogLevel, Options, ReadOptions,
 };
 
 use super::keys::OnceKey;
@@ -116,8 +116,12 @@ impl Database {
             .map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache)));
         let mut db = DB::open_cf_descriptors(options, dir, families)?;
         let spill = WriteOnce::Spill.name();
-        db.drop_cf(spill)?;
-        db.create_cf(spill, &family_options(spill, &cache))?;
+        // Without a log and without files there is nothing in it. To make a family anew costs several syncs.
+        let is_spill = |file: &LiveFile| file.column_family_name == spill;
+        if db.live_files()?.iter().any(is_spill) {
+            db.drop_cf(spill)?;
+            db.create_cf(spill, &family_options(spill, &cache))?;
+        }
         let id = |name| family_id(&db, name);
         use WriteOnce as W;
         let write_once = [
@@ -219,6 +223,8 @@ fn database_options() -> Options {
     options.set_bytes_per_sync(512 * 1024);
     options.set_wal_bytes_per_sync(512 * 1024);
     options.set_max_open_files(512);
+    // There are few files to open: RocksDB would start sixteen threads for it.
+    options.set_max_file_opening_threads(1);
     options.set_max_background_jobs(2);
     options.set_avoid_unnecessary_blocking_io(true);
     options.set_keep_log_file_num(3);
