@@ -1,7 +1,7 @@
 //! An open connection: one task that reads, writes and answers wake-ups.
 //!
 //! - [`events`]: what can happen next, polled in one place.
-//! - [`input`]: frames in, methods to channels.
+//! - [`input`]: frames in, methods to channels. [`body`]: large body frames, straight into their message.
 //! - [`closing`]: the ways a connection ends.
 //! - [`secret`]: what connection.update-secret changes.
 //!
@@ -14,6 +14,7 @@
 //!  any  --socket error, missed heartbeats--> gone
 //! ```
 
+mod body;
 mod closing;
 mod events;
 mod input;
@@ -27,6 +28,7 @@ use hashbrown::HashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use self::body::BodyFrame;
 use self::events::Event;
 use super::channel::{Channel, Wait};
 use super::frame;
@@ -101,6 +103,10 @@ pub struct Connection<S> {
     limits: Limits,
     phase: Phase,
     read: ReadBuffer,
+    /// A body frame whose end has not come; then `read` is empty, or begins with the frame's end octet.
+    body: Option<BodyFrame>,
+    /// The messages that come are large: read little ahead of a body.
+    expects_bodies: bool,
     writing: WriteBuffer,
     channels: HashMap<u16, Channel>,
     pause: Option<Pause>,
@@ -160,6 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             limits,
             phase: Phase::Open,
             read: ReadBuffer::with(leftover),
+            body: None,
+            expects_bodies: false,
             writing: WriteBuffer::default(),
             channels: HashMap::new(),
             pause: None,

@@ -74,6 +74,53 @@ pub fn parse_ack(payload: &[u8]) -> Option<(u64, bool)> {
     (*ids == [0, 60, 0, 80]).then(|| (u64::from_be_bytes(*tag), bits[0] & 1 != 0))
 }
 
+/// Octets of the frame of a basic.ack.
+const ACK_FRAME_BYTES: usize = 13 + frame::OVERHEAD_BYTES;
+
+/// Octets of that frame before the delivery tag: they are the same for all acknowledgements of a channel.
+const ACK_FIXED_BYTES: usize = frame::HEAD_BYTES + 4;
+
+/// Frames of basic.ack on one channel, one behind the other.
+#[derive(Debug)]
+pub struct AckRun<'a>(&'a [u8]);
+
+impl AckRun<'_> {
+    /// Number of acknowledgements.
+    pub const fn len(&self) -> usize {
+        self.0.len() / ACK_FRAME_BYTES
+    }
+
+    /// There is none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Octets of all of them.
+    pub const fn wire_len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Delivery tag and `multiple` of each.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, bool)> {
+        let frames = self.0.as_chunks::<ACK_FRAME_BYTES>().0.iter();
+        frames.filter_map(|frame| parse_ack(&frame[frame::HEAD_BYTES..ACK_FRAME_BYTES - 1]))
+    }
+}
+
+/// The whole frames of basic.ack that `bytes` begin with, as long as the channel is the same.
+pub fn ack_run(bytes: &[u8]) -> AckRun<'_> {
+    let fixed = &bytes[..bytes.len().min(ACK_FIXED_BYTES)];
+    let is_ack = |frame: &&[u8; ACK_FRAME_BYTES]| {
+        frame.starts_with(fixed) && frame[ACK_FRAME_BYTES - 1] == frame::FRAME_END
+    };
+    let frames = bytes.as_chunks::<ACK_FRAME_BYTES>().0.iter();
+    let count = match fixed {
+        [frame::METHOD, _, _, 0, 0, 0, 13, 0, 60, 0, 80] => frames.take_while(is_ack).count(),
+        _ => 0,
+    };
+    AckRun(&bytes[..count * ACK_FRAME_BYTES])
+}
+
 /// The prefetch_size of basic.qos (60.10), which the codec leaves out.
 pub fn parse_prefetch_size(payload: &[u8]) -> Option<u32> {
     let (ids, rest) = payload.split_first_chunk::<4>()?;
@@ -191,7 +238,8 @@ impl OwnedHead {
 pub struct Partial {
     head: OwnedHead,
     properties: Vec<u8>,
-    body: Vec<u8>,
+    /// What has arrived.
+    pub body: Vec<u8>,
     body_size: usize,
 }
 
@@ -263,6 +311,30 @@ impl Assembly {
         }
     }
 
+    /// Gives the message out whose body a frame with `size` octets continues, to be filled from the socket without
+    /// a detour. [`Self::resume`] takes it back. `None`: this frame is not due.
+    pub fn lend(&mut self, size: usize) -> Option<Box<Partial>> {
+        match std::mem::take(self) {
+            Self::Body(mut partial) if partial.body.len() + size <= partial.body_size => {
+                partial.body.reserve(size);
+                Some(partial)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Takes back what [`Self::lend`] gave out, with the whole frame in it. `Some` when the message is complete.
+    pub fn resume(&mut self, partial: Box<Partial>) -> Option<Owned> {
+        if partial.body.len() == partial.body_size {
+            return Some(partial.complete());
+        }
+        *self = Self::Body(partial);
+        None
+    }
+
     fn header(
         &mut self,
         head: OwnedHead,
@@ -303,11 +375,7 @@ impl Assembly {
             return Err(AmqpError::body_exceeds_size());
         }
         partial.body.extend_from_slice(payload);
-        if partial.body.len() == partial.body_size {
-            return Ok(Some(partial.complete()));
-        }
-        *self = Self::Body(partial);
-        Ok(None)
+        Ok(self.resume(partial))
     }
 }
 
@@ -318,5 +386,32 @@ impl Partial {
             properties: self.properties,
             body: Bytes::from(self.body),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_acknowledgements_ends_with_its_channel_its_kind_and_the_input() {
+        let ack = |channel: u16, tag: u64, multiple: bool| {
+            let mut bytes = Vec::new();
+            frame::put_confirm(&mut bytes, channel, true, tag, multiple);
+            bytes
+        };
+        let mut nack = Vec::new();
+        frame::put_confirm(&mut nack, 7, false, 3, false);
+        let two = [ack(7, 1, false), ack(7, 2, true)].concat();
+        let cut = &ack(7, 3, false)[..20];
+        let mut bad_end = ack(7, 3, false);
+        bad_end[20] = 0;
+        for next in [&ack(8, 3, false)[..], &nack, cut, &bad_end, b""] {
+            let bytes = [&two[..], next].concat();
+            let run = ack_run(&bytes);
+            assert_eq!((run.len(), run.wire_len()), (2, 42));
+            assert_eq!(run.iter().collect::<Vec<_>>(), [(1, false), (2, true)]);
+        }
+        assert!(ack_run(&nack).is_empty() && ack_run(cut).is_empty() && ack_run(b"").is_empty());
     }
 }

@@ -85,6 +85,18 @@ pub enum FrameError {
     },
 }
 
+impl FrameError {
+    /// A frame of this type and payload ends with `found`.
+    pub fn bad_end(found: u8, kind: u8, payload: &[u8]) -> Self {
+        let octets = quoted(payload);
+        Self::BadEnd {
+            found,
+            kind,
+            octets,
+        }
+    }
+}
+
 /// How many octets of a refused frame are kept for the error text.
 const QUOTED_BYTES_MAX: usize = 64;
 
@@ -113,11 +125,7 @@ pub fn cut(bytes: &[u8], payload_max: u32) -> Result<Option<Frame<'_>>, FrameErr
     };
     let payload = &bytes[HEAD_BYTES..end];
     if found != FRAME_END {
-        return Err(FrameError::BadEnd {
-            found,
-            kind,
-            octets: quoted(payload),
-        });
+        return Err(FrameError::bad_end(found, kind, payload));
     }
     Ok(Some(Frame {
         kind,

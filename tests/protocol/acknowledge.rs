@@ -4,7 +4,7 @@ use crate::check::{
     check_channel_error, check_channel_error_on, check_connection_error, consume, expect_counts,
     expect_delivery, expect_empty, expect_get, own_queue, peer, send_to,
 };
-use crate::support::peer::Peer;
+use crate::support::peer::{METHOD, Peer, frame};
 
 /// A queue with the messages "1" to "5", all delivered to this channel with tags 1 to 5.
 fn five_unacknowledged() -> (Peer, String) {
@@ -39,6 +39,42 @@ fn an_acknowledged_message_is_gone() {
     let (mut peer, queue) = five_unacknowledged();
     peer.send(1, method!(basic.ack { delivery_tag: 3 }));
     check_left(&mut peer, &queue, &["1", "2", "4", "5"]);
+}
+
+/// Sends several basic.ack, as tag and `multiple`, in one piece.
+fn ack_at_once(peer: &mut Peer, acks: &[(u64, bool)]) {
+    let mut bytes = Vec::new();
+    for &(tag, multiple) in acks {
+        let ack = method!(basic.ack { delivery_tag: tag, multiple: multiple });
+        bytes.extend(frame(METHOD, 1, &ack.encode()));
+    }
+    peer.send_raw(&bytes);
+}
+
+#[test]
+fn acknowledgements_that_come_together_count_as_if_they_came_one_by_one() {
+    for (acks, left) in [
+        (&[(4, false), (2, false), (1, false)][..], &["3", "5"][..]),
+        (&[(4, false), (2, true), (5, false)], &["3"]),
+        (&[(5, false), (0, true)], &[]),
+        (&[(3, false), (4, true), (5, true)], &[]),
+    ] {
+        let (mut peer, queue) = five_unacknowledged();
+        ack_at_once(&mut peer, acks);
+        check_left(&mut peer, &queue, left);
+    }
+}
+
+#[test]
+fn of_acknowledgements_that_come_together_those_before_a_wrong_one_count() {
+    let (mut peer, queue) = five_unacknowledged();
+    ack_at_once(&mut peer, &[(2, false), (4, false), (2, false), (5, false)]);
+    peer.expect_channel_close(1, "basic.ack", 406, "unknown delivery tag 2");
+    peer.open_channel(1);
+    for body in ["1", "3", "5"] {
+        assert!(expect_get(&mut peer, &queue, body).redelivered(), "{body}");
+    }
+    expect_empty(&mut peer, &queue);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::check::{expect_get, own_queue, peer, since_4};
 use crate::handshake::every_type;
 use crate::support::content::Properties;
-use crate::support::peer::{BODY, HEADER, Peer, header_payload};
+use crate::support::peer::{BODY, HEADER, METHOD, Peer, frame, header_payload};
 use crate::support::wire::{Value, table};
 
 /// A message comes out as it went in.
@@ -102,6 +102,44 @@ fn bodies_of_awkward_lengths_are_carried() {
     ] {
         let body: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
         check_carried(&Properties::persistent(), &body);
+    }
+}
+
+/// What publishes `body` to `queue` in frames of at most `frame_bytes`, as it goes over the wire.
+fn published(queue: &str, body: &[u8], frame_bytes: usize) -> Vec<u8> {
+    let publish = method!(basic.publish { routing_key: queue });
+    let header = header_payload(60, 0, body.len() as u64, &Properties::default());
+    let mut bytes = frame(METHOD, 1, &publish.encode());
+    bytes.extend(frame(HEADER, 1, &header));
+    for part in body.chunks(frame_bytes) {
+        bytes.extend(frame(BODY, 1, part));
+    }
+    bytes
+}
+
+#[test]
+fn large_bodies_may_arrive_in_any_pieces() {
+    let large: Vec<u8> = (0..100_000).map(|index| (index % 251) as u8).collect();
+    for frame_bytes in [100_000, 40_000, 16_384] {
+        let whole = published("", &large, frame_bytes).len();
+        for piece in [1_000, 16_385, whole - 1, whole, whole + 1] {
+            let mut peer = peer();
+            let queue = own_queue(&mut peer);
+            let mut bytes = Vec::new();
+            for body in [&large[..], &large[1..], b"small"] {
+                bytes.extend(published(&queue, body, frame_bytes));
+            }
+            for part in bytes.chunks(piece) {
+                peer.send_raw(part);
+                // So that pieces are mostly read as they were written.
+                std::thread::sleep(std::time::Duration::from_micros(300));
+            }
+            for body in [&large[..], &large[1..], b"small"] {
+                peer.send(1, method!(basic.get { queue: &queue, no_ack: true }));
+                let got = peer.expect_message(1, method!(basic.get_ok));
+                assert!(got.body == body, "{} bytes in {piece}", body.len());
+            }
+        }
     }
 }
 

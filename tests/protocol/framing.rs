@@ -34,6 +34,20 @@ fn a_wrong_end_octet_is_a_frame_error() {
 }
 
 #[test]
+fn a_wrong_end_octet_behind_a_large_body_is_a_frame_error() {
+    let mut peer = peer();
+    peer.send(1, method!(basic.publish { routing_key: "nowhere" }));
+    peer.send_header(1, 100_000, &Properties::default());
+    let mut bytes = frame(BODY, 1, &[b'a'; 100_000]);
+    *bytes.last_mut().expect("a frame has bytes") = 0x42;
+    let (most, end) = bytes.split_at(50_000);
+    peer.send_raw(most);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    peer.send_raw(end);
+    check_frame_error(&mut peer, "", 501, "{invalid_frame_end_marker,66}");
+}
+
+#[test]
 fn the_text_of_a_frame_error_shows_the_octets() {
     let mut peer = peer();
     let mut bytes = frame(METHOD, 1, &[0, 20, 0, 41]);

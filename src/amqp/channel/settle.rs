@@ -31,6 +31,30 @@ impl Channel {
             .map(|_| ())
     }
 
+    /// Several basic.ack, in order, as delivery tag and `multiple`.
+    ///
+    /// # Errors
+    /// A tag is not outstanding: 406. Those before it are settled.
+    pub fn ack_each(
+        &mut self,
+        session: &Session,
+        mut acks: impl Iterator<Item = (u64, bool)>,
+    ) -> Result<(), AmqpError> {
+        if let Mode::Tx(_) = self.mode {
+            return acks.try_for_each(|(tag, multiple)| self.ack(session, tag, multiple));
+        }
+        let (shares, unknown, waiting) = match session.outbox.lock().split(self.number) {
+            Some((_, deliveries)) => {
+                let (shares, unknown) = deliveries.take_each(acks);
+                (shares, unknown, deliveries.take_waiting())
+            }
+            None => return Ok(()),
+        };
+        settle(session, shares);
+        session.resume(waiting);
+        unknown.map_or(Ok(()), |tag| Err(AmqpError::unknown_delivery_tag(tag)))
+    }
+
     /// Settles a tag, or all up to it.
     pub(super) fn settle_tag(
         &mut self,

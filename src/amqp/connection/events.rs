@@ -15,6 +15,10 @@ use crate::amqp::outbox::OUTBOX_HARD_BYTES_MAX;
 /// Slices that one write hands to the kernel.
 const WRITE_SLICES_MAX: usize = 32;
 
+/// What is read at once where a large body is expected behind a method and a header: the body itself is better read
+/// straight into its message.
+pub(super) const BODY_HEAD_READ_BYTES: usize = 4 * 1024;
+
 /// Something that the connection has to react to.
 pub(super) enum Event {
     /// So many bytes arrived.
@@ -135,8 +139,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let body = match ready!(self.poll_read_body(context))? {
+            None => 0,
+            Some(0) => return Poll::Ready(Ok(0)),
+            Some(count) if self.is_in_body() => return Poll::Ready(Ok(count)),
+            Some(count) => count,
+        };
+        // The end octet of the frame, and with it what comes next.
+        match self.poll_read_buffer(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(count)) if body + count == 0 => Poll::Ready(Ok(0)),
+            Poll::Pending if body == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(body)),
+            Poll::Ready(Ok(count)) => Poll::Ready(Ok(body + count)),
+        }
+    }
+
+    fn poll_read_buffer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let frame_bytes = self.limits.frame_max_bytes as usize + OVERHEAD_BYTES;
-        let room = self.read.room(frame_bytes);
+        let mut room = self.read.room(frame_bytes);
+        if self.expects_bodies {
+            let count = room.len().min(BODY_HEAD_READ_BYTES);
+            room = &mut room[..count];
+        }
         let mut buffer = ReadBuf::new(room);
         let polled = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
         let count = buffer.filled().len();

@@ -4,6 +4,7 @@ use amq_protocol::protocol::{AMQPClass, channel, connection, parse_class};
 use hashbrown::hash_map::Entry;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::events::BODY_HEAD_READ_BYTES;
 use super::{Connection, Phase};
 use crate::amqp::channel::{Channel, Phase as ChannelPhase, PublishBatch};
 use crate::amqp::content::{self, Assembly, Incoming, OwnedHead};
@@ -25,7 +26,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if matches!(self.phase, Phase::Lingering { .. }) {
             read.consume(read.bytes().len());
         }
+        let is_much = read.bytes().len() >= BODY_HEAD_READ_BYTES;
         self.frames(&mut read);
+        self.expects_bodies &= !is_much || self.body.is_some();
         self.read = read;
         self.release_confirms();
     }
@@ -34,7 +37,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // RabbitMQ forgives clients that forget the overhead of a frame (`FRAME_SIZE_FUDGE`).
         let payload_max = self.limits.frame_max_bytes;
         let bytes = read.bytes();
-        let mut at = 0;
+        let Some(mut at) = self.end_body(bytes) else {
+            return;
+        };
         let message_bytes_max = self.session.config.max_message_size_bytes;
         let mut batch = PublishBatch::new(payload_max, message_bytes_max);
         while self.pause.is_none() && !matches!(self.phase, Phase::Flushing { .. }) {
@@ -44,7 +49,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let frame = match frame::cut(&bytes[at..], payload_max) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => break,
+                Ok(None) => {
+                    at += self.begin_body(&bytes[at..]);
+                    break;
+                }
                 Err(error) => {
                     self.publish(&mut batch);
                     at = bytes.len();
@@ -75,6 +83,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.publish(&mut batch);
             if self.pause.is_some() {
                 break;
+            }
+            let acks = content::ack_run(&bytes[at..]);
+            if acks.len() > 1 && self.acks(frame.channel, &acks) {
+                at += acks.wire_len();
+                continue;
             }
             at = next;
             self.frame(&frame);
@@ -124,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.publish_messages(number, &messages);
     }
 
-    fn publish_messages(&mut self, number: u16, messages: &[Incoming<'_>]) {
+    pub(super) fn publish_messages(&mut self, number: u16, messages: &[Incoming<'_>]) {
         let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
@@ -153,6 +166,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         } else if services.memory.is_far_over() {
             self.wait_for_memory();
         }
+    }
+
+    /// Acknowledgements that came together are settled together. `false`: they do not go that way.
+    fn acks(&mut self, number: u16, acks: &content::AckRun<'_>) -> bool {
+        let channel = self.channels.get_mut(&number);
+        let Some(channel) = channel.filter(|channel| {
+            self.phase == Phase::Open
+                && channel.phase == ChannelPhase::Open
+                && matches!(channel.assembly, Assembly::Idle)
+        }) else {
+            return false;
+        };
+        if let Err(error) = channel.ack_each(&self.session, acks.iter()) {
+            self.fail(number, &error, (60, 80));
+        }
+        true
     }
 
     fn frame(&mut self, frame: &Frame<'_>) {

@@ -198,28 +198,50 @@ impl Deliveries {
     /// # Errors
     /// `tag` is not outstanding, except 0 with `multiple`, which means all (semantics rows 15 and 16).
     pub fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<Share>, UnknownTag> {
+        let mut shares = Vec::new();
+        self.take_into(&mut shares, tag, multiple)?;
+        Ok(self.finish(shares))
+    }
+
+    /// Takes the deliveries that several acks name, as tag and `multiple`, grouped by source and in the order of the
+    /// queue. Ends at the first tag that is not outstanding, which is answered too.
+    pub fn take_each(
+        &mut self,
+        mut acks: impl Iterator<Item = (u64, bool)>,
+    ) -> (Vec<Share>, Option<u64>) {
+        let mut shares = Vec::new();
+        let unknown = acks.find(|(tag, multiple)| {
+            let taken = self.take_into(&mut shares, *tag, *multiple);
+            taken.is_err()
+        });
+        // What lies together is settled together: one look into a chunk after the other, not to and fro.
+        for (_, seqs) in &mut shares {
+            seqs.sort_unstable();
+        }
+        (self.finish(shares), unknown.map(|(tag, _)| tag))
+    }
+
+    fn take_into(
+        &mut self,
+        shares: &mut Vec<(u32, Vec<Seq>)>,
+        tag: u64,
+        multiple: bool,
+    ) -> Result<(), UnknownTag> {
         if multiple && tag == 0 {
-            return Ok(self.take_all());
+            self.take_front(shares, self.unacked.len());
+            return Ok(());
         }
         let was_late = self.late.as_mut().is_some_and(|late| late.remove(tag));
         let Some(index) = tag.checked_sub(self.base + 1) else {
-            return if was_late {
-                Ok(Vec::new())
-            } else {
-                Err(UnknownTag)
-            };
+            return if was_late { Ok(()) } else { Err(UnknownTag) };
         };
         let index = index as usize;
         match self.unacked.get(index) {
             Some(entry) if entry.source != SETTLED || was_late => {}
             _ => return Err(UnknownTag),
         }
-        let mut shares = Vec::new();
         if multiple {
-            for entry in self.unacked.drain(..=index) {
-                share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
-            }
-            self.base += index as u64 + 1;
+            self.take_front(shares, index + 1);
         } else {
             let entry = std::mem::replace(
                 &mut self.unacked[index],
@@ -228,10 +250,18 @@ impl Deliveries {
                     source: SETTLED,
                 },
             );
-            share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
+            share(shares, &mut self.sources, &mut self.outstanding, entry);
+            self.trim();
+        }
+        Ok(())
+    }
+
+    fn take_front(&mut self, shares: &mut Vec<(u32, Vec<Seq>)>, count: usize) {
+        self.base += count as u64;
+        for entry in self.unacked.drain(..count) {
+            share(shares, &mut self.sources, &mut self.outstanding, entry);
         }
         self.trim();
-        Ok(self.finish(shares))
     }
 
     /// Sets deliveries aside for a transaction: they are not outstanding for further acknowledgements, but come back
