@@ -29,6 +29,7 @@ mod encode;
 mod error;
 mod families;
 mod gate;
+mod grace;
 mod ids;
 mod index;
 mod keys;
@@ -143,8 +144,10 @@ impl Store {
     /// Wakes `waiter` once when `ticket` is durable; at once, on this thread, if it is already.
     pub fn subscribe(&self, ticket: Ticket, waiter: Arc<dyn Waiter>) {
         let shared = self.shared();
-        if shared.watermark.subscribe(ticket.position, waiter) {
-            // There may be nothing in that epoch that would end it.
+        let waits = shared.watermark.subscribe(ticket.position, waiter);
+        // There may be nothing in an open epoch that would end it. One that was cut is being written: a wake would only
+        // make the store look busy, and the next commit late.
+        if waits && ticket.position >= shared.gate.epoch() {
             shared.gate.wake();
         }
     }

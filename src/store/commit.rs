@@ -21,6 +21,7 @@ use super::batch::Batch;
 use super::cleaner::oldest_chunks;
 use super::families::{Database, Mutable};
 use super::gate::Cut;
+use super::grace::Grace;
 use super::keys::{RowKey, state};
 use super::rewrite::Rewrites;
 use super::space::{self, SpaceState, is_no_space};
@@ -51,6 +52,7 @@ pub(super) struct Committer {
     last_start: Option<Instant>,
     /// Work came before anybody heard of the last commit: from those who do not wait for it.
     busy: bool,
+    grace: Grace,
 }
 
 impl Committer {
@@ -63,6 +65,7 @@ impl Committer {
             rewrites,
             last_start: None,
             busy: false,
+            grace: Grace::default(),
         }
     }
 
@@ -111,9 +114,16 @@ impl Committer {
             return false;
         };
         self.last_start = Some(start);
+        let waited = self
+            .grace
+            .give(&open.dirty, epoch, bytes, || shared.is_closing());
         let mut ops = Vec::new();
         for source in open.dirty {
             source.gather(epoch, &mut ops);
+        }
+        if waited {
+            self.grace
+                .learn(bytes, ops.iter().map(appended_bytes).sum());
         }
         ops.extend(open.ops);
         let written = self.write_epoch(epoch, ops);
@@ -284,6 +294,17 @@ impl Committer {
 enum WriteFailure {
     NoSpace(String),
     Other(String),
+}
+
+/// Bytes of records and bodies that an operation adds.
+fn appended_bytes(op: &Op) -> usize {
+    match op {
+        Op::Append(slice) => {
+            let bodies = slice.bodies.iter();
+            slice.records.len() + bodies.map(|(_, body)| body.bytes.len()).sum::<usize>()
+        }
+        _ => 0,
+    }
 }
 
 /// The `state` row of an epoch.

@@ -27,6 +27,12 @@ pub trait Source: Send + Sync {
     /// Called by the store thread, outside the gate, once per epoch in which the source was marked dirty. Must not open
     /// a visit. Records of one queue come with rising seqs, across epochs too.
     fn gather(&self, epoch: Epoch, ops: &mut Vec<Op>);
+
+    /// Whether records that arrived in epochs up to `epoch` and were not gathered are with consumers: what these settle
+    /// before the gathering is never written.
+    fn may_settle_soon(&self, _epoch: Epoch) -> bool {
+        false
+    }
 }
 
 /// What happened in an epoch so far, besides what sources keep themselves.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Queue;
 use super::lane::{Lane, lane_of};
+use super::log::Next;
 use super::pending::Work;
 use crate::message::op::{Counts, Op, Settle, Slice};
 use crate::message::record::{RecordRef, SharedBody};
@@ -42,6 +43,19 @@ impl Source for Queue {
                 ops.push(Op::Append(slice));
             }
         }
+    }
+
+    fn may_settle_soon(&self, epoch: Epoch) -> bool {
+        if self.stream().is_some() {
+            return false;
+        }
+        let inner = self.inner.lock();
+        let is_left = |lane: &Lane| {
+            lane.pending.arrived(epoch).is_some_and(
+                |(first, last)| matches!(lane.log.next(first), Next::At(seq) if seq <= last),
+            )
+        };
+        !inner.deleted && inner.state.unacked() > 0 && inner.state.lanes().iter().any(is_left)
     }
 }
 

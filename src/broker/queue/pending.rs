@@ -4,7 +4,6 @@
 //! before while its gatherer has not come yet. Whoever touches the queue first in a new epoch moves `pending` to `cut`;
 //! the gatherer takes all of `cut` before the next cut, so `cut` is free when it is needed (design.md 5, C4).
 
-use crate::message::ranges::RangeSet;
 use crate::message::{Epoch, Seq};
 
 /// The work of one epoch.
@@ -13,9 +12,8 @@ pub(super) struct Work {
     pub(super) epoch: Epoch,
     /// First and last persistent record that arrived.
     pub(super) appended: Option<(Seq, Seq)>,
-    /// Settled seqs; the newest run is kept apart because acks come in order.
-    settled: RangeSet,
-    run: Option<(Seq, Seq)>,
+    /// Runs of settled seqs as they came: to put them in order once is cheaper than to keep them so.
+    settled: Vec<(Seq, Seq)>,
     /// Records that went elsewhere in this epoch. Until it is gathered they are still to be written by epochs before
     /// it: these may be all that the disk gets to see (design-notes C5).
     pub(super) moved: Vec<(Seq, Seq)>,
@@ -30,7 +28,6 @@ pub(super) struct Work {
 impl Work {
     const fn is_empty(&self) -> bool {
         self.appended.is_none()
-            && self.run.is_none()
             && self.settled.is_empty()
             && self.moved.is_empty()
             && self.counted.is_empty()
@@ -38,25 +35,24 @@ impl Work {
     }
 
     pub(super) fn settle_range(&mut self, first: Seq, last: Seq) {
-        match &mut self.run {
+        match self.settled.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,
-            Some((start, end)) => {
-                self.settled.insert_range(*start, *end);
-                self.run = Some((first, last));
-            }
-            None => self.run = Some((first, last)),
+            _ => self.settled.push((first, last)),
         }
     }
 
     /// The settled seqs as rising, disjoint ranges.
     pub(super) fn take_settled(&mut self) -> Vec<(Seq, Seq)> {
-        if let Some((first, last)) = self.run.take() {
-            if self.settled.is_empty() {
-                return vec![(first, last)];
+        let mut settled = std::mem::take(&mut self.settled);
+        settled.sort_unstable();
+        settled.dedup_by(|(first, last), (_, end)| {
+            let joins = *first <= end.saturating_add(1);
+            if joins {
+                *end = (*last).max(*end);
             }
-            self.settled.insert_range(first, last);
-        }
-        self.settled.take()
+            joins
+        });
+        settled
     }
 }
 
@@ -137,6 +133,12 @@ impl Pending {
         self.touch(epoch, mark_dirty).delivered = true;
     }
 
+    /// First and last persistent record that arrived in epochs up to `epoch`, as long as their work is not taken.
+    pub(super) fn arrived(&self, epoch: Epoch) -> Option<(Seq, Seq)> {
+        let work = self.cut.as_ref().unwrap_or(&self.pending);
+        work.appended.filter(|_| work.epoch <= epoch)
+    }
+
     /// Takes the work of epochs up to `epoch`.
     pub(super) fn take(&mut self, epoch: Epoch) -> Option<Work> {
         if let Some(cut) = self.cut.take() {
@@ -164,7 +166,10 @@ mod tests {
         pending.appended(5, 12, 12, || marks += 1);
         pending.settled(6, 10, 10, || marks += 1);
         assert_eq!(marks, 2, "once per epoch");
+        assert_eq!(pending.arrived(4), None);
+        assert_eq!(pending.arrived(5), Some((10, 12)));
         let mut five = pending.take(5).unwrap();
+        assert_eq!(pending.arrived(6), None, "nothing arrived in it");
         assert_eq!((five.epoch, five.appended), (5, Some((10, 12))));
         assert!(five.take_settled().is_empty());
         assert!(pending.take(5).is_none(), "epoch 6 is not cut yet");
