@@ -132,9 +132,9 @@ pub struct Channel {
     /// Its consumer of direct replies.
     replies: Option<ReplyConsumer>,
     routes: RouteCache,
-    /// A queue that it published to since the last [`Self::take_outruns_consumers`] has a backlog that its consumers
-    /// work on.
-    outruns_consumers: bool,
+    /// The longest pause for the consumers of queues that it published to since the last
+    /// [`Self::take_backlog_pause_ms`].
+    backlog_pause_ms: u64,
     /// It counts for its user.
     _place: Option<Place>,
 }
@@ -163,7 +163,7 @@ impl Channel {
             consumers: HashMap::new(),
             replies: None,
             routes: RouteCache::default(),
-            outruns_consumers: false,
+            backlog_pause_ms: 0,
             _place: place,
         })
     }
@@ -274,9 +274,14 @@ impl Channel {
         Tap::new(&session.vhost, &session.peer, self.number, user.name())
     }
 
-    /// Whether the channel has published faster than its queues' consumers take it, since the last call.
-    pub fn take_outruns_consumers(&mut self) -> bool {
-        std::mem::take(&mut self.outruns_consumers)
+    /// How much time it should give the consumers of its queues, in ms, if it has published since the last call.
+    pub fn take_backlog_pause_ms(&mut self) -> u64 {
+        std::mem::take(&mut self.backlog_pause_ms)
+    }
+
+    /// It consumes.
+    pub fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
     }
 
     /// Confirms that wait for the disk.

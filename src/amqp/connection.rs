@@ -48,8 +48,9 @@ const STALLED: &str = "client reads nothing of what waits for it";
 /// A read of this size or more means that the client sends faster than it is served.
 const BUSY_READ_BYTES: usize = 32 * 1024;
 
-/// How long a publisher waits after each read while its queues have a backlog.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+/// How long a publisher that consumes too waits at most after a read while its queues have a backlog: its own
+/// acknowledgements may be what these wait for.
+const BACKLOG_PAUSE_OF_CONSUMERS: Duration = Duration::from_millis(1);
 
 /// How long a client may take to end its socket after the closing handshake.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -222,13 +223,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Slows a publisher down while the consumers of its queues are behind: what they take from memory need not be
     /// written and read back. It is never stopped by them.
     fn give_consumers_time(&mut self) {
-        let mut outruns = false;
+        let (mut pause_ms, mut consumes) = (0, false);
         for channel in self.channels.values_mut() {
-            outruns |= channel.take_outruns_consumers();
+            pause_ms = channel.take_backlog_pause_ms().max(pause_ms);
+            consumes |= channel.has_consumers();
         }
-        if outruns && self.pause.is_none() && self.phase == Phase::Open {
+        if pause_ms > 0 && self.pause.is_none() && self.phase == Phase::Open {
+            let mut pause = Duration::from_millis(pause_ms);
+            if consumes {
+                pause = pause.min(BACKLOG_PAUSE_OF_CONSUMERS);
+            }
             self.pause = Some(Pause::Backlog {
-                until: Instant::now() + BACKLOG_PAUSE,
+                until: Instant::now() + pause,
             });
         }
     }

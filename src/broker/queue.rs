@@ -4,6 +4,7 @@
 //! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
 //! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
 //!   takes too long.
+//! - [`backlog`]: how far consumers are behind.
 //! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
@@ -14,6 +15,7 @@
 //! Whoever brings work does the work: a publisher appends and dispatches, a consumer that acknowledges dispatches into
 //! its own window, a drained outbox resumes its stalled consumers. Lock order: gate (the visit) -> queue -> outbox.
 
+mod backlog;
 mod blocked;
 mod chunk;
 mod consumers;

@@ -153,13 +153,13 @@ impl Channel {
             let runs = share.members.iter().map(|at| routed[*at as usize].run());
             if let Published::Accepted {
                 more,
-                backlog,
+                backlog_pause_ms,
                 refused: not_taken,
                 ..
             } = share.queue.publish_runs(&visit, runs)
             {
                 refused.extend(share.places(&routed, &not_taken));
-                self.outruns_consumers |= backlog;
+                self.backlog_pause_ms = self.backlog_pause_ms.max(backlog_pause_ms);
                 if more {
                     crowded.push(share.queue);
                 }

@@ -28,8 +28,8 @@ pub(super) struct BodyFrame {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// `bytes` begin with a frame that is not whole. If it is a large piece of a body, what is there goes to its message
-    /// and the rest will be read there. Answers how many octets are done: all, or none.
+    /// `bytes` begin with a frame that is not whole. If it is a large piece of a body, what is there goes to its
+    /// message and the rest will be read there. Answers how many octets are done: all, or none.
     pub(super) fn begin_body(&mut self, bytes: &[u8]) -> usize {
         let Some((head, payload)) = bytes.split_first_chunk::<{ frame::HEAD_BYTES }>() else {
             return 0;

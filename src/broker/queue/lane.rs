@@ -176,6 +176,16 @@ impl Lane {
         self.blocked_bytes
     }
 
+    /// Messages that ever arrived, give or take those of restarts.
+    pub(super) const fn arrived(&self) -> u64 {
+        self.log.next_seq() & ((1 << SEQ_BITS) - 1)
+    }
+
+    /// Messages that were never delivered are only in the store.
+    pub(super) fn has_cold_ready(&self) -> bool {
+        self.log.has_cold_from(self.cursor)
+    }
+
     pub(super) const fn cursor(&self) -> Seq {
         self.cursor
     }

@@ -9,6 +9,7 @@
 //! records it covers: the store has the directory.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::chunk::Chunk;
 use crate::message::ranges::RangeSet;
@@ -341,10 +342,12 @@ impl Log {
         self.segments.remove(index);
     }
 
-    /// Some records are only in the store.
-    pub(super) fn has_cold(&self) -> bool {
-        self.segments
-            .iter()
+    /// Some records at or after `seq` are only in the store.
+    pub(super) fn has_cold_from(&self, seq: Seq) -> bool {
+        let mut after = self.segments.iter().rev();
+        after
+            .by_ref()
+            .take_while(|segment| segment.end() > seq)
             .any(|segment| matches!(segment, Segment::Cold(_)))
     }
 
@@ -365,25 +368,37 @@ impl Log {
         }
     }
 
-    /// Turns stored chunks cold, the newest first, but neither the open chunk nor the one that holds `keep`. Stops
-    /// when `excess` bytes are free. Answers the bytes freed.
+    /// Turns stored chunks cold: first those before `keep`, which is where reading goes on, then the newest, but
+    /// neither the open chunk nor the one that holds `keep`. Stops when `excess` bytes are free. Answers the bytes freed.
     pub(super) fn evict(&mut self, keep: Seq, durable: Epoch, excess: usize) -> usize {
-        let kept = self
-            .segments
-            .partition_point(|segment| segment.end() <= keep);
         let before = self.resident_bytes;
-        for index in (0..self.segments.len().saturating_sub(1)).rev() {
-            if before - self.resident_bytes >= excess {
+        let target = before.saturating_sub(excess);
+        let last = self.segments.len().saturating_sub(1);
+        self.evict_in(0..self.position(keep).min(last), durable, target);
+        let last = self.segments.len().saturating_sub(1);
+        self.evict_in(self.position(keep) + 1..last, durable, target);
+        before - self.resident_bytes
+    }
+
+    /// The segment that holds `seq`, or else the first behind it.
+    fn position(&self, seq: Seq) -> usize {
+        self.segments
+            .partition_point(|segment| segment.end() <= seq)
+    }
+
+    /// Turns stored chunks cold, the newest first, until `target` bytes are left.
+    fn evict_in(&mut self, indexes: Range<usize>, durable: Epoch, target: usize) {
+        for index in indexes.rev() {
+            if self.resident_bytes <= target {
                 break;
             }
-            if index != kept && self.evict_one(index, durable) {
+            if self.evict_one(index, durable) {
                 self.merge_cold_after(index);
                 if let Some(before) = index.checked_sub(1) {
                     self.merge_cold_after(before);
                 }
             }
         }
-        before - self.resident_bytes
     }
 
     /// Turns a stored chunk cold. `false`: it is none.
@@ -439,16 +454,14 @@ impl Log {
         }
     }
 
-    /// The newest chunk (but the open one and the one that holds `keep`) whose only copy of transient records is in
-    /// memory: seqs to save before it can be evicted.
+    /// The next chunk to evict whose only copy of transient records is in memory, in the order of [`Self::evict`]: seqs
+    /// to save before.
     pub(super) fn unsaved_chunk(&self, keep: Seq, durable: Epoch) -> Option<Seq> {
-        let kept = self
-            .segments
-            .partition_point(|segment| segment.end() <= keep);
+        let kept = self.position(keep);
         let last = self.segments.len().saturating_sub(1);
-        (0..last)
+        (0..kept.min(last))
             .rev()
-            .filter(|index| *index != kept)
+            .chain((kept + 1..last).rev())
             .find_map(|index| match &self.segments[index] {
                 Segment::Resident(chunk)
                     if chunk.is_unsaved() && chunk.dirty_epoch() <= durable =>

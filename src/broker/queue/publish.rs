@@ -19,8 +19,8 @@ pub enum Published {
         ticket: Ticket,
         /// There is more to do: call [`Queue::pump`] in further visits.
         more: bool,
-        /// There are consumers, and they are behind: publishers should give them time.
-        backlog: bool,
+        /// The queue's consumers are behind: publishers should give them so much time.
+        backlog_pause_ms: u64,
         /// Places in the batch of the messages for which the queue was too full (`x-overflow`).
         refused: Vec<u32>,
     },
@@ -68,7 +68,7 @@ impl Queue {
         // Twice: once for what came now, once for a backlog, so that a busy queue catches up.
         let mut more = self.dispatch(&mut inner, visit) && self.dispatch(&mut inner, visit);
         more |= self.trim(&mut inner, visit);
-        let backlog = inner.state.has_backlog();
+        let backlog_pause_ms = inner.state.backlog_pause_ms(visit.now_ms());
         self.set_timer(&inner);
         self.keep_within_budget(&mut inner);
         drop(inner);
@@ -80,7 +80,7 @@ impl Queue {
         Published::Accepted {
             ticket,
             more,
-            backlog,
+            backlog_pause_ms,
             refused: batch.refused,
         }
     }

@@ -17,6 +17,7 @@
 
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::consumers::Consumers;
 use super::dying::{DeathReason, Dying};
 use super::groups::{Admission, Groups};
@@ -37,8 +38,14 @@ pub const VISIT_MESSAGES_MAX: usize = 256;
 /// Most bytes that one visit dispatches; one larger message goes alone.
 pub const VISIT_BYTES_MAX: usize = 64 * 1024;
 
-/// Resident messages from which on publishers give consumers time.
-const BACKLOG_BYTES: usize = 8 * 1024 * 1024;
+/// Ready messages from which on publishers give consumers time, in bytes.
+const BACKLOG_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long publishers pause for consumers that are slow.
+const SLOW_PAUSE_MS: u64 = 1;
+
+/// What a record takes beside its body, about.
+const RECORD_BYTES: u64 = 64;
 
 /// What a change asks of the caller.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -114,6 +121,7 @@ pub(super) struct State {
     pub(super) retries: Retries,
     pub(super) unacked: u64,
     pub(super) consumers: Consumers,
+    backlog: Backlog,
 }
 
 impl State {
@@ -143,6 +151,7 @@ impl State {
             dying: Dying::default(),
             retries: Retries::new(),
             unacked: 0,
+            backlog: Backlog::default(),
         };
         for (waiting, bytes) in found.waiting {
             state.waits_still(waiting, bytes);
@@ -205,12 +214,25 @@ impl State {
         }
     }
 
-    /// Consumers work on messages that are in memory, but more slowly than these arrive. What is read back from the
-    /// store is limited by the disk anyway.
-    pub(super) fn has_backlog(&self) -> bool {
-        self.resident_bytes() > BACKLOG_BYTES
-            && self.consumers.count() > 0
-            && !self.lanes.iter().any(|lane| lane.log.has_cold())
+    /// How long a publisher should give consumers that are behind, in ms, so that they take messages from memory or
+    /// soon will again.
+    pub(super) fn backlog_pause_ms(&mut self, now_ms: u64) -> u64 {
+        let ready = self.ready_in_lanes();
+        if ready == 0 || self.consumers.count() == 0 {
+            return 0;
+        }
+        let bytes = self.ready_bytes() + ready * RECORD_BYTES;
+        if bytes <= BACKLOG_BYTES {
+            return 0;
+        }
+        let excess = (bytes - BACKLOG_BYTES) / (bytes / ready);
+        let arrived = self.lanes.iter().map(Lane::arrived).sum();
+        match self.backlog.pause_ms(now_ms, arrived, ready, excess) {
+            Some(pause_ms) => pause_ms,
+            // What is read back from the store is limited by the disk anyway.
+            None if self.lanes.iter().any(Lane::has_cold_ready) => 0,
+            None => SLOW_PAUSE_MS,
+        }
     }
 
     /// Other settings hold from now on. What they mean for messages that are there shows when

@@ -178,7 +178,7 @@ impl Stream {
         Published::Accepted {
             ticket: visit.ticket(),
             more: false,
-            backlog: false,
+            backlog_pause_ms: 0,
             refused: Vec::new(),
         }
     }
