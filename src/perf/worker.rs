@@ -1,7 +1,7 @@
 //! A thread that drives some of the connections: a poller, and a turn for each that has work.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,6 +16,8 @@ use super::link::{Link, Remains, Role};
 use super::stamp::Clock;
 
 const EVENTS_MAX: usize = 1024;
+/// Turns between two looks at the sockets: a thousand publishers must not keep a consumer waiting.
+const TURNS_MAX: usize = 32;
 /// Heartbeats are looked after at this interval.
 const TICK_NS: u64 = 1_000_000_000;
 const ALARM: Token = Token(usize::MAX);
@@ -91,8 +93,8 @@ pub(super) struct Worker {
     alarm: Alarm,
     /// A connection that failed leaves its place empty.
     links: Vec<Option<Link>>,
-    /// Connections that have work now; each at most once.
-    runnable: Vec<usize>,
+    /// Connections that have work now, those of consumers in front; each at most once.
+    runnable: VecDeque<usize>,
     queued: Vec<bool>,
     /// When connections have work later, the soonest first. Only the entry that agrees with
     /// `wakes` counts.
@@ -146,7 +148,6 @@ impl Worker {
     fn drive(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut tick_ns = TICK_NS;
-        let mut running = Vec::with_capacity(self.links.len());
         loop {
             let phase = self.shared.phase();
             if phase != self.phase {
@@ -163,10 +164,11 @@ impl Worker {
                 self.each(|link| link.tick(now_ns));
                 (0..self.links.len()).for_each(|number| self.enqueue(number));
             }
-            std::mem::swap(&mut self.runnable, &mut running);
-            for number in running.drain(..) {
-                self.queued[number] = false;
-                self.turn(number);
+            for _ in 0..self.runnable.len().min(TURNS_MAX) {
+                if let Some(number) = self.runnable.pop_front() {
+                    self.queued[number] = false;
+                    self.turn(number);
+                }
             }
         }
     }
@@ -211,8 +213,14 @@ impl Worker {
     }
 
     fn enqueue(&mut self, number: usize) {
-        if !std::mem::replace(&mut self.queued[number], true) {
-            self.runnable.push(number);
+        if std::mem::replace(&mut self.queued[number], true) {
+            return;
+        }
+        match &self.links[number] {
+            Some(link) if matches!(link.role, Role::Consumer(_)) => {
+                self.runnable.push_front(number)
+            }
+            _ => self.runnable.push_back(number),
         }
     }
 
