@@ -369,7 +369,8 @@ impl Log {
     }
 
     /// Turns stored chunks cold: first those before `keep`, which is where reading goes on, then the newest, but
-    /// neither the open chunk nor the one that holds `keep`. Stops when `excess` bytes are free. Answers the bytes freed.
+    /// neither the open chunk nor the one that holds `keep`. Stops when `excess` bytes are free. Answers the bytes
+    /// freed.
     pub(super) fn evict(&mut self, keep: Seq, durable: Epoch, excess: usize) -> usize {
         let before = self.resident_bytes;
         let target = before.saturating_sub(excess);

@@ -4,9 +4,9 @@
 //! far, and the `#` nodes reached so far, which stay reached as `#` takes any further word. Every node has one parent,
 //! so none is reached twice in a step, and the work is at most words x nodes however many `#` there are.
 //!
-//! With 100,000 bindings the cost is that of memory: the nodes lie in one vector, each in less than a cache line, and one
-//! table for the whole trie finds the child for a word. A wildcard at the end of a key, where most have theirs, needs no
-//! node of its own: what is bound there stands in the node before.
+//! With 100,000 bindings the cost is that of memory: the nodes lie in one vector, each in less than a cache line, and
+//! one table for the whole trie finds the child for a word. A wildcard at the end of a key, where most have theirs,
+//! needs no node of its own: what is bound there stands in the node before.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
