@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::max_age::max_age_ms;
 pub use self::table::Arguments;
 pub(super) use self::validate::is_max_age;
+use super::deduplication::QueueSettings;
 use super::error::Error;
 use super::names::Resource;
 use super::queue::Retry;
@@ -135,6 +136,7 @@ struct Parsed {
     consumer_timeout_ms: Option<u64>,
     message_group: Option<Box<str>>,
     delayed_retry: Option<Retry>,
+    deduplication: Option<QueueSettings>,
     max_age_ms: Option<u64>,
     stream_segment_bytes: Option<u64>,
     stream_filter_bytes: Option<u8>,
@@ -189,6 +191,7 @@ impl QueueArguments {
                 consumer_timeout_ms: number("x-consumer-timeout"),
                 message_group: text("x-message-group"),
                 delayed_retry: delayed_retry(table),
+                deduplication: QueueSettings::from_arguments(table),
                 max_age_ms: value("x-max-age")
                     .and_then(term::bytes)
                     .and_then(max_age_ms),
@@ -287,6 +290,11 @@ impl QueueArguments {
     /// `x-message-group`: the header that names a message's group.
     pub fn message_group(&self) -> Option<&str> {
         self.parsed.as_ref()?.message_group.as_deref()
+    }
+
+    /// `x-message-deduplication` and what goes with it.
+    pub fn deduplication(&self) -> Option<&QueueSettings> {
+        self.parsed.as_ref()?.deduplication.as_ref()
     }
 
     /// `x-max-age` in ms.

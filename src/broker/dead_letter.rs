@@ -85,6 +85,12 @@ fn run(broker: &Weak<Broker>, inbox: &Receiver<Arc<Queue>>) {
     }
 }
 
+/// Whether a message with these annotations died in the queue `name`.
+pub(super) fn died_in(annotations: &[u8], name: &str) -> bool {
+    let deaths = deaths::Deaths::read(annotations).entries;
+    deaths.iter().any(|death| *death.queue == *name)
+}
+
 /// Moves one visit's share. `false`: there is nothing left for now.
 fn serve(broker: &Broker, queue: &Arc<Queue>) -> bool {
     let visit = broker.services.visit();

@@ -1,4 +1,5 @@
-//! Deduplication: an exchange remembers what was published to it and drops what comes again.
+//! Deduplication: an exchange or a queue remembers what was published to it and drops what comes again. Here is what
+//! exchanges do and what both share; what queues do is in `queue/duplicates.rs`.
 //!
 //! A message is known by the value of one of its headers. It is checked, put into its queues and remembered in one
 //! visit under the lock of the cache (gate -> cache -> queue), and remembered only if every queue took it: a publish
@@ -10,6 +11,7 @@
 
 pub mod batch;
 mod cache;
+mod queue;
 
 use std::sync::Arc;
 
@@ -17,7 +19,8 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use self::cache::Cache;
+pub(super) use self::cache::Cache;
+pub(super) use self::queue::QueueSettings;
 use super::arguments::term;
 use super::error::Error;
 use super::state;
@@ -26,7 +29,7 @@ use crate::message::op::Op;
 use crate::message::properties::{self, Properties};
 use crate::store::Visit;
 
-/// The argument of an exchange that turns deduplication on, and the exchange type that has it on.
+/// The argument that turns deduplication on, and the exchange type that has it on.
 pub const DEDUPLICATION: &str = "x-message-deduplication";
 
 const HEADER: &str = "x-deduplication-header";
@@ -43,7 +46,7 @@ pub const ENTRIES_MAX: usize = 1_048_576;
 /// What is remembered of a message: half of a SHA-256 of the header's value.
 pub type Hash = [u8; 16];
 
-/// The arguments of an exchange that deduplicates.
+/// The arguments of an exchange or a queue that deduplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Name of the header that messages are known by.
@@ -107,6 +110,31 @@ impl Settings {
             is_persistent,
         }))
     }
+
+    /// At most this many messages are remembered.
+    pub(super) const fn entries_max(&self) -> usize {
+        self.entries_max
+    }
+
+    /// Whether a restart remembers.
+    pub(super) const fn is_persistent(&self) -> bool {
+        self.is_persistent
+    }
+
+    /// How a message with these properties is known; `None` without the header, such a message is never a duplicate.
+    pub(super) fn identity(&self, encoded: &[u8], now_ms: u64) -> Option<Identity> {
+        let headers = Properties::read(encoded).ok()?.headers?;
+        let value = properties::header(headers, self.header.as_bytes())?;
+        let ttl_ms = properties::header(headers, CACHE_TTL.as_bytes())
+            .and_then(field::integer)
+            .and_then(|ttl_ms| u64::try_from(ttl_ms).ok())
+            .filter(|ttl_ms| *ttl_ms > 0)
+            .or(self.ttl_ms);
+        Some(Identity {
+            hash: hash(value),
+            expires_ms: ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms)),
+        })
+    }
 }
 
 fn positive(value: Option<&AMQPValue>) -> Option<u64> {
@@ -129,10 +157,11 @@ pub struct Deduplication {
 
 /// How a message is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    hash: Hash,
+pub struct Identity {
+    /// What stands for it.
+    pub hash: Hash,
     /// When it is forgotten, ms since the Unix epoch; `u64::MAX` for never.
-    expires_ms: u64,
+    pub expires_ms: u64,
 }
 
 impl Deduplication {
@@ -171,21 +200,6 @@ impl Deduplication {
     pub(super) fn retire(&self, visit: &Visit<'_>) {
         let rows = self.cache.lock().close();
         self.forget_rows(visit, rows);
-    }
-
-    /// How a message with these properties is known; `None` without the header, such a message is never a duplicate.
-    fn identity(&self, encoded: &[u8], now_ms: u64) -> Option<Identity> {
-        let headers = Properties::read(encoded).ok()?.headers?;
-        let value = properties::header(headers, self.settings.header.as_bytes())?;
-        let ttl_ms = properties::header(headers, CACHE_TTL.as_bytes())
-            .and_then(field::integer)
-            .and_then(|ttl_ms| u64::try_from(ttl_ms).ok())
-            .filter(|ttl_ms| *ttl_ms > 0)
-            .or(self.settings.ttl_ms);
-        Some(Identity {
-            hash: hash(value),
-            expires_ms: ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms)),
-        })
     }
 
     fn forget_rows(&self, visit: &Visit<'_>, hashes: Vec<Hash>) {

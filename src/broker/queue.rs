@@ -6,6 +6,7 @@
 //!   takes too long.
 //! - [`backlog`]: how far consumers are behind.
 //! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try.
+//! - [`duplicates`]: what came before.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
@@ -22,6 +23,7 @@ mod consumers;
 mod dead;
 mod deliver;
 mod dispatch;
+mod duplicates;
 mod dying;
 mod evict;
 mod expiry;
@@ -53,6 +55,7 @@ use parking_lot::Mutex;
 pub use self::consumers::ConsumerSpec;
 pub use self::dead::{Dead, DeadBatch};
 pub use self::deliver::{ConsumeRefused, GetOutcome};
+pub use self::duplicates::IdRow;
 pub use self::dying::DeathReason;
 pub use self::publish::Published;
 pub(in crate::broker) use self::retry::retry_lane;
@@ -65,6 +68,7 @@ use self::stream::Stream;
 pub use self::stream::{Filter, ReaderSpec, StartAt};
 use super::arguments::{QueueArguments, QueueType};
 use super::delivery::Cancellation;
+use super::state as broker_state;
 use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
@@ -324,10 +328,34 @@ impl Queue {
                 visit.push(Op::QueueDeleted { queue });
             }
         }
+        if self.spec.durable && inner.state.duplicates.is_some() {
+            visit.push(broker_state::delete_queue_ids(self.spec.id));
+        }
         inner.state = State::new(inner.state.settings.clone());
         wake_all(&mut inner);
         self.report_memory(&mut inner);
         Ok(ready)
+    }
+
+    /// Puts ids into it that the store remembers, the oldest first. Answers what removes rows that it has no use for.
+    pub(super) fn recover_ids(&self, rows: &[IdRow]) -> Vec<Op> {
+        let mut inner = self.inner.lock();
+        let Some(duplicates) = &mut inner.state.duplicates else {
+            return vec![broker_state::delete_queue_ids(self.spec.id)];
+        };
+        let mut changes = Vec::new();
+        for row in rows {
+            duplicates.recover(row, &mut changes);
+        }
+        let ops = changes.iter();
+        ops.map(|change| gather::id_op(self.spec.id, change))
+            .collect()
+    }
+
+    /// Ids that the queue remembers because it drops what comes again; `None`: it drops nothing.
+    pub fn ids(&self) -> Option<usize> {
+        let inner = self.inner.lock();
+        inner.state.duplicates.as_ref().map(|known| known.len())
     }
 
     /// A piece of a cold stretch was read. True: call [`Self::pump`].
@@ -416,6 +444,10 @@ impl Queue {
                 lane.pending
                     .settled(epoch, first, last, || visit.mark_dirty(self.clone()));
             }
+        }
+        if self.spec.durable && !effects.ids.is_empty() {
+            let pending = &mut inner.state.last_lane_mut().pending;
+            pending.ids(epoch, effects.ids, || visit.mark_dirty(self.clone()));
         }
         if self.spec.durable {
             for seq in effects.counted {

@@ -7,7 +7,7 @@ use super::dead_letter;
 use super::policy::{Policy, PolicyKind, ValidationFailed};
 use super::queue::stream::restore::StoredRow;
 use super::queue::stream::rows as stream_rows;
-use super::queue::{RecoveredLanes, Waiting, retry_lane};
+use super::queue::{IdRow, RecoveredLanes, Waiting, retry_lane};
 use super::state::{self, Row, RowError};
 use super::vhost::{VHost, VHostSettings};
 use super::{Broker, Services};
@@ -149,6 +149,8 @@ struct Rows<'a> {
     bindings: Vec<(&'a [u8], state::BindingRow<'a>)>,
     deduplication: Vec<(&'a [u8], state::DeduplicationRow<'a>)>,
     policies: Vec<(&'a [u8], state::PolicyRow<'a>)>,
+    /// The ids that queues remember.
+    ids: HashMap<QueueId, Vec<IdRow>>,
     /// What belongs to streams, by queue.
     streams: HashMap<QueueId, Vec<StoredRow<'a>>>,
 }
@@ -211,6 +213,7 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
             Row::Queue(row) => read.queues.push((key, row)),
             Row::Binding(row) => read.bindings.push((key, row)),
             Row::Deduplication(row) => read.deduplication.push((key, row)),
+            Row::QueueId(queue, row) => read.ids.entry(queue).or_default().push(row),
             Row::Policy(row) => read.policies.push((key, row)),
             Row::Foreign => {
                 if let Some(queue) = stream_rows::owner(key) {
@@ -279,7 +282,12 @@ impl Rows<'_> {
                 vhost.recover_queue(row.spec(), messages.remove(&row.id).unwrap_or_default());
             let stream = self.streams.remove(&row.id).unwrap_or_default();
             ops.extend(queue.restore_stream(&stream)?);
+            if let Some(mut ids) = self.ids.remove(&row.id) {
+                ids.sort_unstable_by_key(|id| (id.inserted_ms, id.hash));
+                ops.extend(queue.recover_ids(&ids));
+            }
         }
+        ops.extend(self.ids.into_keys().map(state::delete_queue_ids));
         for queue in self.streams.into_keys() {
             ops.push(stream_rows::delete_all(queue));
         }

@@ -10,6 +10,7 @@
 //! | `o/` vhost name | an operator policy, as JSON |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
 //! | `d/` vhost exchange, and 16 bytes of hash | when it came and when it is forgotten, ms |
+//! | `i/` queue id, and 16 bytes of hash | when the message came and when its id is forgotten, ms, and its seq |
 //!
 //! Names are short strings, a length byte before the bytes, so that a key can be read back; arguments fill the rest
 //! as an AMQP field table, or are left out. Integers are big-endian. `u/` and `p/` belong to `auth`.
@@ -21,7 +22,7 @@ use super::binding::{Binding, Destination};
 use super::deduplication::Hash;
 use super::exchange::{ExchangeSpec, ExchangeType};
 use super::policy::{Policy, PolicyKind};
-use super::queue::QueueSpec;
+use super::queue::{IdRow, QueueSpec};
 use super::vhost::VHostSettings;
 use crate::message::QueueId;
 use crate::message::op::Op;
@@ -35,14 +36,16 @@ const EXCHANGE: &[u8; 2] = b"x/";
 const QUEUE: &[u8; 2] = b"q/";
 const BINDING: &[u8; 2] = b"b/";
 const DEDUPLICATION: &[u8; 2] = b"d/";
+const QUEUE_IDS: &[u8; 2] = b"i/";
 const POLICY: &[u8; 2] = b"y/";
 const OPERATOR_POLICY: &[u8; 2] = b"o/";
-const PREFIXES: [&[u8; 2]; 7] = [
+const PREFIXES: [&[u8; 2]; 8] = [
     VHOST,
     EXCHANGE,
     QUEUE,
     BINDING,
     DEDUPLICATION,
+    QUEUE_IDS,
     POLICY,
     OPERATOR_POLICY,
 ];
@@ -73,6 +76,8 @@ pub enum Row<'a> {
     Binding(BindingRow<'a>),
     /// A message that an exchange remembers.
     Deduplication(DeduplicationRow<'a>),
+    /// The id of a message that a queue remembers.
+    QueueId(QueueId, IdRow),
     /// A policy or operator policy.
     Policy(PolicyRow<'a>),
     /// Somebody else's.
@@ -248,6 +253,34 @@ pub fn deduplication_key(vhost: &str, exchange: &str, hash: Hash) -> Vec<u8> {
     key
 }
 
+/// Remembers the id of a message in a queue.
+pub fn put_queue_id(queue: QueueId, row: &IdRow) -> Op {
+    let words = [row.inserted_ms, row.expires_ms, row.seq];
+    let value: Vec<u8> = words.into_iter().flat_map(u64::to_be_bytes).collect();
+    put(queue_id_key(queue, &row.hash), &value)
+}
+
+/// The key of an id that a queue remembers.
+pub fn queue_id_key(queue: QueueId, hash: &Hash) -> Vec<u8> {
+    let mut key = queue_ids_key(queue);
+    key.extend_from_slice(hash);
+    key
+}
+
+/// Forgets all ids of a queue.
+pub fn delete_queue_ids(queue: QueueId) -> Op {
+    Op::DeleteStateSpan {
+        from: queue_ids_key(queue),
+        to: queue_ids_key(queue + 1),
+    }
+}
+
+fn queue_ids_key(queue: QueueId) -> Vec<u8> {
+    let mut key = QUEUE_IDS.to_vec();
+    key.extend_from_slice(&queue.to_be_bytes());
+    key
+}
+
 /// Remembers a policy.
 pub fn put_policy(vhost: &str, kind: PolicyKind, policy: &Policy) -> Op {
     let source = policy.to_json().to_string();
@@ -318,6 +351,9 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
         return Some(Row::SetUp);
     }
     let (prefix, rest) = key.split_first_chunk::<2>()?;
+    if prefix == QUEUE_IDS {
+        return read_queue_id(rest, value);
+    }
     let (vhost, rest) = take_name(rest)?;
     match prefix {
         VHOST => read_vhost(vhost, rest, value).map(Row::VHost),
@@ -411,6 +447,20 @@ fn read_deduplication<'a>(
         inserted_ms: u64::from_be_bytes(*inserted_ms),
         expires_ms: u64::from_be_bytes(*expires_ms),
     })
+}
+
+fn read_queue_id<'a>(key: &[u8], value: &[u8]) -> Option<Row<'a>> {
+    let (queue, hash) = key.split_first_chunk()?;
+    let [inserted_ms, expires_ms, seq] = value.as_chunks().0 else {
+        return None;
+    };
+    let row = IdRow {
+        hash: hash.try_into().ok()?,
+        inserted_ms: u64::from_be_bytes(*inserted_ms),
+        expires_ms: u64::from_be_bytes(*expires_ms),
+        seq: u64::from_be_bytes(*seq),
+    };
+    Some(Row::QueueId(QueueId::from_be_bytes(*queue), row))
 }
 
 fn read_policy<'a>(
@@ -587,6 +637,24 @@ mod tests {
             arguments: arguments(),
         };
         assert_eq!(read(key, value), Ok(Row::Queue(expected)));
+    }
+
+    #[test]
+    fn an_id_of_a_queue_reads_back_and_lies_in_the_span_of_its_queue_alone() {
+        let id = IdRow {
+            hash: [7; 16],
+            inserted_ms: 5,
+            expires_ms: u64::MAX,
+            seq: 1 << 50,
+        };
+        let op = put_queue_id(77, &id);
+        let (key, value) = row(&op);
+        assert_eq!(read(key, value), Ok(Row::QueueId(77, id)));
+        let within = |queue| match delete_queue_ids(queue) {
+            Op::DeleteStateSpan { from, to } => (from.as_slice()..to.as_slice()).contains(&key),
+            other => panic!("no span: {other:?}"),
+        };
+        assert_eq!([76, 77, 78].map(within), [false, true, false]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod publish;
 mod qos;
 mod queue;
 mod queue_arguments;
+mod queue_deduplication;
 mod routing;
 mod stream;
 mod tx;

@@ -71,7 +71,15 @@ pub(super) const FOR_ALL_TYPES: &[&str] = &[
     "x-delayed-retry-min",
     "x-delayed-retry-max",
     "x-delayed-retry-multiplier",
+    "x-message-deduplication",
+    "x-deduplication-header",
+    "x-cache-size",
+    "x-cache-ttl",
+    "x-cache-persistence",
 ];
+
+/// Those of them that a stream refuses: it would have to do what it cannot.
+const NOT_FOR_STREAMS: &[&str] = &["x-message-deduplication"];
 
 const STREAM_SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
 const STREAM_FILTER_BYTES: std::ops::RangeInclusive<i64> = 16..=255;
@@ -122,11 +130,17 @@ const CHECKS: &[(&str, Check)] = &[
         2 => Ok(()),
         number => Err(format!("\"unsupported queue version '{number}'\"")),
     }),
-    ("x-single-active-consumer", |value, _| match value {
-        AMQPValue::Boolean(_) => Ok(()),
-        other => Err(unacceptable(other)),
+    ("x-single-active-consumer", |value, _| boolean(value)),
+    ("x-quorum-initial-group-size", |value, _| positive(value)),
+    ("x-message-deduplication", |value, _| boolean(value)),
+    ("x-deduplication-header", |value, _| {
+        longstr(value).map(drop)
     }),
-    ("x-quorum-initial-group-size", group_size),
+    ("x-cache-size", |value, _| positive(value)),
+    ("x-cache-ttl", |value, _| positive(value)),
+    ("x-cache-persistence", |value, _| {
+        one_of(value, &[b"disk", b"memory"], "invalid_cache_persistence")
+    }),
     ("x-max-age", |value, _| match is_max_age(longstr(value)?) {
         true => Ok(()),
         false => Err("invalid_max_age".into()),
@@ -137,7 +151,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("x-stream-filter-size-bytes", |value, _| {
         not_negative(value).map(drop)
     }),
-    ("x-initial-cluster-size", group_size),
+    ("x-initial-cluster-size", |value, _| positive(value)),
     ("x-queue-leader-locator", |value, _| {
         one_of(
             value,
@@ -228,10 +242,12 @@ fn refuse_arguments_of_other_types(
     let foreign = others
         .iter()
         .flat_map(|other| other.arguments())
+        .chain(NOT_FOR_STREAMS)
         .find(|argument| {
             table.contains_key(argument)
                 && !queue_type.arguments().contains(argument)
-                && !FOR_ALL_TYPES.contains(argument)
+                && (!FOR_ALL_TYPES.contains(argument)
+                    || (queue_type == QueueType::Stream && NOT_FOR_STREAMS.contains(argument)))
         });
     match foreign {
         Some(argument) => Err(Error::UnsupportedArgument {
@@ -317,7 +333,14 @@ fn queue_mode(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
     Err(reason)
 }
 
-fn group_size(value: &AMQPValue, _: &FieldTable) -> Result<(), String> {
+fn boolean(value: &AMQPValue) -> Result<(), String> {
+    match value {
+        AMQPValue::Boolean(_) => Ok(()),
+        other => Err(unacceptable(other)),
+    }
+}
+
+fn positive(value: &AMQPValue) -> Result<(), String> {
     match not_negative(value)? {
         0 => Err("{value_zero,0}".into()),
         _ => Ok(()),

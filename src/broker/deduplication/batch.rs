@@ -53,7 +53,7 @@ impl<'a> Batch<'a> {
         let Some(at) = self.memories.iter().position(known) else {
             return Finding::New;
         };
-        let Some(identity) = memory.identity(properties, now_ms) else {
+        let Some(identity) = memory.settings.identity(properties, now_ms) else {
             return Finding::New;
         };
         if self.memories[at].1.contains(&identity.hash, now_ms) {

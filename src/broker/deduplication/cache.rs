@@ -1,4 +1,4 @@
-//! What one exchange remembers: hashes, oldest first, in a bounded ring with an index.
+//! What one exchange or queue remembers: hashes, oldest first, in a bounded ring with an index.
 //!
 //! An entry takes 32 bytes in the ring and some 6 in the index, which holds places in the ring instead of hashes.
 
@@ -21,7 +21,7 @@ struct Entry {
 
 /// A bounded memory of hashes.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(in crate::broker) struct Cache {
     entries_max: usize,
     entries: VecDeque<Entry>,
     /// Number of the front entry: entries are numbered as they come, modulo 2^32.
@@ -32,7 +32,7 @@ pub(super) struct Cache {
 
 impl Cache {
     /// An empty one for at most `entries_max` entries.
-    pub(super) fn new(entries_max: usize) -> Self {
+    pub(in crate::broker) fn new(entries_max: usize) -> Self {
         Self {
             entries_max,
             entries: VecDeque::new(),
@@ -41,19 +41,24 @@ impl Cache {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::broker) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether `hash` is remembered.
-    pub(super) fn contains(&self, hash: &Hash, now_ms: u64) -> bool {
+    pub(in crate::broker) fn contains(&self, hash: &Hash, now_ms: u64) -> bool {
         self.find(hash)
             .is_some_and(|at| self.entries[at].expires_ms > now_ms)
     }
 
     /// Remembers `hash`, which is not remembered or past its time. Answers hashes whose rows go: of entries that made
     /// room.
-    pub(super) fn insert(&mut self, hash: Hash, expires_ms: u64, is_stored: bool) -> Vec<Hash> {
+    pub(in crate::broker) fn insert(
+        &mut self,
+        hash: Hash,
+        expires_ms: u64,
+        is_stored: bool,
+    ) -> Vec<Hash> {
         let mut forgotten = Vec::new();
         if let Some(at) = self.find(&hash) {
             let entry = &mut self.entries[at];
@@ -82,7 +87,7 @@ impl Cache {
     }
 
     /// Forgets the oldest as long as their time is over. Answers hashes whose rows go.
-    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<Hash> {
+    pub(in crate::broker) fn expire(&mut self, now_ms: u64) -> Vec<Hash> {
         let mut forgotten = Vec::new();
         while self
             .entries
@@ -95,7 +100,7 @@ impl Cache {
     }
 
     /// Forgets everything, for good. Answers all hashes that have rows.
-    pub(super) fn close(&mut self) -> Vec<Hash> {
+    pub(in crate::broker) fn close(&mut self) -> Vec<Hash> {
         let mut forgotten = Vec::new();
         while !self.entries.is_empty() {
             self.pop(&mut forgotten);
@@ -105,7 +110,7 @@ impl Cache {
     }
 
     /// Nothing must be inserted any more: it would outlive its exchange.
-    pub(super) const fn is_closed(&self) -> bool {
+    pub(in crate::broker) const fn is_closed(&self) -> bool {
         self.entries_max == 0
     }
 

@@ -47,8 +47,9 @@ impl Queue {
     }
 
     /// Takes out messages that died. `None`: that was all for now, and who asks next time asks anew.
-    pub fn take_dead(self: &Arc<Self>, _visit: &Visit<'_>) -> Option<DeadBatch> {
+    pub fn take_dead(self: &Arc<Self>, visit: &Visit<'_>) -> Option<DeadBatch> {
         let mut inner = self.inner.lock();
+        let mut effects = Effects::default();
         let mut dead = Vec::new();
         let mut bytes = 0;
         let mut cold = None;
@@ -77,7 +78,12 @@ impl Queue {
                 Lookup::Gone => {}
             }
             inner.state.dying.pop();
+            // Free before it arrives where it goes, which may be here.
+            if let Some(record) = dead.last().and_then(Dead::record) {
+                inner.state.free_id_of_dead(record, &mut effects);
+            }
         }
+        self.apply(&mut inner, visit, effects);
         if dead.is_empty() {
             // What has to be loaded asks again when it is there.
             inner.dead_lettering = false;

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use super::Queue;
+use super::duplicates::{IdChange, IdRow};
 use super::lane::{Lane, lane_of};
 use super::log::Next;
 use super::pending::Work;
+use crate::broker::state;
 use crate::message::op::{Counts, Op, Settle, Slice};
 use crate::message::record::{RecordRef, SharedBody};
 use crate::message::{Epoch, QueueId, Seq, lane_id};
@@ -28,10 +30,12 @@ impl Source for Queue {
             }
             let before = ops.len();
             for lane in inner.state.lanes_mut() {
-                let Some(work) = lane.pending.take(epoch) else {
+                let Some(mut work) = lane.pending.take(epoch) else {
                     continue;
                 };
                 appended.extend(work.appended);
+                let ids = std::mem::take(&mut work.ids);
+                ops.extend(ids.iter().map(|change| id_op(self.spec.id, change)));
                 ops.extend(settle(self.spec.id, lane, work).map(Op::Settle));
             }
             if ops.len() > before {
@@ -39,8 +43,13 @@ impl Source for Queue {
             }
         }
         for (mut from, last) in appended {
-            while let Some(slice) = self.slice(&mut from, last) {
-                ops.push(Op::Append(slice));
+            while let Some(draft) = self.draft(&mut from, last) {
+                let ids = draft.ids.iter();
+                // Behind what became of these ids before.
+                ops.extend(ids.map(|row| state::put_queue_id(self.spec.id, row)));
+                ops.push(Op::Append(
+                    draft.into_slice(lane_id(self.spec.id, lane_of(last))),
+                ));
             }
         }
     }
@@ -92,9 +101,10 @@ fn settle(base: QueueId, lane: &mut Lane, mut work: Work) -> Option<Settle> {
 impl Queue {
     /// The next slice of persistent records of `*from..=last` that are still wanted. What was settled since it was
     /// appended is left out: it never reaches the disk.
-    fn slice(&self, from: &mut Seq, last: Seq) -> Option<Slice> {
+    fn draft(&self, from: &mut Seq, last: Seq) -> Option<Draft> {
         let mut inner = self.inner.lock();
         let mut draft = Draft::default();
+        let duplicates = inner.state.duplicates.take();
         let lane = inner.state.lane_mut(*from);
         lane.log.scan(*from, |record, body| {
             if record.seq() > last || draft.bytes >= SLICE_BYTES_MAX {
@@ -103,11 +113,25 @@ impl Queue {
             *from = record.seq() + 1;
             if record.is_persistent() {
                 draft.add(record, body);
+                if let Some(duplicates) = &duplicates {
+                    draft.ids.extend(duplicates.row_of(record));
+                }
             }
             true
         });
+        inner.state.duplicates = duplicates;
         drop(inner);
-        draft.into_slice(lane_id(self.spec.id, lane_of(last)))
+        (draft.count > 0).then_some(draft)
+    }
+}
+
+pub(super) fn id_op(queue: QueueId, change: &IdChange) -> Op {
+    match change {
+        IdChange::Put(row) => state::put_queue_id(queue, row),
+        IdChange::Forget(hash) => Op::DeleteState {
+            key: state::queue_id_key(queue, hash),
+        },
+        IdChange::ForgetAll => state::delete_queue_ids(queue),
     }
 }
 
@@ -119,6 +143,8 @@ struct Draft {
     count: u32,
     first: Seq,
     last: Seq,
+    /// What the records are known by.
+    ids: Vec<IdRow>,
 }
 
 impl Draft {
@@ -136,14 +162,14 @@ impl Draft {
         }
     }
 
-    fn into_slice(self, queue: QueueId) -> Option<Slice> {
-        (self.count > 0).then(|| Slice {
+    fn into_slice(self, queue: QueueId) -> Slice {
+        Slice {
             queue,
             first: self.first,
             last: self.last,
             count: self.count,
             records: Bytes::from(self.records),
             bodies: self.bodies,
-        })
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use amq_protocol::types::{AMQPValue, FieldTable};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -15,11 +16,12 @@ use super::log::Lookup;
 use super::settings::{DeadLetter, Settings};
 use super::state::{Effects, Got, Return, State};
 use crate::broker::arguments::Overflow;
+use crate::broker::deduplication::QueueSettings;
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
 use crate::message::Seq;
 use crate::message::field;
 use crate::message::op::Counts;
-use crate::message::record::{self, Body, NewMessage};
+use crate::message::record::{self, Body, NewMessage, RecordRef};
 use crate::message::run::Run;
 
 /// What a delivery said.
@@ -67,6 +69,8 @@ struct Message {
     /// 0: never.
     expiry_ms: u64,
     group: Option<u8>,
+    /// The id that it has taken: nobody else may have it while it is there.
+    id: Option<u8>,
     place: Place,
     delivered: bool,
     counts: Counts,
@@ -88,6 +92,8 @@ struct World {
     state: State,
     messages: BTreeMap<Seq, Message>,
     holders: Vec<Holder>,
+    /// The ids that a cache remembers, the oldest first, with their times; `None` in the place of one that came again.
+    remembered: Vec<(Option<u8>, u64)>,
     log: Arc<Mutex<Vec<(usize, Seen)>>>,
     /// What the store would give back.
     stored: BTreeMap<Seq, Vec<u8>>,
@@ -102,6 +108,7 @@ impl World {
             settings,
             messages: BTreeMap::new(),
             holders: Vec::new(),
+            remembered: Vec::new(),
             log: Arc::default(),
             stored: BTreeMap::new(),
             now_ms: 1_000,
@@ -110,6 +117,42 @@ impl World {
     }
 
     // The model.
+
+    /// The size and the time of the cache; `None`: ids are taken by what is in the queue.
+    fn cache(&self) -> Option<(usize, u64)> {
+        let rules = self.settings.deduplication.as_ref()?;
+        rules.is_cache.then_some((CACHE_SIZE, CACHE_TTL_MS))
+    }
+
+    fn is_duplicate_model(&self, id: u8) -> bool {
+        match self.cache() {
+            Some(_) => {
+                let known = |(known, until): &(_, u64)| *known == Some(id) && *until > self.now_ms;
+                self.remembered.iter().any(known)
+            }
+            None => self.messages.values().any(|taken| taken.id == Some(id)),
+        }
+    }
+
+    fn remember_model(&mut self, id: u8) {
+        let Some((size, ttl_ms)) = self.cache() else {
+            return;
+        };
+        while self
+            .remembered
+            .first()
+            .is_some_and(|(known, until_ms)| known.is_none() || *until_ms <= self.now_ms)
+        {
+            self.remembered.remove(0);
+        }
+        for (known, _) in &mut self.remembered {
+            known.take_if(|known| *known == id);
+        }
+        if self.remembered.len() == size {
+            self.remembered.remove(0);
+        }
+        self.remembered.push((Some(id), self.now_ms + ttl_ms));
+    }
 
     /// Ready messages in the order in which they are to go.
     fn ready(&self) -> Vec<Seq> {
@@ -217,9 +260,10 @@ impl World {
 
     // The queue.
 
-    fn append(&mut self, size: usize, priority: u8, ttl_ms: Option<u64>, group: Option<u8>) {
+    fn append(&mut self, size: usize, priority: u8, ttl_ms: Option<u64>, labels: Labels) {
+        let Labels { group, id } = labels;
         let body = vec![7; size];
-        let properties = properties(group);
+        let properties = properties(labels);
         let own_ms = ttl_ms.map_or(0, |ttl_ms| self.now_ms + ttl_ms);
         let message = NewMessage {
             exchange: b"",
@@ -231,6 +275,14 @@ impl World {
             priority,
             expiry_ms: own_ms,
         };
+        let identity = self.state.identity(self.now_ms, &message);
+        if let (Some(id), Some(identity)) = (id, &identity) {
+            let is_duplicate = self.is_duplicate_model(id);
+            assert_eq!(self.state.is_duplicate(self.now_ms, identity), is_duplicate);
+            if is_duplicate {
+                return;
+            }
+        }
         let by_queue_ms = self
             .settings
             .message_ttl_ms
@@ -256,7 +308,14 @@ impl World {
             (seq, Place::Dying(DeathReason::MaxLen))
         } else {
             let run = Run::single(&message);
-            (self.state.append_run(self.now_ms, run, 1).0, Place::Ready)
+            let (seq, _) = self.state.append_run(self.now_ms, run, 1);
+            if let (Some(id), Some(identity)) = (id, identity) {
+                let effects = &mut Effects::default();
+                self.state
+                    .remember(self.now_ms, identity, Some(seq), true, effects);
+                self.remember_model(id);
+            }
+            (seq, Place::Ready)
         };
         let mut encoded = Vec::new();
         let stored = NewMessage {
@@ -270,6 +329,7 @@ impl World {
             arrival_ms: self.now_ms,
             expiry_ms: stored.expiry_ms,
             group,
+            id: id.filter(|_| !rejects && self.settings.deduplication.is_some()),
             place,
             delivered: false,
             counts: Counts::default(),
@@ -428,16 +488,18 @@ impl World {
                 break;
             };
             let lane = self.state.lane_mut(seq);
-            match lane.log.lookup(seq) {
+            let record = match lane.log.lookup(seq) {
                 Lookup::Cold => {
                     let end = lane.log.cold_end(seq).unwrap();
                     self.load(seq, end);
                     continue;
                 }
                 Lookup::Gone => panic!("{seq} died twice"),
-                Lookup::Found(..) => {}
-            }
+                Lookup::Found(record, _) => record.bytes().to_vec(),
+            };
             self.state.dying.pop();
+            let record = RecordRef::parse(&record).unwrap();
+            self.state.free_id_of_dead(record, &mut Effects::default());
             self.state.left(seq, &mut Effects::default());
             let buried = self.messages.remove(&seq).map(|message| message.place);
             assert_eq!(buried, Some(Place::Dying(reason)), "{seq}");
@@ -503,6 +565,13 @@ impl World {
         let dying = self.messages.values();
         let dying = dying.filter(|message| matches!(message.place, Place::Dying(_)));
         assert_eq!(self.state.dying.is_empty(), dying.count() == 0);
+        let taken = self.messages.values().filter(|taken| taken.id.is_some());
+        let expected = match self.cache() {
+            Some(_) => self.remembered.len(),
+            None => taken.count(),
+        };
+        let known = self.state.duplicates.as_ref();
+        assert_eq!(known.map_or(0, |known| known.len()), expected);
         let mut can_take = false;
         for (holder, consumer) in self.holders.iter().enumerate() {
             let held = self.held_by(holder).len();
@@ -538,14 +607,29 @@ impl World {
     }
 }
 
-/// Encoded properties: none, or headers that say which group.
-fn properties(group: Option<u8>) -> Vec<u8> {
-    let Some(group) = group else {
-        return vec![0, 0];
-    };
+/// What the headers of a message say.
+#[derive(Debug, Clone, Copy)]
+struct Labels {
+    group: Option<u8>,
+    id: Option<u8>,
+}
+
+/// Encoded properties: none, or headers.
+fn properties(labels: Labels) -> Vec<u8> {
     let mut table = Vec::new();
-    field::put_name(&mut table, b"group");
-    field::put_long(&mut table, group.into());
+    let headers = [
+        (&b"group"[..], labels.group),
+        (b"x-deduplication-header", labels.id),
+    ];
+    for (name, value) in headers {
+        if let Some(value) = value {
+            field::put_name(&mut table, name);
+            field::put_long(&mut table, value.into());
+        }
+    }
+    if table.is_empty() {
+        return vec![0, 0];
+    }
     let mut properties = vec![0x20, 0];
     properties.extend((table.len() as u32).to_be_bytes());
     properties.extend(table);
@@ -566,7 +650,7 @@ enum Step {
         size: usize,
         priority: u8,
         ttl_ms: Option<u64>,
-        group: Option<u8>,
+        labels: Labels,
     },
     Consume {
         no_ack: bool,
@@ -589,6 +673,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let ttl = prop_oneof![3 => Just(None), 3 => (0u64..300).prop_map(Some)];
     let group = prop_oneof![1 => Just(None), 4 => (0u8..4).prop_map(Some)];
+    let id = prop_oneof![2 => Just(None), 3 => (0u8..12).prop_map(Some)];
+    let labels = (group, id).prop_map(|(group, id)| Labels { group, id });
     let how = prop_oneof![
         Just(Finish::Ack),
         Just(Finish::Discard),
@@ -596,8 +682,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Finish::Requeue(Return::Failed)),
     ];
     prop_oneof![
-        6 => (1u8..20, prop_oneof![Just(10usize), Just(3_000)], 0u8..6, ttl, group).prop_map(
-            |(count, size, priority, ttl_ms, group)| Step::Append { count, size, priority, ttl_ms, group }
+        6 => (1u8..20, prop_oneof![Just(10usize), Just(3_000)], 0u8..6, ttl, labels).prop_map(
+            |(count, size, priority, ttl_ms, labels)| Step::Append { count, size, priority, ttl_ms, labels }
         ),
         2 => (any::<bool>(), 0u32..8, -1i32..2)
             .prop_map(|(no_ack, prefetch, priority)| Step::Consume { no_ack, prefetch, priority }),
@@ -632,7 +718,8 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop::option::of(0u32..3),
         overflow,
     );
-    (switches, limits).prop_map(|(switches, limits)| {
+    let deduplication = prop_oneof![2 => Just(None), 1 => Just(Some(false)), 1 => Just(Some(true))];
+    (switches, limits, deduplication).prop_map(|(switches, limits, is_cache)| {
         let (has_dead_letter, has_priorities, is_single, in_order, has_groups) = switches;
         let (message_ttl_ms, max_length, max_length_bytes, delivery_limit, overflow) = limits;
         Settings {
@@ -650,9 +737,25 @@ fn settings() -> impl Strategy<Value = Settings> {
             returns_in_order: in_order,
             counts_deliveries: delivery_limit.is_some(),
             message_group: has_groups.then(|| "group".into()),
+            deduplication: is_cache.and_then(rules),
             ..Settings::default()
         }
     })
+}
+
+const CACHE_SIZE: usize = 7;
+const CACHE_TTL_MS: u64 = 400;
+
+fn rules(is_cache: bool) -> Option<QueueSettings> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-deduplication".into(), AMQPValue::Boolean(true));
+    if is_cache {
+        let size = AMQPValue::LongInt(CACHE_SIZE as i32);
+        arguments.insert("x-cache-size".into(), size);
+        let ttl_ms = AMQPValue::LongInt(CACHE_TTL_MS as i32);
+        arguments.insert("x-cache-ttl".into(), ttl_ms);
+    }
+    QueueSettings::from_arguments(&arguments)
 }
 
 fn run(world: &mut World, step: Step) {
@@ -662,12 +765,13 @@ fn run(world: &mut World, step: Step) {
             size,
             priority,
             ttl_ms,
-            group,
+            labels: Labels { group, id },
         } => {
             // Without the setting the header means nothing.
             let group = group.filter(|_| world.settings.message_group.is_some());
-            for _ in 0..count {
-                world.append(size, priority, ttl_ms, group);
+            for number in 0..count {
+                let id = id.map(|id| (id + number) % 12);
+                world.append(size, priority, ttl_ms, Labels { group, id });
             }
         }
         Step::Consume {

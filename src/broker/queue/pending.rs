@@ -4,6 +4,7 @@
 //! before while its gatherer has not come yet. Whoever touches the queue first in a new epoch moves `pending` to `cut`;
 //! the gatherer takes all of `cut` before the next cut, so `cut` is free when it is needed (design.md 5, C4).
 
+use super::duplicates::IdChange;
 use crate::message::{Epoch, Seq};
 
 /// The work of one epoch.
@@ -19,6 +20,8 @@ pub(super) struct Work {
     pub(super) moved: Vec<(Seq, Seq)>,
     /// Messages whose counts of deliveries changed.
     pub(super) counted: Vec<Seq>,
+    /// Ids that were taken or are free again, in this order. Never left out: an id outlives its record.
+    pub(super) ids: Vec<IdChange>,
     /// Deliveries moved `delivered_upto`.
     pub(super) delivered: bool,
     /// The store has this queue on the dirty list of `epoch`.
@@ -31,6 +34,7 @@ impl Work {
             && self.settled.is_empty()
             && self.moved.is_empty()
             && self.counted.is_empty()
+            && self.ids.is_empty()
             && !self.delivered
     }
 
@@ -126,6 +130,11 @@ impl Pending {
     /// The counts of deliveries of a message changed.
     pub(super) fn counted(&mut self, epoch: Epoch, seq: Seq, mark_dirty: impl FnOnce()) {
         self.touch(epoch, mark_dirty).counted.push(seq);
+    }
+
+    /// Ids were taken or are free again.
+    pub(super) fn ids(&mut self, epoch: Epoch, changes: Vec<IdChange>, mark_dirty: impl FnOnce()) {
+        self.touch(epoch, mark_dirty).ids.extend(changes);
     }
 
     /// `delivered_upto` moved.

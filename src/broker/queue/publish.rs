@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::state::Effects;
 use super::{Inner, Queue};
 use crate::broker::arguments::Overflow;
+use crate::broker::dead_letter;
+use crate::broker::deduplication::Identity;
 use crate::message::record::{self, NewMessage};
 use crate::message::run::Run;
 use crate::message::{Epoch, Seq, Ticket};
@@ -52,13 +54,15 @@ impl Queue {
             return Published::Deleted;
         }
         let mut batch = Batch::default();
+        let looks_at_each = inner.state.looks_at_each();
         for run in runs {
-            if inner.state.settings.rejects_publish() {
+            if looks_at_each {
                 for message in run.messages() {
-                    self.append_or_refuse(&mut inner, visit, &message, &mut batch);
+                    self.arrive(&mut inner, visit, &message, &mut batch);
                 }
             } else {
                 self.append(&mut inner, visit, run, &mut batch);
+                batch.count += run.count() as u32;
             }
         }
         if batch.journaled_bytes > 0 && inner.is_marked {
@@ -76,6 +80,8 @@ impl Queue {
         if batch.journaled_bytes > 0 {
             visit.add_pending(batch.journaled_bytes);
             ticket = visit.ticket();
+        } else if batch.joins {
+            ticket = visit.ticket();
         }
         Published::Accepted {
             ticket,
@@ -85,19 +91,42 @@ impl Queue {
         }
     }
 
-    /// Appends a message unless the queue is too full for it; then it dies at once, if that is what the queue does.
-    fn append_or_refuse(
+    /// One message: it is dropped because it came before, or refused because the queue is too full (then it dies at once,
+    /// if that is what the queue does), or appended.
+    fn arrive(
         self: &Arc<Self>,
         inner: &mut Inner,
         visit: &Visit<'_>,
         message: &NewMessage<'_>,
         batch: &mut Batch,
     ) {
-        if !self.refuses(inner, visit, message) {
-            return self.append(inner, visit, Run::single(message), batch);
-        }
-        batch.refused.push(batch.count);
+        let place = batch.count;
         batch.count += 1;
+        let identity = inner.state.identity(visit.now_ms(), message);
+        if let Some(identity) = &identity
+            && self.drops(inner, visit, message, identity)
+        {
+            batch.joins |= self.is_journaled(message);
+            return;
+        }
+        if self.refuses(inner, visit, message) {
+            batch.refused.push(place);
+            return self.bury_refused(inner, visit, message, batch);
+        }
+        let (seq, _) = self.append(inner, visit, Run::single(message), batch);
+        if let Some(identity) = identity {
+            self.remember(inner, visit, message, identity, seq);
+        }
+    }
+
+    /// A message that was refused goes to the dead-letter exchange, if that is what the queue does.
+    fn bury_refused(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        visit: &Visit<'_>,
+        message: &NewMessage<'_>,
+        batch: &mut Batch,
+    ) {
         let settings = &inner.state.settings;
         if settings.overflow == Overflow::RejectPublishDeadLetter && settings.dead_letter.is_some()
         {
@@ -126,17 +155,49 @@ impl Queue {
         }
     }
 
+    /// Whether a message came before. What died here and comes back was the first itself.
+    fn drops(
+        &self,
+        inner: &Inner,
+        visit: &Visit<'_>,
+        message: &NewMessage<'_>,
+        identity: &Identity,
+    ) -> bool {
+        let Some(duplicates) = &inner.state.duplicates else {
+            return false;
+        };
+        inner.state.is_duplicate(visit.now_ms(), identity)
+            && !(duplicates.outlives_messages()
+                && dead_letter::died_in(message.annotations, &self.spec.name))
+    }
+
+    fn remember(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        visit: &Visit<'_>,
+        message: &NewMessage<'_>,
+        identity: Identity,
+        seq: Seq,
+    ) {
+        let mut effects = Effects::default();
+        let is_stored = self.is_journaled(message);
+        inner
+            .state
+            .remember(visit.now_ms(), identity, Some(seq), is_stored, &mut effects);
+        self.apply(inner, visit, effects);
+    }
+
     fn append(
         self: &Arc<Self>,
         inner: &mut Inner,
         visit: &Visit<'_>,
         run: Run<'_>,
         batch: &mut Batch,
-    ) {
+    ) -> (Seq, Seq) {
         let saved_by = self.saved_by(visit, run.first);
         let seqs = inner.state.append_run(visit.now_ms(), run, saved_by);
-        batch.count += run.count() as u32;
         self.appended(inner, visit, run, seqs, batch);
+        seqs
     }
 
     const fn is_journaled(&self, message: &NewMessage<'_>) -> bool {
@@ -177,6 +238,8 @@ struct Batch {
     /// Messages so far.
     count: u32,
     journaled_bytes: usize,
+    /// A duplicate is as safe as the first when this epoch is, at the latest.
+    joins: bool,
     refused: Vec<u32>,
 }
 

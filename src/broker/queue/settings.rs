@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::retry::Retry;
 use crate::broker::arguments::{Overflow, QueueArguments, QueueType};
+use crate::broker::deduplication::QueueSettings;
 
 /// Deliveries that a quorum queue gives a message before it counts as poisonous (RabbitMQ 4.0).
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub counts_deliveries: bool,
     /// The header whose value says which group a message belongs to.
     pub message_group: Option<Arc<str>>,
+    /// What is dropped because it came before. Never changes.
+    pub deduplication: Option<QueueSettings>,
     /// Streams: time in ms after which a segment is removed.
     pub max_age_ms: Option<u64>,
     /// Streams: size of a segment, 500 MB if not given.
@@ -118,6 +121,7 @@ impl Settings {
                 || delivery_limit.is_some()
                 || arguments.delayed_retry().is_some(),
             message_group: arguments.message_group().map(Into::into),
+            deduplication: arguments.deduplication().cloned(),
             max_age_ms: arguments.max_age_ms(),
             stream_segment_bytes: arguments.stream_segment_bytes(),
             stream_filter_bytes: arguments.stream_filter_bytes(),

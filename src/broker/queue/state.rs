@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::backlog::Backlog;
 use super::consumers::Consumers;
+use super::duplicates::{Duplicates, IdChange};
 use super::dying::{DeathReason, Dying};
 use super::groups::{Admission, Groups};
 use super::lane::{Head, Lane, lane_of};
@@ -66,6 +67,8 @@ pub(super) struct Effects {
     pub(super) waits: Vec<(Waiting, u64)>,
     /// These have waited.
     pub(super) waited: Vec<Waiting>,
+    /// Ids were taken or are free again.
+    pub(super) ids: Vec<IdChange>,
 }
 
 impl Effects {
@@ -117,6 +120,8 @@ pub(super) struct State {
     pub(super) settings: Arc<Settings>,
     pub(super) dying: Dying,
     pub(super) groups: Option<Box<Groups>>,
+    /// What came before, if it is to be dropped when it comes again.
+    pub(super) duplicates: Option<Box<Duplicates>>,
     /// What waits for its retry, held by its lane.
     pub(super) retries: Retries,
     pub(super) unacked: u64,
@@ -146,6 +151,10 @@ impl State {
                 .message_group
                 .clone()
                 .map(|header| Box::new(Groups::new(header))),
+            duplicates: settings
+                .deduplication
+                .clone()
+                .map(|rules| Box::new(Duplicates::new(rules))),
             consumers: Consumers::new(settings.single_active_consumer, settings.returns_in_order),
             settings,
             dying: Dying::default(),
@@ -207,6 +216,12 @@ impl State {
         &mut self.lanes[at]
     }
 
+    /// The lane of the lowest precedence, which is gathered last.
+    pub(super) fn last_lane_mut(&mut self) -> &mut Lane {
+        let last = self.lanes.len() - 1;
+        &mut self.lanes[last]
+    }
+
     pub(super) fn resident_bytes(&self) -> usize {
         match &self.lanes[..] {
             [lane] => lane.log.resident_bytes(),
@@ -266,6 +281,11 @@ impl State {
         &mut self.lanes[at]
     }
 
+    /// Whether each message that arrives has to be looked at.
+    pub(super) fn looks_at_each(&self) -> bool {
+        self.settings.rejects_publish() || self.duplicates.is_some()
+    }
+
     /// Whether one more message of `bytes` is to be refused.
     pub(super) fn refuses(&self, bytes: u64) -> bool {
         self.settings.rejects_publish()
@@ -322,11 +342,12 @@ impl State {
             effects.settle(seq);
         }
         self.leave_group(seq);
+        self.free_id(seq, effects);
     }
 
     /// Messages in a row are gone for good.
     pub(super) fn gone_run(&mut self, first: Seq, last: Seq, effects: &mut Effects) {
-        if self.groups.is_none() {
+        if self.groups.is_none() && self.duplicates.is_none() {
             let lane = self.lane_mut(first);
             return lane.settle_run(first, last, |seq| effects.settle(seq));
         }
@@ -535,6 +556,7 @@ impl State {
                     .any(|lane| !matches!(lane.log.lookup(seq), Lookup::Gone))
             });
         }
+        self.free_purged_ids(effects);
         self.forget_if_empty();
         purged
     }
@@ -544,6 +566,7 @@ impl State {
         if self.lane_mut(seq).settle(seq) == Some(true) {
             effects.settle(seq);
         }
+        self.free_id(seq, effects);
         self.forget_if_empty();
     }
 

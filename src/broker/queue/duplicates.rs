@@ -1,0 +1,259 @@
+//! What a queue drops because it came before (`x-message-deduplication`): pure.
+//!
+//! Without a size and a time an id is taken while its message is in the queue, and free when that leaves: acknowledged,
+//! dropped, expired, dead-lettered. With one of them ids are remembered for so long, whatever becomes of the messages.
+//!
+//! Rows keep this over a restart. That of a message which takes its id is written with its record
+//! ([`Duplicates::row_of`]), so that both are on the disk or neither; what else changes goes to the next epoch in the
+//! order in which it happened ([`IdChange`]).
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::log::Lookup;
+use super::state::{Effects, State};
+use crate::broker::deduplication::{Cache, Hash, Identity, QueueSettings};
+use crate::message::Seq;
+use crate::message::record::{NewMessage, RecordRef};
+
+/// In the place of a seq: the message waits and is in no lane yet.
+const WAITING: Seq = 0;
+
+/// What a row says of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRow {
+    /// What the message is known by.
+    pub hash: Hash,
+    /// When it arrived, ms since the Unix epoch; 0 when that does not matter.
+    pub inserted_ms: u64,
+    /// When it is forgotten, likewise; `u64::MAX` for never.
+    pub expires_ms: u64,
+    /// The message that takes the id; 0 for none and for one that waits.
+    pub seq: Seq,
+}
+
+/// A change for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdChange {
+    /// A row is written.
+    Put(IdRow),
+    /// The row of this id goes.
+    Forget(Hash),
+    /// All rows go.
+    ForgetAll,
+}
+
+/// The ids that a queue knows.
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    rules: QueueSettings,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Cache(Cache),
+    Taken(Taken),
+}
+
+/// Ids of messages that are in the queue: some 80 bytes each.
+#[derive(Debug, Default)]
+struct Taken {
+    places: HashMap<Hash, Seq>,
+    /// Those in a lane.
+    by_seq: BTreeMap<Seq, Hash>,
+}
+
+impl Taken {
+    fn insert(&mut self, hash: Hash, seq: Seq) {
+        self.places.insert(hash, seq);
+        if seq != WAITING {
+            self.by_seq.insert(seq, hash);
+        }
+    }
+}
+
+impl Duplicates {
+    pub(super) fn new(rules: QueueSettings) -> Self {
+        let memory = match rules.is_cache {
+            true => Memory::Cache(Cache::new(rules.settings.entries_max())),
+            false => Memory::Taken(Taken::default()),
+        };
+        Self { rules, memory }
+    }
+
+    /// Ids that are remembered or taken.
+    pub(super) fn len(&self) -> usize {
+        match &self.memory {
+            Memory::Cache(cache) => cache.len(),
+            Memory::Taken(taken) => taken.places.len(),
+        }
+    }
+
+    /// A message that dies here and comes back is no duplicate of itself, although its id is remembered.
+    pub(super) const fn outlives_messages(&self) -> bool {
+        self.rules.is_cache
+    }
+
+    fn contains(&self, hash: &Hash, now_ms: u64) -> bool {
+        match &self.memory {
+            Memory::Cache(cache) => cache.contains(hash, now_ms),
+            Memory::Taken(taken) => taken.places.contains_key(hash),
+        }
+    }
+
+    /// Remembers the id of a message. `is_stored`: it is a message that survives a restart.
+    fn remember(
+        &mut self,
+        now_ms: u64,
+        identity: Identity,
+        seq: Seq,
+        is_stored: bool,
+        changes: &mut Vec<IdChange>,
+    ) {
+        let Identity { hash, expires_ms } = identity;
+        let is_stored = is_stored && self.rules.settings.is_persistent();
+        match &mut self.memory {
+            Memory::Cache(cache) => {
+                let expired = cache.expire(now_ms);
+                changes.extend(expired.into_iter().map(IdChange::Forget));
+                let forgotten = cache.insert(hash, expires_ms, is_stored);
+                changes.extend(forgotten.into_iter().map(IdChange::Forget));
+                if is_stored {
+                    changes.push(IdChange::Put(IdRow {
+                        hash,
+                        inserted_ms: now_ms,
+                        expires_ms,
+                        seq: 0,
+                    }));
+                }
+            }
+            Memory::Taken(taken) => {
+                taken.insert(hash, seq);
+                if is_stored && seq == WAITING {
+                    changes.push(IdChange::Put(IdRow {
+                        hash,
+                        inserted_ms: 0,
+                        expires_ms: u64::MAX,
+                        seq,
+                    }));
+                }
+                while taken.by_seq.len() > self.rules.settings.entries_max() {
+                    if let Some((_, oldest)) = taken.by_seq.pop_first() {
+                        taken.places.remove(&oldest);
+                        changes.push(IdChange::Forget(oldest));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The row that goes with a record that is written.
+    pub(super) fn row_of(&self, record: RecordRef<'_>) -> Option<IdRow> {
+        if self.rules.is_cache || !self.rules.settings.is_persistent() {
+            return None;
+        }
+        let identity = self.rules.settings.identity(record.properties(), 0)?;
+        Some(IdRow {
+            hash: identity.hash,
+            inserted_ms: 0,
+            expires_ms: u64::MAX,
+            seq: record.seq(),
+        })
+    }
+
+    /// Puts an id into it that the store remembers; they come oldest first.
+    pub(super) fn recover(&mut self, row: &IdRow, changes: &mut Vec<IdChange>) {
+        match &mut self.memory {
+            Memory::Cache(cache) => {
+                let forgotten = cache.insert(row.hash, row.expires_ms, true);
+                changes.extend(forgotten.into_iter().map(IdChange::Forget));
+            }
+            Memory::Taken(taken) => taken.insert(row.hash, row.seq),
+        }
+    }
+}
+
+impl State {
+    /// How a message that arrives is known, if the queue deduplicates and it has an id.
+    pub(super) fn identity(&self, now_ms: u64, message: &NewMessage<'_>) -> Option<Identity> {
+        let duplicates = self.duplicates.as_ref()?;
+        let settings = &duplicates.rules.settings;
+        settings.identity(message.properties, now_ms)
+    }
+
+    /// Whether a message that is known so came before.
+    pub(super) fn is_duplicate(&self, now_ms: u64, identity: &Identity) -> bool {
+        let duplicates = self.duplicates.as_ref();
+        duplicates.is_some_and(|duplicates| duplicates.contains(&identity.hash, now_ms))
+    }
+
+    /// A message was accepted: at `seq` or, with `None`, to wait. `is_stored`: it survives a restart.
+    pub(super) fn remember(
+        &mut self,
+        now_ms: u64,
+        identity: Identity,
+        seq: Option<Seq>,
+        is_stored: bool,
+        effects: &mut Effects,
+    ) {
+        if let Some(duplicates) = &mut self.duplicates {
+            let seq = seq.unwrap_or(WAITING);
+            duplicates.remember(now_ms, identity, seq, is_stored, &mut effects.ids);
+        }
+    }
+
+    /// A message left the queue: its id is free. `false`: it had taken none.
+    pub(super) fn free_id(&mut self, seq: Seq, effects: &mut Effects) -> bool {
+        let Some(duplicates) = &mut self.duplicates else {
+            return false;
+        };
+        if let Memory::Taken(taken) = &mut duplicates.memory
+            && let Some(hash) = taken.by_seq.remove(&seq)
+        {
+            taken.places.remove(&hash);
+            effects.ids.push(IdChange::Forget(hash));
+            return true;
+        }
+        false
+    }
+
+    /// The same for a message that is dead-lettered. One that was refused never took its id: nobody may have it, or one
+    /// that came later.
+    pub(super) fn free_id_of_dead(&mut self, record: RecordRef<'_>, effects: &mut Effects) {
+        if !self.free_id(record.seq(), effects)
+            && let Some(duplicates) = &self.duplicates
+            && let Some(row) = duplicates.row_of(record)
+            && !duplicates.contains(&row.hash, 0)
+        {
+            effects.ids.push(IdChange::Forget(row.hash));
+        }
+    }
+
+    /// The queue was purged: frees the ids of all messages that are gone.
+    pub(super) fn free_purged_ids(&mut self, effects: &mut Effects) {
+        let Some(duplicates) = &mut self.duplicates else {
+            return;
+        };
+        let Memory::Taken(taken) = &mut duplicates.memory else {
+            return;
+        };
+        let lanes = &self.lanes;
+        let is_there = |seq: Seq| {
+            let mut found = lanes.iter().map(|lane| lane.log.lookup(seq));
+            found.any(|found| !matches!(found, Lookup::Gone))
+        };
+        let mut freed = Vec::new();
+        taken.by_seq.retain(|seq, hash| {
+            let stays = is_there(*seq);
+            if !stays {
+                taken.places.remove(hash);
+                freed.push(IdChange::Forget(*hash));
+            }
+            stays
+        });
+        match taken.places.is_empty() && !freed.is_empty() {
+            true => effects.ids.push(IdChange::ForgetAll),
+            false => effects.ids.append(&mut freed),
+        }
+    }
+}
