@@ -248,9 +248,10 @@ impl Store {
         if unknown.is_empty() {
             return Ticket::IMMEDIATE;
         }
-        tracing::warn!(
-            queues = unknown.len(),
-            "deleting rows of queues that are not declared"
+        // What was not durable left them: transient queues and delayed messages.
+        tracing::info!(
+            owners = unknown.len(),
+            "deleting rows that belong to nothing durable"
         );
         let visit = self.visit(now_ms);
         for queue in unknown {

@@ -126,6 +126,7 @@ struct Parsed {
     single_active_consumer: bool,
     max_priority: Option<u8>,
     message_ttl_ms: Option<u64>,
+    message_delay_ms: Option<u64>,
     expires_ms: Option<u64>,
     max_length: Option<u64>,
     max_length_bytes: Option<u64>,
@@ -182,6 +183,7 @@ impl QueueArguments {
                 max_priority: number("x-max-priority")
                     .and_then(|priority| u8::try_from(priority).ok()),
                 message_ttl_ms: number("x-message-ttl"),
+                message_delay_ms: number("x-message-delay"),
                 expires_ms: number("x-expires"),
                 max_length: number("x-max-length"),
                 max_length_bytes: number("x-max-length-bytes"),
@@ -250,6 +252,11 @@ impl QueueArguments {
     /// `x-message-ttl` in ms, 0 to ten years.
     pub fn message_ttl_ms(&self) -> Option<u64> {
         self.parsed.as_ref()?.message_ttl_ms
+    }
+
+    /// `x-message-delay` in ms, 0 to ten years.
+    pub fn message_delay_ms(&self) -> Option<u64> {
+        self.parsed.as_ref()?.message_delay_ms
     }
 
     /// `x-expires` in ms, 1 to ten years.

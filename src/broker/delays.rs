@@ -1,29 +1,31 @@
-//! The messages that wait in one delaying exchange until they are due.
+//! The messages that wait in one delaying exchange or queue until they are due.
 //!
-//! A persistent message is stored in the epoch of its publish, and leaves the store in the epoch in which it arrives in
-//! its queues: a crash neither loses nor doubles it. In memory are only those that are due soon
-//! ([`super::due::DueIndex`]), and all transient ones. The timer thread moves what is due, at most 256 messages a
-//! visit, in order of their times.
+//! A message is stored in the epoch of its publish, and leaves the store in the epoch in which it arrives in its queues:
+//! a crash neither loses nor doubles a persistent one, and loses all transient ones. In memory are only those that are
+//! due soon ([`super::due::DueIndex`]). The timer thread moves what is due, at most 256 messages a visit, in order of
+//! their times.
 
 mod held;
+mod target;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-pub(super) use self::held::Held;
+use self::held::Held;
+pub(super) use self::target::Target;
+use self::waiting::{Out, Waiting};
 use super::Services;
-use super::due::{DueIndex, DueKey, LIMITS, Payload, Removed, Taken};
+use super::due::{DueKey, Payload};
 use super::loader::DueOwner;
 use super::queue::{Queue, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::timers::{Timed, Timer};
-use super::vhost::VHost;
-use super::vhost::publish::Outgoing;
 use crate::message::op::{DueRecord, Op};
 use crate::message::record::NewMessage;
 use crate::message::{QueueId, Seq};
-use crate::store::{DuePage, LoadError, RecoveredDue, Visit};
+use crate::store::{DueEntry, DuePage, LoadError, RecoveredDue, Visit};
 
 /// Pause while the store or the memory of the queues has no room for more, in ms.
 const NO_ROOM_PAUSE_MS: u64 = 5;
@@ -31,12 +33,9 @@ const NO_ROOM_PAUSE_MS: u64 = 5;
 /// Bytes that a listing reads at most.
 const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The waiting messages of one exchange.
+/// The waiting messages of one exchange or queue.
 pub struct Delays {
-    /// Under which they are stored.
-    id: QueueId,
-    exchange: Arc<str>,
-    vhost: Weak<VHost>,
+    target: Target,
     services: Services,
     me: Weak<Self>,
     timer: Timer,
@@ -44,7 +43,7 @@ pub struct Delays {
 }
 
 struct State {
-    index: DueIndex<Held>,
+    waiting: Waiting,
     next_seq: Seq,
     /// Rises with each message that is taken out.
     taken_out: u64,
@@ -58,7 +57,7 @@ pub struct Pending {
     pub key: DueKey,
     /// Routing key.
     pub routing_key: Box<str>,
-    /// Property flags and property list; the header `x-delay` is negative already.
+    /// Property flags and property list; a header `x-delay` is negative already.
     pub properties: Box<[u8]>,
     /// Size of the body.
     pub body_bytes: u64,
@@ -67,29 +66,22 @@ pub struct Pending {
 }
 
 impl Delays {
-    /// The waiting messages of `exchange`, stored under `id`: those that a start found.
+    /// The waiting messages of `target`, of which the persistent ones are stored under `id`: those that a start found.
     pub(super) fn new(
         id: QueueId,
-        exchange: Arc<str>,
-        vhost: &Weak<VHost>,
+        target: Target,
         services: &Services,
         recovered: RecoveredDue,
     ) -> Arc<Self> {
-        let RecoveredDue {
-            count,
-            next_seq,
-            earliest_ms,
-        } = recovered;
+        let transient = services.store.next_queue_id();
         Arc::new_cyclic(|me: &Weak<Self>| Self {
-            id,
-            exchange,
-            vhost: vhost.clone(),
+            target,
             services: services.clone(),
             me: me.clone(),
             timer: services.timers.register(me.clone()),
             state: Mutex::new(State {
-                index: DueIndex::recovered(LIMITS, count, earliest_ms),
-                next_seq: next_seq.max(1),
+                waiting: Waiting::new(id, recovered, transient),
+                next_seq: recovered.next_seq.max(1),
                 taken_out: 0,
                 deleted: false,
             }),
@@ -103,7 +95,7 @@ impl Delays {
 
     /// Number of messages that wait.
     pub fn len(&self) -> u64 {
-        self.state.lock().index.len()
+        self.state.lock().waiting.len()
     }
 
     /// Whether no message waits.
@@ -111,13 +103,15 @@ impl Delays {
         self.len() == 0
     }
 
-    /// Lets a message wait for `delay_ms`. `routing_keys` are all of its keys, its own first.
+    /// Lets a message wait for `delay_ms`. `routing_keys` are all of its keys, its own first. `by_header`: its header
+    /// said so, which is negated.
     pub(super) fn hold(
         &self,
         visit: &Visit<'_>,
         message: &NewMessage<'_>,
         routing_keys: &[Box<str>],
         delay_ms: u64,
+        by_header: bool,
     ) {
         let mut state = self.state.lock();
         if state.deleted {
@@ -128,20 +122,21 @@ impl Delays {
             seq: state.next_seq,
         };
         state.next_seq += 1;
-        let held = Held::new(key, routing_keys, delay_ms, message);
-        let stored_in = message.persistent.then(|| {
-            visit.add_pending(held.bytes());
-            visit.push(Op::PutDue(DueRecord {
-                owner: self.id,
-                time_ms: key.time_ms,
-                seq: key.seq,
-                record: held.bytes.clone(),
-                body: held.body.clone(),
-            }));
-            visit.epoch()
-        });
-        state.index.durable(self.services.store.durable());
-        state.index.insert(key, held, stored_in);
+        let negated = by_header.then_some(delay_ms);
+        let held = Held::new(key, routing_keys, negated, message);
+        let (record, body, bytes) = (held.bytes.clone(), held.body.clone(), held.bytes());
+        state.waiting.durable(self.services.store.durable());
+        let owner = state
+            .waiting
+            .insert(key, held, message.persistent, visit.epoch());
+        visit.add_pending(bytes);
+        visit.push(Op::PutDue(DueRecord {
+            owner,
+            time_ms: key.time_ms,
+            seq: key.seq,
+            record,
+            body,
+        }));
         self.arm(&mut state);
     }
 
@@ -151,27 +146,41 @@ impl Delays {
     /// # Errors
     /// The store is closed or cannot be read.
     pub fn list(&self, from: DueKey, max: usize) -> Result<Vec<Pending>, LoadError> {
-        let store = &self.services.store;
-        let page = store.due(self.id, (from.time_ms, from.seq), max, LIST_BYTES_MAX)?;
-        let end = page.entries.last().filter(|_| page.more);
-        let end = end.map(|entry| DueKey {
-            time_ms: entry.time_ms,
-            seq: entry.seq,
-        });
+        let owners = self.state.lock().waiting.owners();
+        let mut stored = Vec::new();
+        // What is behind the end of a page is not known yet.
+        let mut end: Option<DueKey> = None;
+        for owner in owners {
+            let page = self.page(owner, from, max, LIST_BYTES_MAX)?;
+            let last = page.entries.last().filter(|_| page.more).map(key_of);
+            end = [end, last].into_iter().flatten().min();
+            stored.extend(rows(page));
+        }
+        let is_within = |key: &DueKey| end.is_none_or(|end| *key <= end);
         let state = self.state.lock();
-        let mut found: BTreeMap<DueKey, Held> = rows(page)
-            .filter(|(key, _)| !state.index.was_removed(*key))
+        let mut found: BTreeMap<DueKey, Held> = stored
+            .into_iter()
+            .filter(|(key, _)| is_within(key) && !state.waiting.was_removed(*key))
             .collect();
-        let known = state.index.known_from(from);
-        for (key, held) in known
-            .take_while(|(key, _)| end.is_none_or(|end| *key <= end))
-            .take(max)
-        {
-            found.entry(key).or_insert_with(|| held.clone());
+        for (key, held) in state.waiting.known_from(from) {
+            if is_within(&key) {
+                found.entry(key).or_insert_with(|| held.clone());
+            }
         }
         drop(state);
         let listed = found.iter().filter_map(|(key, held)| pending(*key, held));
         Ok(listed.take(max).collect())
+    }
+
+    fn page(
+        &self,
+        owner: QueueId,
+        from: DueKey,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<DuePage, LoadError> {
+        let store = &self.services.store;
+        store.due(owner, (from.time_ms, from.seq), rows, bytes)
     }
 
     /// Takes one waiting message out, before its time; it is gone. False if there is none with this key. Reads from the
@@ -181,80 +190,76 @@ impl Delays {
     /// The store is closed or cannot be read.
     pub fn remove(&self, key: DueKey) -> Result<bool, LoadError> {
         loop {
-            let before = self.state.lock().taken_out;
-            let page = self
-                .services
-                .store
-                .due(self.id, (key.time_ms, key.seq), 1, 1)?;
-            let is_stored = rows(page).any(|(found, _)| found == key);
+            let (before, owners) = {
+                let state = self.state.lock();
+                (state.taken_out, state.waiting.owners())
+            };
+            let mut stored = None;
+            for owner in owners {
+                let mut found = rows(self.page(owner, key, 1, 1)?);
+                let found = found.find(|(found, _)| *found == key);
+                stored = stored.or(found.map(|(_, held)| (owner, held)));
+            }
             let visit = self.services.visit();
             let mut state = self.state.lock();
             if state.taken_out != before {
                 // It may have gone since the store was asked.
                 continue;
             }
-            if !is_stored && !state.index.is_known(key) {
+            let held = match &stored {
+                Some((_, held)) => Some(held.clone()),
+                None => state.waiting.known(key).cloned(),
+            };
+            let owner = stored.map(|(owner, _)| owner);
+            let Some(owner) = state.waiting.remove(key, owner, visit.epoch()) else {
                 return Ok(false);
-            }
-            let removed = match state.index.remove(key, visit.epoch()) {
-                Removed::Near(taken) => taken.stored,
-                Removed::Far => true,
-                Removed::Missing => return Ok(false),
             };
             state.taken_out += 1;
-            if removed {
-                self.push_removal(&visit, key);
-            }
+            push_removal(&visit, owner, key);
             self.arm(&mut state);
+            drop(state);
+            if let Some(held) = held {
+                self.target.removed(&visit, &held);
+            }
             return Ok(true);
         }
     }
 
-    /// The exchange is deleted: what waits is gone with it.
+    /// The exchange or queue is deleted: what waits is gone with it.
     pub(super) fn delete(&self, visit: &Visit<'_>) {
         let mut state = self.state.lock();
         state.deleted = true;
-        state.index = DueIndex::new(LIMITS);
+        state.waiting.clear();
         self.timer.set(None);
-        visit.push(Op::QueueDeleted { queue: self.id });
+        for queue in state.waiting.owners() {
+            visit.push(Op::QueueDeleted { queue });
+        }
     }
 
-    fn push_removal(&self, visit: &Visit<'_>, key: DueKey) {
-        visit.push(Op::RemoveDue {
-            owner: self.id,
-            time_ms: key.time_ms,
-            seq: key.seq,
-        });
-    }
-
-    /// Asks for a page if one is needed, and sets the timer.
+    /// Asks for the pages that are needed, and sets the timer.
     fn arm(&self, state: &mut State) {
         let now_ms = self.services.now_ms();
-        if let Some(page) = state.index.wanted_page(now_ms) {
-            self.services
-                .loader
-                .load_due(self.me.clone(), self.id, page);
+        for (owner, page) in state.waiting.wanted_pages(now_ms) {
+            self.services.loader.load_due(self.me.clone(), owner, page);
         }
-        if let Some(at_ms) = state.index.wake_ms() {
+        if let Some(at_ms) = state.waiting.wake_ms() {
             self.timer.set_by(at_ms);
         }
     }
 
     /// Takes out what is due, as much as fits a visit.
-    fn take(&self, visit: &Visit<'_>) -> Vec<Taken<Held>> {
+    fn take(&self, visit: &Visit<'_>) -> Vec<Out> {
         let mut state = self.state.lock();
-        state.index.durable(self.services.store.durable());
+        state.waiting.durable(self.services.store.durable());
         let mut due = Vec::new();
         let mut bytes = 0;
         while due.len() < VISIT_MESSAGES_MAX
             && bytes < VISIT_BYTES_MAX
-            && let Some(taken) = state.index.pop(visit.now_ms(), visit.epoch())
+            && let Some(out) = state.waiting.pop(visit.now_ms(), visit.epoch())
         {
-            bytes += taken.payload.bytes();
-            if taken.stored {
-                self.push_removal(visit, taken.key);
-            }
-            due.push(taken);
+            bytes += out.taken.payload.bytes();
+            push_removal(visit, out.owner, out.taken.key);
+            due.push(out);
         }
         state.taken_out += due.len() as u64;
         self.arm(&mut state);
@@ -263,35 +268,18 @@ impl Delays {
 
     /// Moves a visit's worth of what is due to its queues. Answers those that have more to do.
     fn move_due(&self, visit: &Visit<'_>) -> Vec<Arc<Queue>> {
-        let Some(vhost) = self.vhost.upgrade() else {
+        if !self.target.exists(self) {
             return Vec::new();
-        };
-        let exchange = vhost.exchange(&self.exchange);
-        // Not one that was declared after this one was deleted.
-        let exchange = exchange.filter(|exchange| {
-            let delays = exchange.delays();
-            delays.is_some_and(|delays| std::ptr::eq(Arc::as_ptr(delays), self))
-        });
-        let Some(exchange) = exchange else {
-            return Vec::new();
-        };
+        }
         let due = self.take(visit);
-        let read: Vec<_> = due.iter().filter_map(|taken| self.read(taken)).collect();
-        let outgoing = read.iter().map(|held| {
-            let message = held.message(visit.now_ms());
-            let route = vhost.route(&exchange, &held.routing_keys, &message);
-            Outgoing {
-                message,
-                targets: route.queues,
-            }
-        });
-        vhost.deliver(visit, outgoing.collect())
+        let read: Vec<_> = due.iter().filter_map(|out| self.read(out)).collect();
+        self.target.deliver(visit, &read)
     }
 
-    fn read<'a>(&self, taken: &'a Taken<Held>) -> Option<held::HeldRef<'a>> {
-        let read = taken.payload.read();
+    fn read<'a>(&self, out: &'a Out) -> Option<held::HeldRef<'a>> {
+        let read = out.taken.payload.read();
         if read.is_none() {
-            tracing::error!(exchange = %self.exchange, key = ?taken.key, "a delayed message is damaged and lost");
+            tracing::error!(of = self.target.name(), key = ?out.taken.key, "a delayed message is damaged and lost");
         }
         read
     }
@@ -312,23 +300,35 @@ impl Timed for Delays {
 }
 
 impl DueOwner for Delays {
-    fn install_due(self: Arc<Self>, page: DuePage) {
+    fn install_due(self: Arc<Self>, owner: QueueId, page: DuePage) {
         let mut state = self.state.lock();
         if state.deleted {
             return;
         }
         let more = page.more;
-        state.index.install(rows(page), more);
+        state.waiting.install(owner, rows(page), more);
         self.arm(&mut state);
+    }
+}
+
+fn push_removal(visit: &Visit<'_>, owner: QueueId, key: DueKey) {
+    visit.push(Op::RemoveDue {
+        owner,
+        time_ms: key.time_ms,
+        seq: key.seq,
+    });
+}
+
+const fn key_of(entry: &DueEntry) -> DueKey {
+    DueKey {
+        time_ms: entry.time_ms,
+        seq: entry.seq,
     }
 }
 
 fn rows(page: DuePage) -> impl Iterator<Item = (DueKey, Held)> {
     page.entries.into_iter().map(|entry| {
-        let key = DueKey {
-            time_ms: entry.time_ms,
-            seq: entry.seq,
-        };
+        let key = key_of(&entry);
         let held = Held {
             bytes: entry.record,
             body: entry.body,

@@ -113,6 +113,17 @@ pub enum Removed<T> {
     Missing,
 }
 
+/// What stands first in an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// An entry that is due.
+    Due(DueKey),
+    /// Perhaps one that is due: a page has to be read first.
+    Unread,
+    /// Nothing that is due.
+    None,
+}
+
 /// A page to be read with `Store::due`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
@@ -214,6 +225,17 @@ impl<T: Payload> DueIndex<T> {
         self.shrink();
     }
 
+    /// What stands first at `now_ms`.
+    pub fn first(&self, now_ms: u64) -> First {
+        let known = self.known.first_key_value().map(|(key, _)| *key);
+        match known.filter(|key| *key < self.horizon) {
+            Some(key) if key.time_ms <= now_ms => First::Due(key),
+            Some(_) => First::None,
+            None if self.horizon != DueKey::END && self.horizon.time_ms <= now_ms => First::Unread,
+            None => First::None,
+        }
+    }
+
     /// Takes the first entry out if it is due at `now_ms`. Without an answer something may be due all the same: then
     /// [`Self::wanted_page`] has to be read first, or is being read.
     pub fn pop(&mut self, now_ms: u64, epoch: Epoch) -> Option<Taken<T>> {
@@ -265,9 +287,9 @@ impl<T: Payload> DueIndex<T> {
         known.map(|(key, entry)| (*key, &entry.payload))
     }
 
-    /// Whether an entry is in memory.
-    pub fn is_known(&self, key: DueKey) -> bool {
-        self.known.contains_key(&key)
+    /// An entry in memory.
+    pub fn known(&self, key: DueKey) -> Option<&T> {
+        self.known.get(&key).map(|entry| &entry.payload)
     }
 
     /// Whether an entry was taken out, while the store may still have its row.

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use amq_protocol::types::FieldTable;
 use parking_lot::RwLock;
 
-pub(super) use self::delayed::DELAY;
+pub(super) use self::delayed::{DELAY, delay_header};
 pub(super) use self::message::Message;
 pub use self::recent_history::KeptMessage;
 use super::arguments::Arguments;

@@ -21,9 +21,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that has entries in the store which are due at a time.
 pub trait DueOwner: Send + Sync {
-    /// Takes the page that was asked for ([`super::due::DueIndex::install`]) and does what that allows, in visits of
+    /// Takes the page that was asked for of what is stored under `id` ([`super::due::DueIndex::install`]) and does what that allows, in visits of
     /// its own. Called outside all locks.
-    fn install_due(self: Arc<Self>, page: DuePage);
+    fn install_due(self: Arc<Self>, id: QueueId, page: DuePage);
 }
 
 enum Request {
@@ -94,7 +94,7 @@ fn serve_due(store: &Store, owner: &Weak<dyn DueOwner>, id: QueueId, page: PageR
     let from = (page.from.time_ms, page.from.seq);
     while let Some(owner) = owner.upgrade() {
         match store.due(id, from, page.rows, page.bytes) {
-            Ok(page) => return owner.install_due(page),
+            Ok(page) => return owner.install_due(id, page),
             Err(LoadError::Closed) => return,
             Err(error) => {
                 tracing::error!(owner = id, %error, "cannot read what is due");

@@ -5,7 +5,8 @@
 //! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
 //!   takes too long.
 //! - [`backlog`]: how far consumers are behind.
-//! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try.
+//! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try. [`delay`]: what waits to become
+//!   visible.
 //! - [`duplicates`]: what came before.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
@@ -21,6 +22,7 @@ mod blocked;
 mod chunk;
 mod consumers;
 mod dead;
+mod delay;
 mod deliver;
 mod dispatch;
 mod duplicates;
@@ -54,6 +56,7 @@ use parking_lot::Mutex;
 
 pub use self::consumers::ConsumerSpec;
 pub use self::dead::{Dead, DeadBatch};
+pub(in crate::broker) use self::delay::is_delay_lane;
 pub use self::deliver::{ConsumeRefused, GetOutcome};
 pub use self::duplicates::IdRow;
 pub use self::dying::DeathReason;
@@ -67,6 +70,7 @@ pub use self::state::{RecoveredLanes, Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MA
 use self::stream::Stream;
 pub use self::stream::{Filter, ReaderSpec, StartAt};
 use super::arguments::{QueueArguments, QueueType};
+use super::delays::Delays;
 use super::delivery::Cancellation;
 use super::state as broker_state;
 use super::timers::Timer;
@@ -102,6 +106,8 @@ pub struct QueueCounts {
     pub ready: u64,
     /// Messages that were delivered and not acknowledged.
     pub unacked: u64,
+    /// Messages that wait until they become visible, or for their retry.
+    pub delayed: u64,
     /// Consumers.
     pub consumers: u32,
 }
@@ -111,7 +117,7 @@ pub struct QueueCounts {
 pub struct DeleteCondition {
     /// Only without consumers.
     pub if_unused: bool,
-    /// Only without ready messages.
+    /// Only without messages that are ready or wait to become visible.
     pub if_empty: bool,
 }
 
@@ -158,6 +164,8 @@ pub struct Queue {
     vhost: Weak<VHost>,
     /// Made when there is a time to wait for.
     timer: OnceLock<Timer>,
+    /// What waits to become visible; made with the first such message.
+    delays: OnceLock<Arc<Delays>>,
     /// Mirrors `Inner::deleted` for those who do not hold the lock (route caches).
     deleted: AtomicBool,
     kind: Kind,
@@ -185,6 +193,7 @@ impl Queue {
         recovered: RecoveredLanes,
     ) -> Arc<Self> {
         let settings = settings.shared();
+        let delayed = recovered.delayed;
         let (kind, state) = if spec.arguments.queue_type() == QueueType::Stream {
             let recovered = recovered.lanes.first().map(|(_, lane)| lane);
             let stream = Stream::new(settings.clone(), recovered);
@@ -201,15 +210,20 @@ impl Queue {
             dead_lettering: false,
             deleted: false,
         };
-        Arc::new(Self {
+        let queue = Arc::new(Self {
             spec,
             services: services.clone(),
             vhost,
             timer: OnceLock::new(),
+            delays: OnceLock::new(),
             deleted: AtomicBool::new(false),
             kind,
             inner: Mutex::new(inner),
-        })
+        });
+        if let Some(delayed) = delayed {
+            queue.recover_delays(delayed);
+        }
+        queue
     }
 
     fn stream(&self) -> Option<&Stream> {
@@ -249,6 +263,7 @@ impl Queue {
         QueueCounts {
             ready: inner.state.ready(),
             unacked: inner.state.unacked(),
+            delayed: self.delayed() + inner.state.retries.len() as u64,
             consumers: inner.state.consumers.count(),
         }
     }
@@ -278,7 +293,7 @@ impl Queue {
         more
     }
 
-    /// Drops all ready messages and answers how many there were. A stream keeps them.
+    /// Drops all ready messages and answers how many there were. What waits stays. A stream keeps them.
     pub fn purge(self: &Arc<Self>, visit: &Visit<'_>) -> u64 {
         let mut inner = self.inner.lock();
         let mut effects = Effects::default();
@@ -308,7 +323,7 @@ impl Queue {
         if inner.deleted {
             return Ok(0);
         }
-        if condition.if_empty && inner.state.ready() > 0 {
+        if condition.if_empty && (inner.state.ready() > 0 || self.delayed() > 0) {
             return Err(DeleteRefused::NotEmpty);
         }
         if condition.if_unused && inner.state.consumers.count() > 0 {
@@ -327,6 +342,9 @@ impl Queue {
                 let queue = retry::owner_of_lane(self.spec.id, lane.number());
                 visit.push(Op::QueueDeleted { queue });
             }
+        }
+        if let Some(delays) = self.delays() {
+            delays.delete(visit);
         }
         if self.spec.durable && inner.state.duplicates.is_some() {
             visit.push(broker_state::delete_queue_ids(self.spec.id));

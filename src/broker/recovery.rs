@@ -7,7 +7,7 @@ use super::dead_letter;
 use super::policy::{Policy, PolicyKind, ValidationFailed};
 use super::queue::stream::restore::StoredRow;
 use super::queue::stream::rows as stream_rows;
-use super::queue::{IdRow, RecoveredLanes, Waiting, retry_lane};
+use super::queue::{IdRow, RecoveredLanes, Waiting, is_delay_lane, retry_lane};
 use super::state::{self, Row, RowError};
 use super::vhost::{VHost, VHostSettings};
 use super::{Broker, Services};
@@ -104,10 +104,13 @@ impl Broker {
         let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
         let known = rows.fill(&vhosts, lanes, &recovered.due, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
-        for exchange in broker.vhosts().iter().flat_map(|vhost| vhost.exchanges()) {
-            if let Some(delays) = exchange.delays() {
-                delays.start();
-            }
+        for vhost in broker.vhosts() {
+            let exchanges = vhost.exchanges();
+            let of_exchanges = exchanges.iter().filter_map(|exchange| exchange.delays());
+            of_exchanges.for_each(|delays| delays.start());
+            let queues = vhost.queues();
+            let of_queues = queues.iter().filter_map(|queue| queue.delays());
+            of_queues.for_each(|delays| delays.start());
         }
         dead_letter::start(&broker)?;
         let ticket = broker
@@ -155,7 +158,7 @@ struct Rows<'a> {
     streams: HashMap<QueueId, Vec<StoredRow<'a>>>,
 }
 
-/// What the store has of each queue: its lanes, and what waits in them for a retry.
+/// What the store has of each queue: its lanes, what waits in them for a retry, and what waits to become visible.
 fn by_queue(
     store: &Store,
     lanes: HashMap<QueueId, RecoveredQueue>,
@@ -167,6 +170,9 @@ fn by_queue(
         lanes.push((lane_number(id), lane));
     }
     for (owner, known) in due {
+        if is_delay_lane(lane_number(*owner)) {
+            queues.entry(base_id(*owner)).or_default().delayed = Some(*known);
+        }
         if retry_lane(lane_number(*owner)).is_some() {
             let waiting = &mut queues.entry(base_id(*owner)).or_default().waiting;
             read_waiting(store, *owner, known.earliest_ms, waiting)?;

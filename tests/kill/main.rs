@@ -13,6 +13,7 @@ mod clock;
 mod consumer;
 mod dead_letters;
 mod deduplication;
+mod delayed;
 mod disk_full;
 mod graves;
 mod image;

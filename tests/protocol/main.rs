@@ -41,6 +41,7 @@ mod qos;
 mod queue;
 mod queue_arguments;
 mod queue_deduplication;
+mod queue_delay;
 mod routing;
 mod stream;
 mod tx;

@@ -71,6 +71,7 @@ pub(super) const FOR_ALL_TYPES: &[&str] = &[
     "x-delayed-retry-min",
     "x-delayed-retry-max",
     "x-delayed-retry-multiplier",
+    "x-message-delay",
     "x-message-deduplication",
     "x-deduplication-header",
     "x-cache-size",
@@ -79,7 +80,7 @@ pub(super) const FOR_ALL_TYPES: &[&str] = &[
 ];
 
 /// Those of them that a stream refuses: it would have to do what it cannot.
-const NOT_FOR_STREAMS: &[&str] = &["x-message-deduplication"];
+const NOT_FOR_STREAMS: &[&str] = &["x-message-delay", "x-message-deduplication"];
 
 const STREAM_SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
 const STREAM_FILTER_BYTES: std::ops::RangeInclusive<i64> = 16..=255;
@@ -132,6 +133,7 @@ const CHECKS: &[(&str, Check)] = &[
     }),
     ("x-single-active-consumer", |value, _| boolean(value)),
     ("x-quorum-initial-group-size", |value, _| positive(value)),
+    ("x-message-delay", |value, _| expiry(int(value)?)),
     ("x-message-deduplication", |value, _| boolean(value)),
     ("x-deduplication-header", |value, _| {
         longstr(value).map(drop)

@@ -42,18 +42,18 @@ pub(super) struct HeldRef<'a> {
 }
 
 impl Held {
-    /// Keeps a message with its routing keys, its own first. Its delay is negated, so that no exchange delays it again
-    /// and consumers see that it was delayed.
+    /// Keeps a message with its routing keys, its own first. `negated`: the delay that its header asked for, which is
+    /// negated there, so that no exchange delays it again and consumers see that it was delayed.
     pub(super) fn new(
         key: DueKey,
         routing_keys: &[Box<str>],
-        delay_ms: u64,
+        negated: Option<u64>,
         message: &NewMessage<'_>,
     ) -> Self {
         let further = routing_keys.get(1..).unwrap_or_default();
-        let properties = negate_delay(message.properties, delay_ms);
+        let properties = negated.map(|delay_ms| negate_delay(message.properties, delay_ms));
         let message = NewMessage {
-            properties: &properties,
+            properties: properties.as_deref().unwrap_or(message.properties),
             expiry_ms: 0,
             ..message.clone()
         };
@@ -69,7 +69,8 @@ impl Held {
         Self {
             bytes: bytes.into(),
             body: match message.body {
-                Body::Shared(body) => Some(body),
+                // Its copies in other queues may go, and their body with them, before this one is due.
+                Body::Shared(body) => Some(SharedBody { id: 0, ..body }),
                 Body::Inline(_) => None,
             },
         }
@@ -168,7 +169,7 @@ mod tests {
             for delay_ms in [60_000, u64::from(u32::MAX)] {
                 let key = DueKey { time_ms: 9, seq: 8 };
                 let keys = ["key", "copy", "blind"].map(Box::from);
-                let held = Held::new(key, &keys, delay_ms, &message);
+                let held = Held::new(key, &keys, Some(delay_ms), &message);
                 let read = held.read().unwrap();
                 assert_eq!(read.routing_keys, ["key", "copy", "blind"]);
                 let again = read.message(1_000);

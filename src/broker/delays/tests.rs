@@ -3,6 +3,7 @@
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::*;
+use crate::broker::due::LIMITS;
 use crate::broker::exchange::Exchange;
 use crate::broker::testing::{TestBroker, message};
 use crate::broker::vhost::ExchangeDeclare;
@@ -136,6 +137,13 @@ fn transient_messages_are_listed_among_the_others_and_gone_after_a_restart() {
     let exchange_before = exchange(&test);
     let delays = exchange_before.delays().unwrap();
     assert_eq!((delays.len(), list(delays).len()), (50, 50));
+    // Both sides are listed page by page in one order.
+    let from = DueKey { time_ms: 0, seq: 0 };
+    let page: Vec<_> = delays.list(from, 7).unwrap();
+    let page: Vec<_> = page.iter().map(|pending| pending.key).collect();
+    let all: Vec<_> = list(delays).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(page, all[..7]);
+    assert!(all.is_sorted());
     let first = list(delays)[0].0;
     assert_eq!(delays.remove(first), Ok(true));
     assert_eq!((delays.len(), list(delays).len()), (49, 49));
@@ -151,4 +159,20 @@ fn transient_messages_are_listed_among_the_others_and_gone_after_a_restart() {
     };
     test.wait(deleted);
     assert_eq!(test.broker.services.store.statistics().due, 0);
+}
+
+#[test]
+fn memory_does_not_grow_with_what_waits_transient_or_not() {
+    let test = TestBroker::new();
+    test.wait(declare(&test));
+    for persistent in [true, false] {
+        publish(&test, 12_000, persistent);
+    }
+    // The index hears of what is durable with the next message.
+    publish(&test, 1, true);
+    let exchange = exchange(&test);
+    let delays = exchange.delays().unwrap();
+    assert_eq!(delays.len(), 24_001);
+    let resident = delays.state.lock().waiting.resident();
+    assert!(resident <= 2 * LIMITS.near_max + 1, "{resident} in memory");
 }

@@ -72,12 +72,17 @@ fn refused(reason: &str) -> Error {
 /// How long a message with these properties is to wait, in ms. `None`: it goes at once. A delay is an integer of any
 /// type, a floating-point number or a string of decimal digits.
 pub(super) fn delay_ms(properties: &[u8]) -> Option<u64> {
-    let headers = Properties::read(properties).ok()?.headers?;
-    let value = properties::header(headers, DELAY)?;
-    let delay_ms = field::integer(value).or_else(|| converted(value))?;
+    let delay_ms = delay_header(properties)?;
     (1..=DELAY_MS_MAX)
         .contains(&delay_ms)
         .then_some(delay_ms.unsigned_abs())
+}
+
+/// The number in the header `x-delay`.
+pub(in crate::broker) fn delay_header(properties: &[u8]) -> Option<i64> {
+    let headers = Properties::read(properties).ok()?.headers?;
+    let value = properties::header(headers, DELAY)?;
+    field::integer(value).or_else(|| converted(value))
 }
 
 fn converted(value: &[u8]) -> Option<i64> {

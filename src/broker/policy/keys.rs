@@ -134,6 +134,8 @@ const KEYS: &[Key] = &[
         |value| one_of(value, &["at-most-once", "at-least-once"]),
     ),
     both("message-ttl", Scope::Messages, "message TTL", natural),
+    // Not in RabbitMQ.
+    both("message-delay", Scope::Messages, "message delay", natural),
     both("expires", Scope::Messages, "queue expiry", |value| {
         value.as_u64().is_some_and(|number| number > 0)
     }),

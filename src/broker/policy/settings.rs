@@ -22,6 +22,7 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
     let retry = retry(arguments, policies);
     Settings {
         message_ttl_ms: smaller(settings.message_ttl_ms, time("message-ttl")),
+        delay_ms: smaller(settings.delay_ms, time("message-delay")),
         expires_ms: smaller(settings.expires_ms, time("expires")),
         max_length: smaller(settings.max_length, policies.number("max-length")),
         max_length_bytes: smaller(

@@ -229,6 +229,27 @@ impl State {
         }
     }
 
+    /// A message that waited waits no more.
+    pub(super) fn free_waiting_id(&mut self, identity: &Identity, effects: &mut Effects) {
+        if let Some(duplicates) = &mut self.duplicates
+            && let Memory::Taken(taken) = &mut duplicates.memory
+            && taken.places.get(&identity.hash) == Some(&WAITING)
+        {
+            taken.places.remove(&identity.hash);
+            effects.ids.push(IdChange::Forget(identity.hash));
+        }
+    }
+
+    /// A message that waited is in a lane now. The record brings a row of its own.
+    pub(super) fn became_visible(&mut self, identity: &Identity, seq: Seq, effects: &mut Effects) {
+        self.free_waiting_id(identity, effects);
+        if let Some(duplicates) = &mut self.duplicates
+            && let Memory::Taken(taken) = &mut duplicates.memory
+        {
+            taken.insert(identity.hash, seq);
+        }
+    }
+
     /// The queue was purged: frees the ids of all messages that are gone.
     pub(super) fn free_purged_ids(&mut self, effects: &mut Effects) {
         let Some(duplicates) = &mut self.duplicates else {

@@ -296,7 +296,7 @@ impl World {
                 self.ready().len() as u64 + 1,
                 self.ready_bytes() + size as u64,
             );
-        assert_eq!(self.state.refuses(size as u64), rejects);
+        assert_eq!(self.state.refuses(0, size as u64), rejects);
         let (seq, place) = if rejects {
             if self.settings.dead_letter.is_none() {
                 return;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::state::Effects;
 use super::{Inner, Queue};
 use crate::broker::arguments::Overflow;
@@ -65,6 +67,16 @@ impl Queue {
                 batch.count += run.count() as u32;
             }
         }
+        self.finish(inner, visit, batch)
+    }
+
+    /// Hands out what consumers can take of a batch that is in the queue.
+    pub(super) fn finish(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        visit: &Visit<'_>,
+        batch: Batch,
+    ) -> Published {
         if batch.journaled_bytes > 0 && inner.is_marked {
             // In the epoch of the messages: they cannot outlive the mark that covers them.
             self.mark_delivered(&mut inner, visit);
@@ -79,8 +91,8 @@ impl Queue {
         let mut ticket = Ticket::IMMEDIATE;
         if batch.journaled_bytes > 0 {
             visit.add_pending(batch.journaled_bytes);
-            ticket = visit.ticket();
-        } else if batch.joins {
+        }
+        if batch.journaled_bytes > 0 || batch.joins || batch.has_delayed {
             ticket = visit.ticket();
         }
         Published::Accepted {
@@ -92,7 +104,7 @@ impl Queue {
     }
 
     /// One message: it is dropped because it came before, or refused because the queue is too full (then it dies at once,
-    /// if that is what the queue does), or appended.
+    /// if that is what the queue does), or waits to become visible, or is appended.
     fn arrive(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -113,7 +125,13 @@ impl Queue {
             batch.refused.push(place);
             return self.bury_refused(inner, visit, message, batch);
         }
-        let (seq, _) = self.append(inner, visit, Run::single(message), batch);
+        let seq = match Self::delay_of(inner, message) {
+            Some(delay) => {
+                self.wait(visit, message, delay, batch);
+                None
+            }
+            None => Some(self.append(inner, visit, Run::single(message), batch).0),
+        };
         if let Some(identity) = identity {
             self.remember(inner, visit, message, identity, seq);
         }
@@ -140,7 +158,8 @@ impl Queue {
         }
     }
 
-    /// Whether the queue is too full for a message. What came before in the same batch gets its chance to leave first,
+    /// Whether the queue is too full for a message: what waits to become visible counts, since it cannot be refused any
+    /// more. What came before in the same batch gets its chance to leave first,
     /// as if it had come alone.
     fn refuses(
         self: &Arc<Self>,
@@ -149,9 +168,10 @@ impl Queue {
         message: &NewMessage<'_>,
     ) -> bool {
         let bytes = message.body.len() as u64;
-        inner.state.refuses(bytes) && {
+        let delayed = self.delayed();
+        inner.state.refuses(delayed, bytes) && {
             self.dispatch(inner, visit);
-            inner.state.refuses(bytes)
+            inner.state.refuses(delayed, bytes)
         }
     }
 
@@ -177,17 +197,17 @@ impl Queue {
         visit: &Visit<'_>,
         message: &NewMessage<'_>,
         identity: Identity,
-        seq: Seq,
+        seq: Option<Seq>,
     ) {
         let mut effects = Effects::default();
         let is_stored = self.is_journaled(message);
         inner
             .state
-            .remember(visit.now_ms(), identity, Some(seq), is_stored, &mut effects);
+            .remember(visit.now_ms(), identity, seq, is_stored, &mut effects);
         self.apply(inner, visit, effects);
     }
 
-    fn append(
+    pub(super) fn append(
         self: &Arc<Self>,
         inner: &mut Inner,
         visit: &Visit<'_>,
@@ -200,7 +220,7 @@ impl Queue {
         seqs
     }
 
-    const fn is_journaled(&self, message: &NewMessage<'_>) -> bool {
+    pub(super) const fn is_journaled(&self, message: &NewMessage<'_>) -> bool {
         self.spec.durable && message.persistent
     }
 
@@ -233,11 +253,14 @@ impl Queue {
     }
 }
 
+/// What a visit has taken in.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     /// Messages so far.
     count: u32,
     journaled_bytes: usize,
+    /// A message that survives a restart waits to become visible.
+    pub(super) has_delayed: bool,
     /// A duplicate is as safe as the first when this epoch is, at the latest.
     joins: bool,
     refused: Vec<u32>,

@@ -32,6 +32,8 @@ pub struct DeadLetter {
 pub struct Settings {
     /// Time in ms that a message may wait, 0 to ten years.
     pub message_ttl_ms: Option<u64>,
+    /// Time in ms until a message becomes visible, 0 to ten years; `None`: headers of messages mean nothing either.
+    pub delay_ms: Option<u64>,
     /// Time in ms that the queue may stay unused.
     pub expires_ms: Option<u64>,
     /// Most ready messages.
@@ -95,6 +97,7 @@ impl Settings {
         });
         Self {
             message_ttl_ms: arguments.message_ttl_ms(),
+            delay_ms: arguments.message_delay_ms(),
             expires_ms: arguments.expires_ms(),
             max_length: arguments.max_length(),
             max_length_bytes: arguments.max_length_bytes(),

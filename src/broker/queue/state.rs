@@ -31,7 +31,7 @@ use crate::message::properties::has_priority;
 use crate::message::record::{NewMessage, RecordRef};
 use crate::message::run::Run;
 use crate::message::{Epoch, Seq};
-use crate::store::RecoveredQueue;
+use crate::store::{RecoveredDue, RecoveredQueue};
 
 /// Most messages that one visit dispatches.
 pub const VISIT_MESSAGES_MAX: usize = 256;
@@ -102,6 +102,8 @@ pub struct RecoveredLanes {
     pub lanes: Vec<(u16, RecoveredQueue)>,
     /// Messages that wait for their retry, with the sizes of their bodies.
     pub waiting: Vec<(Waiting, u64)>,
+    /// Messages that wait to become visible, if any ever did.
+    pub delayed: Option<RecoveredDue>,
 }
 
 /// Why a message comes back.
@@ -283,15 +285,16 @@ impl State {
 
     /// Whether each message that arrives has to be looked at.
     pub(super) fn looks_at_each(&self) -> bool {
-        self.settings.rejects_publish() || self.duplicates.is_some()
+        let settings = &self.settings;
+        settings.rejects_publish() || settings.delay_ms.is_some() || self.duplicates.is_some()
     }
 
-    /// Whether one more message of `bytes` is to be refused.
-    pub(super) fn refuses(&self, bytes: u64) -> bool {
+    /// Whether one more message of `bytes` is to be refused, while `delayed` others wait to become visible.
+    pub(super) fn refuses(&self, delayed: u64, bytes: u64) -> bool {
         self.settings.rejects_publish()
             && self
                 .settings
-                .is_over(self.ready() + 1, self.ready_bytes() + bytes)
+                .is_over(self.ready() + delayed + 1, self.ready_bytes() + bytes)
     }
 
     /// Adds messages in a row and answers the first and the last seq. `epoch`: as in `Log::append`.

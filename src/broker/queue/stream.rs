@@ -119,6 +119,7 @@ impl Stream {
     pub(super) fn counts(&self) -> QueueCounts {
         let inner = self.inner.lock();
         QueueCounts {
+            delayed: 0,
             ready: inner.directory.next() - inner.directory.first(),
             unacked: inner
                 .readers

@@ -8,7 +8,7 @@ use super::{Topology, VHost};
 use crate::broker::arguments::{self, Arguments, equivalence};
 use crate::broker::binding::Destination;
 use crate::broker::deduplication::Settings;
-use crate::broker::delays::Delays;
+use crate::broker::delays::{Delays, Target};
 use crate::broker::error::Error;
 use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
 use crate::broker::names::{Resource, is_reserved};
@@ -142,9 +142,13 @@ impl VHost {
     }
 
     fn add_exchange(&self, topology: &mut Topology, spec: ExchangeSpec, due: RecoveredDue) {
-        let delays = spec
-            .delays_id
-            .map(|id| Delays::new(id, spec.name.clone(), &self.me, &self.services, due));
+        let delays = spec.delays_id.map(|id| {
+            let target = Target::Exchange {
+                name: spec.name.clone(),
+                vhost: self.me.clone(),
+            };
+            Delays::new(id, target, &self.services, due)
+        });
         let mut exchange = Exchange::new(spec).deduplicating(&self.name);
         if let Some(delays) = delays {
             exchange = exchange.with_delays(delays);

@@ -77,7 +77,7 @@ impl Route {
         let Some(waits) = &self.waits else { return };
         for exchange in &waits.exchanges {
             if let Some(delays) = exchange.delays() {
-                delays.hold(visit, message, &waits.routing_keys, waits.delay_ms);
+                delays.hold(visit, message, &waits.routing_keys, waits.delay_ms, true);
             }
         }
     }
