@@ -84,12 +84,15 @@ pub trait Payload {
     fn bytes(&self) -> usize;
 }
 
-/// An expiry mark carries nothing.
-impl Payload for () {
+/// Of an expiry mark and of a retry: the size of the message's body.
+impl Payload for u64 {
     fn bytes(&self) -> usize {
         0
     }
 }
+
+/// In the place of an epoch that is not known yet: [`DueIndex::stamp`] has to follow in the same visit.
+pub const UNSTAMPED: Epoch = Epoch::MAX;
 
 /// An entry that is taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,6 +298,15 @@ impl<T: Payload> DueIndex<T> {
     /// Whether an entry was taken out, while the store may still have its row.
     pub fn was_removed(&self, key: DueKey) -> bool {
         self.removed.contains(&key)
+    }
+
+    /// What was stored and removed in an [`UNSTAMPED`] epoch was so in `epoch`.
+    pub fn stamp(&mut self, epoch: Epoch) {
+        for changes in [&mut self.unwritten, &mut self.removals] {
+            let newest = changes.iter_mut().rev();
+            let unstamped = newest.take_while(|(at, _)| *at == UNSTAMPED);
+            unstamped.for_each(|(at, _)| *at = epoch);
+        }
     }
 
     /// Epochs up to `epoch` are durable.

@@ -25,6 +25,7 @@ mod dead;
 mod delay;
 mod deliver;
 mod dispatch;
+mod due_rows;
 mod duplicates;
 mod dying;
 mod evict;
@@ -35,6 +36,7 @@ mod held;
 mod lane;
 mod limits;
 mod log;
+mod marks;
 #[cfg(test)]
 mod model_test;
 mod pending;
@@ -336,6 +338,9 @@ impl Queue {
             sink.cancelled(Cancellation::QueueDeleted);
         }
         for lane in inner.state.lanes() {
+            if let Some(queue) = lane.expiry.marks_owner() {
+                visit.push(Op::QueueDeleted { queue });
+            }
             if self.spec.durable || lane.spilled {
                 let queue = lane_id(self.spec.id, lane.number());
                 visit.push(Op::QueueDeleted { queue });
@@ -476,6 +481,7 @@ impl Queue {
         if effects.delivered {
             self.mark_delivered(inner, visit);
         }
+        self.store_marks(inner, visit);
         if effects.died {
             self.ask_for_dead_lettering(inner);
         }

@@ -26,6 +26,7 @@ mod deprecated;
 mod direct_reply;
 mod exchange;
 mod exchange_types;
+mod expiry;
 mod framing;
 mod get;
 mod handshake;

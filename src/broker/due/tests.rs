@@ -361,7 +361,7 @@ fn a_million_entries_take_the_memory_of_a_few() {
         for _ in 0..1_000 {
             seq += 1;
             let time_ms = 1_000_000 + seq * 7_919 % 1_000_003;
-            index.insert(DueKey { time_ms, seq }, (), Some(epoch));
+            index.insert(DueKey { time_ms, seq }, 0u64, Some(epoch));
         }
         index.durable(epoch);
     }

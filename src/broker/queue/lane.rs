@@ -453,7 +453,7 @@ impl Lane {
         }
         self.purge_from_cursor(&mut settled);
         // What is unacknowledged gets a mark when it comes back.
-        self.expiry = Expiry::default();
+        self.expiry.clear();
         self.cursor = self.log.next_seq();
         self.ready = 0;
         self.ready_bytes = 0;

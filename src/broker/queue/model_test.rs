@@ -13,16 +13,18 @@ use super::consumers::ConsumerSpec;
 use super::dying::DeathReason;
 use super::lane::lane_of;
 use super::log::Lookup;
+use super::marks::MARKS_MAX;
 use super::settings::{DeadLetter, Settings};
 use super::state::{Effects, Got, Return, State};
 use crate::broker::arguments::Overflow;
 use crate::broker::deduplication::QueueSettings;
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
-use crate::message::Seq;
+use crate::broker::due::DueKey;
 use crate::message::field;
 use crate::message::op::Counts;
 use crate::message::record::{self, Body, NewMessage, RecordRef};
 use crate::message::run::Run;
+use crate::message::{Epoch, Seq};
 
 /// What a delivery said.
 type Seen = (Seq, bool, Counts);
@@ -97,6 +99,9 @@ struct World {
     log: Arc<Mutex<Vec<(usize, Seen)>>>,
     /// What the store would give back.
     stored: BTreeMap<Seq, Vec<u8>>,
+    /// Marks in the store, and the epoch that wrote the last of them.
+    marks: BTreeMap<DueKey, u64>,
+    epoch: Epoch,
     now_ms: u64,
     turn: u64,
 }
@@ -111,6 +116,8 @@ impl World {
             remembered: Vec::new(),
             log: Arc::default(),
             stored: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            epoch: 1,
             now_ms: 1_000,
             turn: 0,
         }
@@ -360,7 +367,7 @@ impl World {
         for _ in 0..10_000 {
             let mut effects = Effects::default();
             work(self, &mut effects);
-            let moved = self.book();
+            let moved = self.book() | self.keep_marks();
             if let Some((from, upto)) = effects.load {
                 self.load(from, upto);
             } else if !effects.more && !moved {
@@ -368,6 +375,43 @@ impl World {
             }
         }
         panic!("the work does not come to an end");
+    }
+
+    /// The store writes and reads marks at once. True: it was asked for some.
+    fn keep_marks(&mut self) -> bool {
+        let mut has_read = false;
+        for lane in self.state.lanes_mut() {
+            let number = lane.number();
+            let Some(marks) = lane.expiry.marks() else {
+                continue;
+            };
+            self.epoch += 1;
+            if let Some(changes) = marks.changes(self.epoch) {
+                if changes.retired.is_some() {
+                    self.marks.retain(|key, _| lane_of(key.seq) != number);
+                }
+                marks.set_owner(7);
+                for (key, bytes) in changes.puts {
+                    assert_eq!(self.marks.insert(key, bytes), None, "written once");
+                }
+                for key in changes.removals {
+                    assert!(self.marks.remove(&key).is_some(), "removed once");
+                }
+            }
+            if let Some(page) = marks.wanted_page(self.now_ms, self.epoch) {
+                has_read = true;
+                let own = |(key, _): &(&DueKey, _)| lane_of(key.seq) == number;
+                let rows: Vec<_> = self.marks.range(page.from..).filter(own).collect();
+                let more = rows.len() > page.rows;
+                let rows = rows.into_iter().take(page.rows);
+                marks.install(rows.map(|(key, bytes)| (*key, *bytes)), more);
+            }
+            let came_back = self.messages.values().filter(|message| message.delivered);
+            let has_groups = self.settings.message_group.is_some();
+            // And those that wait for their group.
+            assert!(has_groups || marks.resident() <= MARKS_MAX + 17 + came_back.count());
+        }
+        has_read
     }
 
     /// The store answers with a piece of what was asked for.
@@ -821,7 +865,9 @@ proptest! {
         world.get(true);
         world.bury(usize::MAX);
         world.check();
+        world.settle_down();
         prop_assert!(world.messages.is_empty());
+        prop_assert!(world.marks.is_empty(), "marks are left in the store");
         prop_assert_eq!(world.state.ready_bytes(), 0);
     }
 }
