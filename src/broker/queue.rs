@@ -25,7 +25,7 @@ mod dead;
 mod delay;
 mod deliver;
 mod dispatch;
-mod due_rows;
+pub(super) mod due_rows;
 mod duplicates;
 mod dying;
 mod evict;
@@ -53,7 +53,6 @@ mod timed;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use self::consumers::ConsumerSpec;
@@ -64,8 +63,7 @@ pub use self::duplicates::IdRow;
 pub use self::dying::DeathReason;
 pub use self::publish::Published;
 pub(in crate::broker) use self::retry::retry_lane;
-use self::retry::retry_owner;
-pub use self::retry::{Retry, Waiting};
+pub use self::retry::{RecoveredRetries, Retry};
 pub use self::settings::{DeadLetter, Settings};
 use self::state::{Effects, State};
 pub use self::state::{RecoveredLanes, Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
@@ -78,7 +76,7 @@ use super::state as broker_state;
 use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
-use crate::message::op::{DueRecord, Op};
+use crate::message::op::Op;
 use crate::message::{QueueId, Seq, Ticket, lane_id};
 use crate::store::{Loaded, Visit, Waiter};
 
@@ -196,13 +194,14 @@ impl Queue {
     ) -> Arc<Self> {
         let settings = settings.shared();
         let delayed = recovered.delayed;
-        let (kind, state) = if spec.arguments.queue_type() == QueueType::Stream {
+        let (kind, mut state) = if spec.arguments.queue_type() == QueueType::Stream {
             let recovered = recovered.lanes.first().map(|(_, lane)| lane);
             let stream = Stream::new(settings.clone(), recovered);
             (Kind::Stream(Box::new(stream)), State::new(settings))
         } else {
             (Kind::Queue, State::recovered(settings, recovered))
         };
+        state.is_durable = spec.durable;
         let inner = Inner {
             state,
             load_waiters: Vec::new(),
@@ -265,7 +264,7 @@ impl Queue {
         QueueCounts {
             ready: inner.state.ready(),
             unacked: inner.state.unacked(),
-            delayed: self.delayed() + inner.state.retries.len() as u64,
+            delayed: self.delayed() + inner.state.retries(),
             consumers: inner.state.consumers.count(),
         }
     }
@@ -355,6 +354,7 @@ impl Queue {
             visit.push(broker_state::delete_queue_ids(self.spec.id));
         }
         inner.state = State::new(inner.state.settings.clone());
+        inner.state.is_durable = self.spec.durable;
         wake_all(&mut inner);
         self.report_memory(&mut inner);
         Ok(ready)
@@ -458,9 +458,7 @@ impl Queue {
     /// Carries out what a change of state asks for.
     fn apply(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>, effects: Effects) {
         let epoch = visit.epoch();
-        if self.spec.durable {
-            self.remember_waiting(visit, &effects);
-        }
+        self.remember_waiting(inner, visit, &effects);
         for (first, last) in effects.settled {
             let lane = inner.state.lane_mut(first);
             if self.spec.durable || lane.spilled {
@@ -481,32 +479,12 @@ impl Queue {
         if effects.delivered {
             self.mark_delivered(inner, visit);
         }
-        self.store_marks(inner, visit);
+        self.keep_due(inner, visit);
         if effects.died {
             self.ask_for_dead_lettering(inner);
         }
         if let Some((from, upto)) = effects.load {
             self.load(inner, from, upto);
-        }
-    }
-
-    /// Tells the store which messages wait for their retry and which have waited, in the epoch of their counts.
-    fn remember_waiting(&self, visit: &Visit<'_>, effects: &Effects) {
-        for (waiting, bytes) in &effects.waits {
-            visit.push(Op::PutDue(DueRecord {
-                owner: retry_owner(self.spec.id, waiting.seq),
-                time_ms: waiting.until_ms,
-                seq: waiting.seq,
-                record: Bytes::copy_from_slice(&bytes.to_le_bytes()),
-                body: None,
-            }));
-        }
-        for waiting in &effects.waited {
-            visit.push(Op::RemoveDue {
-                owner: retry_owner(self.spec.id, waiting.seq),
-                time_ms: waiting.until_ms,
-                seq: waiting.seq,
-            });
         }
     }
 

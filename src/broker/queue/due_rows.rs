@@ -1,11 +1,15 @@
-//! What a queue has in family `due` of the store: marks of messages that expire out of order.
+//! What a queue has in family `due` of the store beside whole messages: marks of messages that expire out of order, and
+//! until when messages wait for their retry.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::marks::Marks;
+use super::retry::{owner_of_lane, retry_owner};
+use super::state::Effects;
 use super::{Inner, Queue};
-use crate::broker::due::DueKey;
+use crate::broker::due::{DueKey, PageRequest};
 use crate::broker::loader::DueOwner;
 use crate::message::QueueId;
 use crate::message::op::{DueRecord, Op};
@@ -15,39 +19,88 @@ use crate::store::{DuePage, Visit};
 const ROW_BYTES: usize = 64;
 
 impl Queue {
-    /// Tells the store which marks memory has no room for, and which are done with. Asks for the next ones.
-    pub(super) fn store_marks(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) {
+    /// Tells the store which messages wait for their retry and which have waited, in the epoch of their counts.
+    pub(super) fn remember_waiting(&self, inner: &mut Inner, visit: &Visit<'_>, effects: &Effects) {
+        if effects.waits.is_empty() && effects.waited.is_empty() {
+            return;
+        }
+        for (key, bytes) in &effects.waits {
+            visit.push(put(retry_owner(self.spec.id, key.seq), *key, *bytes));
+        }
+        for key in &effects.waited {
+            visit.push(remove(retry_owner(self.spec.id, key.seq), *key));
+        }
         for lane in inner.state.lanes_mut() {
-            let Some(marks) = lane.expiry.marks() else {
-                continue;
-            };
-            if let Some(changes) = marks.changes(visit.epoch()) {
-                if let Some(queue) = changes.retired {
-                    visit.push(Op::QueueDeleted { queue });
-                }
-                let owner = marks.owner().unwrap_or_else(|| {
-                    let owner = self.services.store.next_queue_id();
-                    marks.set_owner(owner);
-                    owner
-                });
-                visit.add_pending(changes.puts.len() * ROW_BYTES);
-                for (key, bytes) in changes.puts {
-                    visit.push(put(owner, key, bytes));
-                }
-                for key in changes.removals {
-                    visit.push(remove(owner, key));
-                }
-            }
-            let durable = self.services.store.durable();
-            if let Some(page) = marks.wanted_page(visit.now_ms(), durable)
-                && let Some(owner) = marks.owner()
-            {
-                let me: Arc<dyn DueOwner> = self.clone();
-                self.services
-                    .loader
-                    .load_due(Arc::downgrade(&me), owner, page);
+            if let Some(retries) = &mut lane.retries {
+                retries.stamp(visit.epoch());
             }
         }
+    }
+
+    /// Tells the store which marks memory has no room for, and which are done with. Asks for the rows that come next.
+    pub(super) fn keep_due(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) {
+        let durable = self.services.store.durable();
+        let now_ms = visit.now_ms();
+        for lane in inner.state.lanes_mut() {
+            if let Some(marks) = lane.expiry.marks() {
+                self.store_marks(marks, visit);
+                if let Some(page) = marks.wanted_page(now_ms, durable)
+                    && let Some(owner) = marks.owner()
+                {
+                    self.ask(owner, page);
+                }
+            }
+            let number = lane.number();
+            if let Some(retries) = &mut lane.retries {
+                retries.durable(durable);
+                if let Some(page) = retries.wanted_page(now_ms) {
+                    self.ask(owner_of_lane(self.spec.id, number), page);
+                }
+            }
+        }
+    }
+
+    /// Retries whose ends are in memory.
+    #[cfg(test)]
+    pub(in crate::broker) fn retries_in_memory(&self) -> usize {
+        let durable = self.services.store.durable();
+        let mut inner = self.inner.lock();
+        let lanes = inner.state.lanes_mut().iter_mut();
+        let retries = lanes.filter_map(|lane| lane.retries.as_mut());
+        retries
+            .map(|retries| {
+                retries.durable(durable);
+                retries.resident()
+            })
+            .sum()
+    }
+
+    fn store_marks(&self, marks: &mut Marks, visit: &Visit<'_>) {
+        let Some(changes) = marks.changes(visit.epoch()) else {
+            return;
+        };
+        if let Some(queue) = changes.retired {
+            visit.push(Op::QueueDeleted { queue });
+        }
+        let owner = marks.owner().unwrap_or_else(|| {
+            let owner = self.services.store.next_queue_id();
+            marks.set_owner(owner);
+            owner
+        });
+        visit.add_pending(changes.puts.len() * ROW_BYTES);
+        for (key, bytes) in changes.puts {
+            visit.push(put(owner, key, bytes));
+        }
+        for key in changes.removals {
+            visit.push(remove(owner, key));
+        }
+    }
+
+    fn ask(self: &Arc<Self>, owner: QueueId, page: PageRequest) {
+        let me: Arc<dyn DueOwner> = self.clone();
+        self.services
+            .loader
+            .load_due(Arc::downgrade(&me), owner, page);
     }
 }
 
@@ -66,15 +119,22 @@ impl DueOwner for Queue {
             };
             (key, body_bytes(&entry.record))
         });
-        let mut lanes = inner.state.lanes_mut().iter_mut();
-        let of_owner = lanes.find_map(|lane| {
-            let marks = lane.expiry.marks()?;
-            (marks.owner() == Some(owner)).then_some(marks)
-        });
-        let Some(marks) = of_owner else { return };
-        marks.install(rows, more);
+        for lane in inner.state.lanes_mut() {
+            if owner_of_lane(self.spec.id, lane.number()) == owner {
+                if let Some(retries) = &mut lane.retries {
+                    retries.install(rows, more);
+                }
+                break;
+            }
+            if let Some(marks) = lane.expiry.marks()
+                && marks.owner() == Some(owner)
+            {
+                marks.install(rows, more);
+                break;
+            }
+        }
         // What is due by now goes in the visits of the timer.
-        self.store_marks(&mut inner, &visit);
+        self.keep_due(&mut inner, &visit);
         self.set_timer(&inner);
     }
 }

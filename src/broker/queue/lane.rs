@@ -15,6 +15,7 @@ use super::blocked::Blocked;
 use super::expiry::Expiry;
 use super::log::{Log, Lookup, Next};
 use super::pending::Pending;
+use super::retry::Retries;
 use super::returned::Returned;
 use crate::message::op::Counts;
 use crate::message::ranges::RangeSet;
@@ -77,6 +78,8 @@ pub(super) struct Lane {
     /// Deliveries of messages that came back.
     pub(super) counts: BTreeMap<Seq, Counts>,
     pub(super) expiry: Expiry,
+    /// What waits for its retry, held.
+    pub(super) retries: Option<Box<Retries>>,
     /// What it owes to the store.
     pub(super) pending: Pending,
     /// Seqs below are marked as delivered in the store, or will be with the epoch that is open.
@@ -147,6 +150,7 @@ impl Lane {
             ready_bytes: 0,
             counts: BTreeMap::new(),
             expiry: Expiry::default(),
+            retries: None,
             pending: Pending::default(),
             delivered_mark: 0,
             marked_in: 0,

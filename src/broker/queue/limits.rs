@@ -99,10 +99,13 @@ impl State {
 
     /// Nothing happens to a message by itself before this time.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
-        let expiries = self.lanes.iter();
-        expiries
-            .filter_map(|lane| lane.expiry.deadline_ms())
-            .chain(self.retries.first().map(|waiting| waiting.until_ms))
-            .min()
+        let times = self.lanes.iter().flat_map(|lane| {
+            let retries = lane.retries.as_ref();
+            [
+                lane.expiry.deadline_ms(),
+                retries.and_then(|retries| retries.wake_ms()),
+            ]
+        });
+        times.flatten().min()
     }
 }

@@ -1,16 +1,17 @@
 //! Delayed retry: a message that comes back waits before it is delivered again, longer each time
 //! (`x-delayed-retry-type`, `-min`, `-max` as in RabbitMQ 4.3's quorum queues, here for every type of queue).
 //!
-//! A waiting message stays where it is in its lane, held. When it waits is remembered in the store, so that a restart
-//! goes on waiting.
+//! A waiting message stays where it is in its lane, held. Until when it waits is a row in the store, so that a restart goes
+//! on waiting; in memory are the rows that come next ([`DueIndex`]) and, of all others, the ranges of seqs.
 
-use std::collections::BTreeSet;
-
-use super::lane::lane_of;
+use super::lane::{Lane, lane_of};
 use super::log::Lookup;
 use super::state::{Effects, Return, State, VISIT_MESSAGES_MAX};
+use crate::broker::due::{DueIndex, DueKey, LIMITS, UNSTAMPED};
 use crate::message::op::Counts;
+use crate::message::ranges::RangeSet;
 use crate::message::{QueueId, Seq, lane_id};
+use crate::store::RecoveredDue;
 
 /// Set in the number of a lane: the owner of its waiting messages in the store.
 const RETRY_OWNER: u16 = 1 << 15;
@@ -73,17 +74,21 @@ pub(in crate::broker) const fn retry_lane(owner: u16) -> Option<u16> {
     }
 }
 
-/// A message that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Waiting {
-    /// Until when, ms since the Unix epoch.
-    pub until_ms: u64,
-    /// Which.
-    pub seq: Seq,
+/// Messages of a lane that waited for their retry when the broker stopped.
+#[derive(Debug, Default)]
+pub struct RecoveredRetries {
+    /// Which lane.
+    pub lane: u16,
+    /// The rows that say until when.
+    pub rows: RecoveredDue,
+    /// Which messages.
+    pub seqs: RangeSet,
+    /// Bytes of their bodies.
+    pub bytes: u64,
 }
 
-/// The messages of a queue that wait for their retry.
-pub(super) type Retries = BTreeSet<Waiting>;
+/// What waits in a lane: sizes of bodies by the ends of their waiting.
+pub(super) type Retries = DueIndex<u64>;
 
 impl State {
     /// A message comes back. `true`: it waits.
@@ -97,49 +102,80 @@ impl State {
         let Some(retry) = self.settings.retry else {
             return false;
         };
+        let is_durable = self.is_durable;
         let lane = self.lane_mut(seq);
         let Some(delay_ms) = retry.delay_ms(how, lane.counts(seq)).filter(|ms| *ms > 0) else {
             return false;
         };
-        let waiting = Waiting {
-            until_ms: now_ms.saturating_add(delay_ms),
-            seq,
-        };
-        lane.hold(seq);
         let (persistent, bytes) = match lane.log.lookup(seq) {
             Lookup::Found(record, _) => (record.is_persistent(), record.body_len() as u64),
             Lookup::Cold => (true, 0),
             Lookup::Gone => return false,
         };
-        self.retries.insert(waiting);
-        if persistent {
-            effects.waits.push((waiting, bytes));
+        lane.hold(seq);
+        let key = DueKey {
+            time_ms: now_ms.saturating_add(delay_ms),
+            seq,
+        };
+        let stored = persistent && is_durable;
+        let retries = lane
+            .retries
+            .get_or_insert_with(|| Box::new(Retries::new(LIMITS)));
+        retries.insert(key, bytes, stored.then_some(UNSTAMPED));
+        if stored {
+            effects.waits.push((key, bytes));
         }
         true
     }
 
     /// Messages that waited long enough are ready again: one visit's share.
     pub(super) fn retry(&mut self, now_ms: u64, effects: &mut Effects) {
-        for _ in 0..VISIT_MESSAGES_MAX {
-            let Some(waiting) = self.retries.first().copied() else {
-                return;
-            };
-            if waiting.until_ms > now_ms {
-                return;
+        let mut count = 0;
+        for at in 0..self.lanes.len() {
+            while let Some(retries) = &mut self.lanes[at].retries
+                && let Some(taken) = retries.pop(now_ms, UNSTAMPED)
+            {
+                if taken.stored {
+                    effects.waited.push(taken.key);
+                }
+                self.give_back(taken.key.seq);
+                count += 1;
+                if count == VISIT_MESSAGES_MAX {
+                    effects.more = true;
+                    return;
+                }
             }
-            self.retries.pop_first();
-            self.give_back(waiting.seq);
-            effects.waited.push(waiting);
         }
-        effects.more = true;
     }
 
-    /// A message waited when the broker stopped, and still does.
-    pub(super) fn waits_still(&mut self, waiting: Waiting, bytes: u64) {
-        let lane = self.lane_mut(waiting.seq);
-        lane.take(waiting.seq, bytes);
-        lane.hold(waiting.seq);
-        self.retries.insert(waiting);
+    /// Number of messages that wait for their retry.
+    pub(super) fn retries(&self) -> u64 {
+        self.lanes.iter().map(Lane::waiting).sum()
+    }
+
+    /// Messages waited when the broker stopped, and still do.
+    pub(super) fn wait_still(&mut self, found: RecoveredRetries) {
+        let mut lanes = self.lanes.iter_mut();
+        if let Some(lane) = lanes.find(|lane| lane.number() == found.lane) {
+            lane.wait_still(found);
+        }
+    }
+}
+
+impl Lane {
+    /// Number of messages that wait for their retry.
+    pub(super) fn waiting(&self) -> u64 {
+        self.retries.as_ref().map_or(0, |retries| retries.len())
+    }
+
+    fn wait_still(&mut self, found: RecoveredRetries) {
+        let RecoveredDue {
+            count, earliest_ms, ..
+        } = found.rows;
+        self.ready = self.ready.saturating_sub(found.seqs.len());
+        self.ready_bytes = self.ready_bytes.saturating_sub(found.bytes);
+        self.held = found.seqs;
+        self.retries = Some(Box::new(Retries::recovered(LIMITS, count, earliest_ms)));
     }
 }
 

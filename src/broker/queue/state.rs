@@ -24,9 +24,10 @@ use super::dying::{DeathReason, Dying};
 use super::groups::{Admission, Groups};
 use super::lane::{Head, Lane, lane_of};
 use super::log::Lookup;
-use super::retry::{Retries, Waiting};
+use super::retry::RecoveredRetries;
 use super::settings::Settings;
 use crate::broker::delivery::{ConsumerId, Delivery};
+use crate::broker::due::DueKey;
 use crate::message::properties::has_priority;
 use crate::message::record::{NewMessage, RecordRef};
 use crate::message::run::Run;
@@ -64,9 +65,9 @@ pub(super) struct Effects {
     /// Counts of deliveries changed of these messages.
     pub(super) counted: Vec<Seq>,
     /// Persistent messages wait for their retry, with the sizes of their bodies.
-    pub(super) waits: Vec<(Waiting, u64)>,
+    pub(super) waits: Vec<(DueKey, u64)>,
     /// These have waited.
-    pub(super) waited: Vec<Waiting>,
+    pub(super) waited: Vec<DueKey>,
     /// Ids were taken or are free again.
     pub(super) ids: Vec<IdChange>,
 }
@@ -100,8 +101,8 @@ pub(super) enum Got<T> {
 pub struct RecoveredLanes {
     /// Its lanes by number.
     pub lanes: Vec<(u16, RecoveredQueue)>,
-    /// Messages that wait for their retry, with the sizes of their bodies.
-    pub waiting: Vec<(Waiting, u64)>,
+    /// Messages that wait for their retry.
+    pub retries: Vec<RecoveredRetries>,
     /// Messages that wait to become visible, if any ever did.
     pub delayed: Option<RecoveredDue>,
 }
@@ -124,8 +125,8 @@ pub(super) struct State {
     pub(super) groups: Option<Box<Groups>>,
     /// What came before, if it is to be dropped when it comes again.
     pub(super) duplicates: Option<Box<Duplicates>>,
-    /// What waits for its retry, held by its lane.
-    pub(super) retries: Retries,
+    /// Persistent messages are in the store, and with them until when they wait.
+    pub(super) is_durable: bool,
     pub(super) unacked: u64,
     pub(super) consumers: Consumers,
     backlog: Backlog,
@@ -160,12 +161,12 @@ impl State {
             consumers: Consumers::new(settings.single_active_consumer, settings.returns_in_order),
             settings,
             dying: Dying::default(),
-            retries: Retries::new(),
+            is_durable: false,
             unacked: 0,
             backlog: Backlog::default(),
         };
-        for (waiting, bytes) in found.waiting {
-            state.waits_still(waiting, bytes);
+        for retries in found.retries {
+            state.wait_still(retries);
         }
         state
     }
@@ -575,11 +576,7 @@ impl State {
 
     /// Stretches whose records are all gone do not linger because their count was an estimate.
     pub(super) fn forget_if_empty(&mut self) {
-        if self.unacked == 0
-            && self.ready() == 0
-            && self.dying.is_empty()
-            && self.retries.is_empty()
-        {
+        if self.unacked == 0 && self.ready() == 0 && self.dying.is_empty() && self.retries() == 0 {
             for lane in &mut self.lanes {
                 lane.forget_cold();
             }
