@@ -1,7 +1,7 @@
 //! The messages that wait in one delaying exchange or queue until they are due.
 //!
-//! A message is stored in the epoch of its publish, and leaves the store in the epoch in which it arrives in its queues:
-//! a crash neither loses nor doubles a persistent one, and loses all transient ones. In memory are only those that are
+//! A message is stored in the epoch of its publish, and leaves the store in the epoch in which it arrives in its
+//! queues: a crash neither loses nor doubles a persistent one, and loses all transient ones. In memory are only those that are
 //! due soon ([`super::due::DueIndex`]). The timer thread moves what is due, at most 256 messages a visit, in order of
 //! their times.
 
@@ -197,8 +197,9 @@ impl Delays {
             let mut stored = None;
             for owner in owners {
                 let mut found = rows(self.page(owner, key, 1, 1)?);
-                let found = found.find(|(found, _)| *found == key);
-                stored = stored.or(found.map(|(_, held)| (owner, held)));
+                if let Some((_, held)) = found.find(|(found, _)| *found == key) {
+                    stored = Some((owner, held));
+                }
             }
             let visit = self.services.visit();
             let mut state = self.state.lock();

@@ -21,8 +21,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that has entries in the store which are due at a time.
 pub trait DueOwner: Send + Sync {
-    /// Takes the page that was asked for of what is stored under `id` ([`super::due::DueIndex::install`]) and does what that allows, in visits of
-    /// its own. Called outside all locks.
+    /// Takes the page that was asked for of what is stored under `id` ([`super::due::DueIndex::install`]) and does what
+    /// that allows, in visits of its own. Called outside all locks.
     fn install_due(self: Arc<Self>, id: QueueId, page: DuePage);
 }
 

@@ -139,6 +139,8 @@ struct Inner {
     load_waiters: Vec<Arc<dyn Waiter>>,
     /// Deliveries are marked.
     is_marked: bool,
+    /// What waits to become visible; made with the first such message.
+    delays: Option<Arc<Delays>>,
     /// When the queue was last used, for `x-expires`.
     used_ms: u64,
     /// Resident bytes as last reported to the memory budget.
@@ -164,8 +166,6 @@ pub struct Queue {
     vhost: Weak<VHost>,
     /// Made when there is a time to wait for.
     timer: OnceLock<Timer>,
-    /// What waits to become visible; made with the first such message.
-    delays: OnceLock<Arc<Delays>>,
     /// Mirrors `Inner::deleted` for those who do not hold the lock (route caches).
     deleted: AtomicBool,
     kind: Kind,
@@ -206,6 +206,7 @@ impl Queue {
             state,
             load_waiters: Vec::new(),
             is_marked: false,
+            delays: None,
             used_ms: 0,
             reported_bytes: 0,
             dead_lettering: false,
@@ -216,7 +217,6 @@ impl Queue {
             services: services.clone(),
             vhost,
             timer: OnceLock::new(),
-            delays: OnceLock::new(),
             deleted: AtomicBool::new(false),
             kind,
             inner: Mutex::new(inner),
@@ -264,7 +264,7 @@ impl Queue {
         QueueCounts {
             ready: inner.state.ready(),
             unacked: inner.state.unacked(),
-            delayed: self.delayed() + inner.state.retries(),
+            delayed: inner.delayed() + inner.state.retries(),
             consumers: inner.state.consumers.count(),
         }
     }
@@ -324,7 +324,7 @@ impl Queue {
         if inner.deleted {
             return Ok(0);
         }
-        if condition.if_empty && (inner.state.ready() > 0 || self.delayed() > 0) {
+        if condition.if_empty && (inner.state.ready() > 0 || inner.delayed() > 0) {
             return Err(DeleteRefused::NotEmpty);
         }
         if condition.if_unused && inner.state.consumers.count() > 0 {
@@ -347,7 +347,7 @@ impl Queue {
                 visit.push(Op::QueueDeleted { queue });
             }
         }
-        if let Some(delays) = self.delays() {
+        if let Some(delays) = &inner.delays {
             delays.delete(visit);
         }
         if self.spec.durable && inner.state.duplicates.is_some() {
@@ -466,9 +466,15 @@ impl Queue {
                     .settled(epoch, first, last, || visit.mark_dirty(self.clone()));
             }
         }
-        if self.spec.durable && !effects.ids.is_empty() {
-            let pending = &mut inner.state.last_lane_mut().pending;
-            pending.ids(epoch, effects.ids, || visit.mark_dirty(self.clone()));
+        if self.spec.durable
+            && !effects.ids.is_empty()
+            && let Some(duplicates) = &mut inner.state.duplicates
+        {
+            duplicates.changed(epoch, effects.ids);
+            let lanes = inner.state.lanes_mut().first_mut();
+            if let Some(lane) = lanes {
+                lane.pending.dirty(epoch, || visit.mark_dirty(self.clone()));
+            }
         }
         if self.spec.durable {
             for seq in effects.counted {

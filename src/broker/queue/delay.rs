@@ -52,42 +52,47 @@ pub(super) fn delay(queue_ms: u64, properties: &[u8]) -> Option<Delay> {
     (delay.ms > 0).then_some(delay)
 }
 
-impl Queue {
-    /// The messages that wait, if any ever did. To be listed and removed.
-    pub fn delays(&self) -> Option<&Arc<Delays>> {
-        self.delays.get()
-    }
-
+impl Inner {
     /// Number of messages that wait until they become visible.
     pub(super) fn delayed(&self) -> u64 {
-        self.delays().map_or(0, |delays| delays.len())
+        self.delays.as_ref().map_or(0, |delays| delays.len())
+    }
+}
+
+impl Queue {
+    /// The messages that wait, if any ever did. To be listed and removed.
+    pub fn delays(&self) -> Option<Arc<Delays>> {
+        self.inner.lock().delays.clone()
     }
 
-    fn delays_or_new(self: &Arc<Self>, found: RecoveredDue) -> &Arc<Delays> {
-        self.delays.get_or_init(|| {
+    /// Puts the messages back that waited when the broker stopped. They go on with [`Delays::start`].
+    pub(super) fn recover_delays(self: &Arc<Self>, found: RecoveredDue) {
+        self.delays_or_new(&mut self.inner.lock(), found);
+    }
+
+    fn delays_or_new<'inner>(
+        self: &Arc<Self>,
+        inner: &'inner mut Inner,
+        found: RecoveredDue,
+    ) -> &'inner Arc<Delays> {
+        inner.delays.get_or_insert_with(|| {
             let owner: QueueId = lane_id(self.spec.id, DELAY_LANE);
             let target = Target::Queue(Arc::downgrade(self));
             Delays::new(owner, target, &self.services, found)
         })
     }
 
-    /// Puts the messages back that waited when the broker stopped. They go on with [`Delays::start`].
-    pub(super) fn recover_delays(self: &Arc<Self>, found: RecoveredDue) {
-        self.delays_or_new(found);
-    }
-
     /// Lets a message wait.
     pub(super) fn wait(
         self: &Arc<Self>,
+        inner: &mut Inner,
         visit: &Visit<'_>,
         message: &NewMessage<'_>,
         delay: Delay,
-        batch: &mut Batch,
     ) {
         let Delay { ms, by_header } = delay;
-        let delays = self.delays_or_new(RecoveredDue::default());
+        let delays = self.delays_or_new(inner, RecoveredDue::default());
         delays.hold(visit, message, &[], ms, by_header);
-        batch.has_delayed |= self.is_journaled(message);
     }
 
     /// Messages have waited: they are appended and handed out.

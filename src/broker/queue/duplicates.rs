@@ -7,13 +7,13 @@
 //! ([`Duplicates::row_of`]), so that both are on the disk or neither; what else changes goes to the next epoch in the
 //! order in which it happened ([`IdChange`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::log::Lookup;
 use super::state::{Effects, State};
 use crate::broker::deduplication::{Cache, Hash, Identity, QueueSettings};
-use crate::message::Seq;
 use crate::message::record::{NewMessage, RecordRef};
+use crate::message::{Epoch, Seq};
 
 /// In the place of a seq: the message waits and is in no lane yet.
 const WAITING: Seq = 0;
@@ -47,6 +47,8 @@ pub(super) enum IdChange {
 pub(super) struct Duplicates {
     rules: QueueSettings,
     memory: Memory,
+    /// For the store, by the epochs in which they happened. Never left out: an id may outlive its record.
+    changes: VecDeque<(Epoch, IdChange)>,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,24 @@ impl Duplicates {
             true => Memory::Cache(Cache::new(rules.settings.entries_max())),
             false => Memory::Taken(Taken::default()),
         };
-        Self { rules, memory }
+        Self {
+            rules,
+            memory,
+            changes: VecDeque::new(),
+        }
+    }
+
+    /// Something happened for the store.
+    pub(super) fn changed(&mut self, epoch: Epoch, changes: Vec<IdChange>) {
+        let changes = changes.into_iter();
+        self.changes.extend(changes.map(|change| (epoch, change)));
+    }
+
+    /// What happened up to `epoch`, in this order.
+    pub(super) fn take_changes(&mut self, epoch: Epoch) -> impl Iterator<Item = IdChange> {
+        let changes = &mut self.changes;
+        std::iter::from_fn(move || changes.pop_front_if(|(at, _)| *at <= epoch))
+            .map(|(_, change)| change)
     }
 
     /// Ids that are remembered or taken.

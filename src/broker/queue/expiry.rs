@@ -41,8 +41,8 @@ pub(super) struct Expiry {
     recovered: Option<Box<Recovered>>,
 }
 
-/// Stretches in the store that hold expiring messages, after a restart. Such a stretch is read when the earliest time in
-/// it has come, and its messages get marks.
+/// Stretches in the store that hold expiring messages, after a restart. Such a stretch is read when the earliest time
+/// in it has come, and its messages get marks.
 #[derive(Debug, Default)]
 struct Recovered {
     /// By the earliest time in each and first seq, with their last seqs.

@@ -29,13 +29,15 @@ impl Source for Queue {
                 return;
             }
             let before = ops.len();
+            if let Some(duplicates) = &mut inner.state.duplicates {
+                let changes = duplicates.take_changes(epoch);
+                ops.extend(changes.map(|change| id_op(self.spec.id, &change)));
+            }
             for lane in inner.state.lanes_mut() {
-                let Some(mut work) = lane.pending.take(epoch) else {
+                let Some(work) = lane.pending.take(epoch) else {
                     continue;
                 };
                 appended.extend(work.appended);
-                let ids = std::mem::take(&mut work.ids);
-                ops.extend(ids.iter().map(|change| id_op(self.spec.id, change)));
                 ops.extend(settle(self.spec.id, lane, work).map(Op::Settle));
             }
             if ops.len() > before {

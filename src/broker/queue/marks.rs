@@ -1,8 +1,8 @@
 //! The marks of messages that expire out of order: the times of these messages, the nearest first.
 //!
 //! A bounded number is in memory; further ones are rows of family `due`, of which the index keeps the nearest. The rows
-//! stand under an id that is new with each start: the next start finds the times in the messages themselves, and removes
-//! the rows with everything else that belongs to nothing.
+//! stand under an id that is new with each start: the next start finds the times in the messages themselves, and
+//! removes the rows with everything else that belongs to nothing.
 
 use crate::broker::due::{self, DueIndex, DueKey, Limits, PageRequest, Removed, UNSTAMPED};
 use crate::message::{Epoch, QueueId, Seq};

@@ -4,7 +4,6 @@
 //! before while its gatherer has not come yet. Whoever touches the queue first in a new epoch moves `pending` to `cut`;
 //! the gatherer takes all of `cut` before the next cut, so `cut` is free when it is needed (design.md 5, C4).
 
-use super::duplicates::IdChange;
 use crate::message::{Epoch, Seq};
 
 /// The work of one epoch.
@@ -20,8 +19,6 @@ pub(super) struct Work {
     pub(super) moved: Vec<(Seq, Seq)>,
     /// Messages whose counts of deliveries changed.
     pub(super) counted: Vec<Seq>,
-    /// Ids that were taken or are free again, in this order. Never left out: an id outlives its record.
-    pub(super) ids: Vec<IdChange>,
     /// Deliveries moved `delivered_upto`.
     pub(super) delivered: bool,
     /// The store has this queue on the dirty list of `epoch`.
@@ -34,7 +31,6 @@ impl Work {
             && self.settled.is_empty()
             && self.moved.is_empty()
             && self.counted.is_empty()
-            && self.ids.is_empty()
             && !self.delivered
     }
 
@@ -132,9 +128,9 @@ impl Pending {
         self.touch(epoch, mark_dirty).counted.push(seq);
     }
 
-    /// Ids were taken or are free again.
-    pub(super) fn ids(&mut self, epoch: Epoch, changes: Vec<IdChange>, mark_dirty: impl FnOnce()) {
-        self.touch(epoch, mark_dirty).ids.extend(changes);
+    /// There is something for the store that is not kept here.
+    pub(super) fn dirty(&mut self, epoch: Epoch, mark_dirty: impl FnOnce()) {
+        self.touch(epoch, mark_dirty);
     }
 
     /// `delivered_upto` moved.

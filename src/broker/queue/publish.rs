@@ -103,8 +103,8 @@ impl Queue {
         }
     }
 
-    /// One message: it is dropped because it came before, or refused because the queue is too full (then it dies at once,
-    /// if that is what the queue does), or waits to become visible, or is appended.
+    /// One message: it is dropped because it came before, or refused because the queue is too full (then it dies at
+    /// once, if that is what the queue does), or waits to become visible, or is appended.
     fn arrive(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -127,7 +127,8 @@ impl Queue {
         }
         let seq = match Self::delay_of(inner, message) {
             Some(delay) => {
-                self.wait(visit, message, delay, batch);
+                self.wait(inner, visit, message, delay);
+                batch.has_delayed |= self.is_journaled(message);
                 None
             }
             None => Some(self.append(inner, visit, Run::single(message), batch).0),
@@ -168,7 +169,7 @@ impl Queue {
         message: &NewMessage<'_>,
     ) -> bool {
         let bytes = message.body.len() as u64;
-        let delayed = self.delayed();
+        let delayed = inner.delayed();
         inner.state.refuses(delayed, bytes) && {
             self.dispatch(inner, visit);
             inner.state.refuses(delayed, bytes)
@@ -220,7 +221,7 @@ impl Queue {
         seqs
     }
 
-    pub(super) const fn is_journaled(&self, message: &NewMessage<'_>) -> bool {
+    const fn is_journaled(&self, message: &NewMessage<'_>) -> bool {
         self.spec.durable && message.persistent
     }
 
@@ -260,7 +261,7 @@ pub(super) struct Batch {
     count: u32,
     journaled_bytes: usize,
     /// A message that survives a restart waits to become visible.
-    pub(super) has_delayed: bool,
+    has_delayed: bool,
     /// A duplicate is as safe as the first when this epoch is, at the latest.
     joins: bool,
     refused: Vec<u32>,

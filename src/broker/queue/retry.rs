@@ -1,8 +1,8 @@
 //! Delayed retry: a message that comes back waits before it is delivered again, longer each time
 //! (`x-delayed-retry-type`, `-min`, `-max` as in RabbitMQ 4.3's quorum queues, here for every type of queue).
 //!
-//! A waiting message stays where it is in its lane, held. Until when it waits is a row in the store, so that a restart goes
-//! on waiting; in memory are the rows that come next ([`DueIndex`]) and, of all others, the ranges of seqs.
+//! A waiting message stays where it is in its lane, held. Until when it waits is a row in the store, so that a restart
+//! goes on waiting; in memory are the rows that come next ([`DueIndex`]) and, of all others, the ranges of seqs.
 
 use super::lane::{Lane, lane_of};
 use super::log::Lookup;

@@ -219,12 +219,6 @@ impl State {
         &mut self.lanes[at]
     }
 
-    /// The lane of the lowest precedence, which is gathered last.
-    pub(super) fn last_lane_mut(&mut self) -> &mut Lane {
-        let last = self.lanes.len() - 1;
-        &mut self.lanes[last]
-    }
-
     pub(super) fn resident_bytes(&self) -> usize {
         match &self.lanes[..] {
             [lane] => lane.log.resident_bytes(),

@@ -192,6 +192,8 @@ impl<F> Offering<'_, F> {
                 self.blocked.insert(seq, entry);
                 *self.blocked_bytes += bytes;
                 if expiry_ms != 0 {
+                    // The mark that it may have brought along is done with.
+                    self.expiry.unmark(seq, expiry_ms);
                     self.expiry.mark(seq, expiry_ms, bytes);
                 }
             }
