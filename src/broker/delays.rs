@@ -1,9 +1,9 @@
 //! The messages that wait in one delaying exchange or queue until they are due.
 //!
 //! A message is stored in the epoch of its publish, and leaves the store in the epoch in which it arrives in its
-//! queues: a crash neither loses nor doubles a persistent one, and loses all transient ones. In memory are only those that are
-//! due soon ([`super::due::DueIndex`]). The timer thread moves what is due, at most 256 messages a visit, in order of
-//! their times.
+//! queues: a crash neither loses nor doubles a persistent one, and loses all transient ones. In memory are only those
+//! that are due soon ([`super::due::DueIndex`]). The timer thread moves what is due, at most 256 messages a visit, in
+//! order of their times.
 
 mod held;
 mod target;
