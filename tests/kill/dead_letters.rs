@@ -201,6 +201,9 @@ fn reject(address: SocketAddr, random: &mut Random) -> io::Result<()> {
 /// Takes letters at the end of the chain and acknowledges them, until the broker dies.
 fn collect(address: SocketAddr, life: &mut Life, random: &mut Random) -> io::Result<()> {
     let mut peer = open(address)?;
+    // A crash may have left it, and to declare what is there waits for nothing.
+    peer.try_send(1, method!(queue.delete { queue: "kill.barrier" }))?;
+    peer.await_method(1, "queue.delete_ok")?;
     loop {
         for _ in 0..random.between(1, 40) {
             match get(&mut peer, END, false)? {
