@@ -10,8 +10,11 @@ const SAMPLE_MS: u64 = 20;
 /// An older sample says nothing about now.
 const SAMPLE_MS_MAX: u64 = 1_000;
 
-/// The longest pause: consumers that would need longer are slow.
+/// The longest pause.
 const PAUSE_MS_MAX: u64 = 2_000;
+
+/// Consumers that would need longer for everything are slow.
+const DRAIN_MS_MAX: u64 = 4_000;
 
 /// Messages of a queue at some time.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +64,8 @@ impl Backlog {
         let Some(taken_per_second) = self.taken_per_second else {
             return Some(SAMPLE_MS);
         };
-        let needed_ms = (excess * 1000).checked_div(taken_per_second)?;
-        (needed_ms <= PAUSE_MS_MAX).then_some(needed_ms)
+        let drain_ms = (ready * 1000).checked_div(taken_per_second)?;
+        (drain_ms <= DRAIN_MS_MAX).then(|| PAUSE_MS_MAX.min(excess * 1000 / taken_per_second))
     }
 }
 
@@ -80,8 +83,12 @@ mod tests {
         // 1,000 came and 500 more are ready: 500 were taken in 50 ms.
         assert_eq!(pause(1_050, 1_500, 600, 400), Some(40));
         assert_eq!(pause(1_051, 1_500, 600, 1), Some(0));
-        assert_eq!(pause(1_052, 1_500, 600, 20_000), Some(2_000));
-        assert_eq!(pause(1_053, 1_500, 600, 20_100), None);
+        assert_eq!(pause(1_052, 40_900, 40_000, 30_000), Some(2_000));
+        assert_eq!(
+            pause(1_053, 41_000, 40_100, 1),
+            None,
+            "all would take too long"
+        );
     }
 
     #[test]
