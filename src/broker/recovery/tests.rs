@@ -5,7 +5,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use super::*;
 use crate::broker::delivery::ConsumerId;
 use crate::broker::due::LIMITS;
-use crate::broker::queue::Return;
+use crate::broker::queue::{GetOutcome, Return};
 use crate::broker::testing::TestBroker;
 use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare};
 use crate::message::record::{Body, NewMessage};
@@ -321,11 +321,17 @@ fn fill_with_retries(test: &TestBroker, count: usize) {
     for _ in 0..count / 100 {
         let visit = test.broker.services.visit();
         declared.publish(&visit, std::iter::repeat_n(&message, 100));
+        drop(visit);
         let mut seqs = Vec::new();
-        for _ in 0..100 {
-            declared.get(&visit, false, |delivery, _| seqs.push(delivery.seq));
+        while seqs.len() < 100 {
+            let visit = test.broker.services.visit();
+            let got = declared.get(&visit, false, |delivery, _| seqs.push(delivery.seq));
+            drop(visit);
+            if let GetOutcome::Unmarked(ticket) = got {
+                test.wait(ticket);
+            }
         }
-        assert_eq!(seqs.len(), 100);
+        let visit = test.broker.services.visit();
         let _ = declared.requeue(&visit, ConsumerId::NONE, &seqs, Return::Failed);
     }
     let ticket = test.broker.services.visit().ticket();
