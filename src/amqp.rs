@@ -17,6 +17,7 @@ pub mod connection;
 pub mod consumer;
 pub mod content;
 pub mod error;
+pub mod events;
 pub mod frame;
 pub mod handshake;
 pub mod names;

@@ -9,6 +9,7 @@ mod directory;
 mod error;
 mod limits;
 mod mechanism;
+mod observer;
 mod password;
 mod pattern;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use directory::{MalformedRow, PERMISSION_ROW_PREFIX, USER_ROW_PREFIX};
 pub use error::{AccessRefused, ChangeError, LoginError, VHostRefused};
 pub use limits::UserLimits;
 pub use mechanism::Mechanism;
+pub use observer::{Change, Observer};
 pub use password::{HashingAlgorithm, MalformedHash, PasswordHash};
 pub use pattern::Pattern;
 
@@ -102,6 +104,7 @@ pub struct Auth {
     version: AtomicU64,
     loopback_users: HashSet<String>,
     anonymous_login_user: Option<String>,
+    observed: observer::Observed,
 }
 
 impl Auth {
@@ -118,7 +121,13 @@ impl Auth {
             version: AtomicU64::new(0),
             loopback_users: config.loopback_users.clone(),
             anonymous_login_user: config.anonymous_login_user.clone(),
+            observed: observer::Observed::default(),
         })
+    }
+
+    /// From now on `observer` hears of each change. There is one at most: the first.
+    pub fn observe(&self, observer: Box<Observer>) {
+        self.observed.set(observer);
     }
 
     /// Creates the default user of the configuration, with its permissions in the default vhost. The

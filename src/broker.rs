@@ -7,6 +7,7 @@ pub mod admission;
 pub mod alarms;
 pub mod arguments;
 pub mod binding;
+pub mod census;
 pub mod dead_letter;
 pub mod deduplication;
 pub mod definitions;
@@ -15,12 +16,15 @@ pub mod delivery;
 pub mod direct_reply;
 pub mod due;
 pub mod error;
+pub mod events;
 pub mod exchange;
 pub mod firehose;
 pub mod keeper;
 pub mod loader;
 pub mod memory;
 pub mod names;
+mod outlet;
+pub mod parameters;
 pub mod policy;
 pub mod queue;
 pub mod recovery;
@@ -30,14 +34,19 @@ mod testing;
 pub mod timers;
 pub mod vhost;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use serde_json::Value;
 
 use self::alarms::Alarms;
 use self::arguments::QueueType;
+use self::census::Census;
 use self::dead_letter::DeadLetters;
+use self::error::Error;
+use self::events::Events;
 use self::loader::Loader;
 use self::memory::QueueMemory;
 use self::queue::Queue;
@@ -52,9 +61,29 @@ use crate::store::{Store, Visit};
 /// Number of a connection, never reused while the broker runs.
 pub type ConnectionId = u64;
 
-/// What everything in the broker needs. Cheap to clone.
+/// Stands for what no connection asks for: no connection has this number.
+pub const NOBODY: ConnectionId = 0;
+
+/// What everything in the broker needs. Cheap to clone, and small: every queue keeps it.
 #[derive(Clone)]
-pub struct Services {
+pub struct Services(Arc<Parts>);
+
+impl From<Parts> for Services {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Services {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What [`Services`] leads to.
+pub struct Parts {
     /// Where durable things go.
     pub store: Store,
     /// The budget of the queues.
@@ -65,12 +94,18 @@ pub struct Services {
     pub timers: Timers,
     /// Moves messages that died.
     pub dead_letters: DeadLetters,
+    /// How much there is of what is limited.
+    pub census: Arc<Census>,
+    /// What happens, for those who want to know.
+    pub events: Arc<Events>,
     /// What keeps publishers waiting.
     pub alarms: Arc<Alarms>,
     /// The time, for visits.
     pub clock: Arc<dyn Clock>,
     /// Chance, for exchanges that choose.
     pub random: Arc<dyn Random>,
+    /// What this node is called.
+    pub node: Arc<str>,
     /// The type of durable queues that are declared without one, in virtual hosts that say nothing else.
     pub default_queue_type: QueueType,
 }
@@ -94,6 +129,7 @@ pub struct Broker {
     /// Users and permissions.
     pub auth: Arc<Auth>,
     vhosts: RwLock<HashMap<Arc<str>, Arc<VHost>>>,
+    global_parameters: RwLock<BTreeMap<Arc<str>, Value>>,
 }
 
 impl Broker {
@@ -106,7 +142,26 @@ impl Broker {
             services,
             auth,
             vhosts: RwLock::new(vhosts),
+            global_parameters: RwLock::default(),
         })
+    }
+
+    /// Switches events on: they go to `amq.rabbitmq.event` of this virtual host. `None`: it does not exist.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn switch_events_on(&self, name: &str) -> std::io::Result<Option<Ticket>> {
+        let Some(vhost) = self.vhost(name) else {
+            return Ok(None);
+        };
+        let services = self.services.clone();
+        let (exchange, ticket) = vhost.event_exchange(&services.visit());
+        services
+            .events
+            .switch_on(&Arc::downgrade(&vhost), &exchange)?;
+        self.auth
+            .observe(Box::new(move |change| services.tell_auth(change)));
+        Ok(Some(ticket))
     }
 
     /// The virtual host called `name`.
@@ -129,26 +184,56 @@ impl Broker {
     }
 
     /// Creates a virtual host with its predeclared exchanges. One that exists is left as it is.
-    pub fn create_vhost(&self, visit: &Visit<'_>, name: &str) -> (Arc<VHost>, Ticket) {
+    ///
+    /// # Errors
+    /// There are as many as the node may have.
+    pub fn create_vhost(
+        &self,
+        visit: &Visit<'_>,
+        name: &str,
+    ) -> Result<(Arc<VHost>, Ticket), Error> {
         let mut vhosts = self.vhosts.write();
         if let Some(vhost) = vhosts.get(name) {
-            return (vhost.clone(), vhost.ticket());
+            return Ok((vhost.clone(), vhost.ticket()));
         }
-        let ticket = visit.push(state::put_vhost(name, false, &VHostSettings::default()));
+        let room = self.services.census.check_vhosts(vhosts.len());
+        room.map_err(|full| Error::VHostLimit {
+            vhost: name.into(),
+            limit: full.limit,
+        })?;
+        let settings = VHostSettings::of_new(self.services.default_queue_type);
+        let ticket = visit.push(state::put_vhost(name, false, &settings));
         let vhost = VHost::new(name.into(), &self.services, ticket);
+        vhost.recover_settings(settings);
         vhosts.insert(vhost.name.clone(), vhost.clone());
-        (vhost, ticket)
+        drop(vhosts);
+        vhost.tell_created();
+        Ok((vhost, ticket))
     }
 
     /// Takes a virtual host out and forgets it with all that was declared in it; `None` if there is none. Its
     /// connections and the permissions in it are the caller's to end. Afterwards its queues are to be deleted with
     /// [`Self::clear_vhost`].
-    pub fn delete_vhost(&self, visit: &Visit<'_>, name: &str) -> Option<(Arc<VHost>, Ticket)> {
+    ///
+    /// # Errors
+    /// It is protected from deletion.
+    pub fn delete_vhost(
+        &self,
+        visit: &Visit<'_>,
+        name: &str,
+    ) -> Result<Option<(Arc<VHost>, Ticket)>, Error> {
         let mut vhosts = self.vhosts.write();
-        let vhost = vhosts.remove(name)?;
+        let Some(vhost) = vhosts.get(name).cloned() else {
+            return Ok(None);
+        };
+        if vhost.settings().protected_from_deletion {
+            return Err(Error::ProtectedVHost(vhost.name.clone()));
+        }
+        vhosts.remove(name);
         // Before the name is free: the rows of a new virtual host of this name must come after.
         let ticket = vhost.retire(visit);
-        Some((vhost, ticket))
+        self.services.tell_vhost_deleted(name);
+        Ok(Some((vhost, ticket)))
     }
 
     /// Deletes the queues of a virtual host that was taken out, a bounded number in one visit. True: call again in a

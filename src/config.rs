@@ -70,12 +70,18 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// How long a client may leave the socket full while its outbox is over its hard limit; `Duration::MAX` for ever.
     pub send_timeout: Duration,
+    /// How much of each kind there may be.
+    pub node_limits: NodeLimits,
     /// Above this much memory publishers are blocked.
     pub memory_high_watermark: MemoryWatermark,
     /// Below this much free space on the disk of `data_dir` publishers are blocked.
     pub disk_free_limit: DiskFreeLimit,
     /// What is written to the console.
     pub log_level: LogLevel,
+    /// What is noted in messages as they arrive.
+    pub message_interceptors: MessageInterceptors,
+    /// The virtual host with the exchange for events; `None`: there are none.
+    pub event_exchange_vhost: Option<String>,
     /// Which of RabbitMQ's deprecated features clients may use.
     pub deprecated_features: DeprecatedFeatures,
     /// The `cluster_name` of the server properties; `None` stands for `leveret@` and the host's name.
@@ -91,6 +97,55 @@ pub struct Config {
     pub definitions: Vec<PathBuf>,
     /// The directory with everything that the broker stores.
     pub data_dir: PathBuf,
+}
+
+/// How much of each kind there may be in one node; `None` for no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeLimits {
+    /// Open connections.
+    pub connections: Option<u64>,
+    /// Open channels of all connections.
+    pub channels: Option<u64>,
+    /// Consumers of one channel.
+    pub consumers_per_channel: Option<u64>,
+    /// Virtual hosts.
+    pub vhosts: Option<u64>,
+    /// Queues in all virtual hosts.
+    pub queues: Option<u64>,
+    /// Exchanges in all virtual hosts, the predeclared ones included.
+    pub exchanges: Option<u64>,
+}
+
+/// What is noted in messages as they arrive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MessageInterceptors {
+    /// The time: the header `timestamp_in_ms` and the property `timestamp`.
+    pub timestamp: Stamp,
+    /// This node: the header `x-routed-by`.
+    pub routing_node: Stamp,
+}
+
+/// Whether something is noted in a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stamp {
+    /// Never.
+    #[default]
+    Off,
+    /// Unless the publisher did.
+    IfAbsent,
+    /// Always.
+    Overwrite,
+}
+
+impl Stamp {
+    /// Whether to note it in a message in which it `is_there`.
+    pub fn sets(self, is_there: bool) -> bool {
+        match self {
+            Self::Off => false,
+            Self::IfAbsent => !is_there,
+            Self::Overwrite => true,
+        }
+    }
 }
 
 /// The permissions of the default user: one regular expression for each kind of access.
@@ -131,6 +186,15 @@ pub enum LogLevel {
     None,
 }
 
+/// What this node is called, after its host as in RabbitMQ.
+pub fn node_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => "leveret@localhost".to_owned(),
+        host => format!("leveret@{host}"),
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -148,9 +212,12 @@ impl Default for Config {
             max_message_size_bytes: 16 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(OUTBOX_STALL_SECONDS_MAX),
+            node_limits: NodeLimits::default(),
             memory_high_watermark: MemoryWatermark::Relative(0.6),
             disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),
             log_level: LogLevel::Info,
+            message_interceptors: MessageInterceptors::default(),
+            event_exchange_vhost: None,
             deprecated_features: DeprecatedFeatures::default(),
             cluster_name: None,
             server_product: "RabbitMQ".into(),

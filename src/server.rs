@@ -78,6 +78,8 @@ pub enum StartError {
         path: std::path::PathBuf,
         error: DefinitionsError,
     },
+    #[error("event_exchange.vhost: virtual host '{0}' does not exist")]
+    NoEventVHost(String),
     #[error("cannot start a thread: {0}")]
     Threads(io::Error),
     #[error("cannot handle signals: {0}")]
@@ -141,7 +143,7 @@ impl Server {
         let config = Arc::new(config);
         let broker = opening::open(Arc::clone(&config), options).await?;
         let store = broker.services.store.clone();
-        let mut monitor = Monitor::new(&config, Arc::clone(&broker.services.alarms), store.clone());
+        let mut monitor = Monitor::new(&config, broker.services.clone());
         monitor.look();
         let shared = Arc::new(Shared::new(config, broker));
         let mut listeners = Vec::new();

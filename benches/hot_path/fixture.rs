@@ -58,6 +58,7 @@ impl Fixture {
             auto_delete: false,
             internal: false,
             arguments: Default::default(),
+            connection: CONNECTION,
         };
         self.vhost
             .declare_exchange(&self.services.visit(), declare)

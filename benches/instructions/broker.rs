@@ -59,6 +59,7 @@ impl Broker {
         let session = Session {
             id: self.connections.next_id(),
             peer: "memory".into(),
+            name: "nobody -> nowhere".to_owned(),
             broker: self.leveret.clone(),
             vhost: self.leveret.vhost(&self.config.default_vhost).unwrap(),
             admission: Mutex::default(),

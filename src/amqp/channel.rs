@@ -31,15 +31,16 @@ pub use self::publish::PublishBatch;
 use super::confirms::Confirms;
 use super::content::Assembly;
 use super::error::AmqpError;
+use super::events;
 use super::outbox::Cancelled;
-use super::outbox::deliveries::{Deliveries, Share};
+use super::outbox::deliveries::Deliveries;
 use super::route_cache::RouteCache;
 use super::session::Session;
 use crate::auth::{Permission, Resource};
 use crate::broker::delivery::Cancellation;
 use crate::broker::delivery::ConsumerId;
 use crate::broker::firehose::Tap;
-use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
+use crate::broker::queue::{Queue, Return};
 use crate::message::Ticket;
 use crate::occupancy::Place;
 
@@ -135,24 +136,30 @@ pub struct Channel {
     /// The longest pause for the consumers of queues that it published to since the last
     /// [`Self::take_backlog_pause_ms`].
     backlog_pause_ms: u64,
-    /// It counts for its user.
-    _place: Option<Place>,
+    /// It counts in its node and for its user.
+    _places: (Place, Option<Place>),
 }
 
 impl Channel {
     /// Opens channel `number` of the connection.
     ///
     /// # Errors
-    /// The user has as many channels as it may have: 530.
+    /// The node or the user has as many channels as it may have: 530.
     pub fn open(session: &Session, number: u16) -> Result<Self, AmqpError> {
         let user = session.user();
-        let place = session.broker.auth.count_channel(&user);
-        let place = place.map_err(|full| AmqpError::user_channel_limit(user.name(), full.limit))?;
+        let services = &session.broker.services;
+        let of_node = services.census.count_channel();
+        let of_node =
+            of_node.map_err(|full| AmqpError::node_channel_limit(&services.node, full.limit))?;
+        let of_user = session.broker.auth.count_channel(&user);
+        let of_user =
+            of_user.map_err(|full| AmqpError::user_channel_limit(user.name(), full.limit))?;
         session
             .outbox
             .lock()
             .channels
             .insert(number, Box::<Deliveries>::default());
+        events::tell_channel_opened(session, number);
         Ok(Self {
             number,
             phase: Phase::Open,
@@ -164,7 +171,7 @@ impl Channel {
             replies: None,
             routes: RouteCache::default(),
             backlog_pause_ms: 0,
-            _place: place,
+            _places: (of_node, of_user),
         })
     }
 
@@ -235,6 +242,8 @@ impl Channel {
         let Some(entry) = self.consumers.remove(&cancelled.consumer_tag) else {
             return Ok(());
         };
+        let queue = &entry.queue.spec.name;
+        events::tell_consumer_deleted(session, self.number, queue, &cancelled.consumer_tag);
         let late = match session.outbox.lock().split(self.number) {
             Some((_, deliveries)) => {
                 let late = match cancelled.why {
@@ -256,10 +265,10 @@ impl Channel {
                 &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)),
             );
             // After the word of it: the same client may get the messages again.
-            requeue(session, late, Return::Failed);
+            self.requeue(session, late, Return::Failed);
             return Ok(());
         }
-        requeue(session, late, Return::Failed);
+        self.requeue(session, late, Return::Failed);
         match cancelled.why {
             Cancellation::TimedOut { timeout_ms } => {
                 Err(AmqpError::consumer_timed_out(self.number, timeout_ms))
@@ -271,7 +280,7 @@ impl Channel {
     /// Where the firehose copies messages of this channel from.
     fn tap(&self, session: &Session) -> Tap {
         let user = session.user();
-        Tap::new(&session.vhost, &session.peer, self.number, user.name())
+        Tap::new(&session.vhost, &session.name, self.number, user.name())
     }
 
     /// How much time it should give the consumers of its queues, in ms, if it has published since the last call.
@@ -318,8 +327,10 @@ impl Channel {
 
     /// Removes the consumers and requeues what is unacknowledged, in order: the channel ends.
     pub fn end(&mut self, session: &Session) {
-        for (_, entry) in std::mem::take(&mut self.consumers) {
+        for (consumer_tag, entry) in std::mem::take(&mut self.consumers) {
             cancel_consumer(session, &entry);
+            let queue = &entry.queue.spec.name;
+            events::tell_consumer_deleted(session, self.number, queue, &consumer_tag);
         }
         self.end_replies(session, None);
         let shares = {
@@ -329,9 +340,13 @@ impl Channel {
                 .remove(&self.number)
                 .map(|mut deliveries| deliveries.take_all())
         };
-        requeue(session, shares.unwrap_or_default(), Return::Failed);
+        self.requeue(session, shares.unwrap_or_default(), Return::Failed);
         self.mode = Mode::Plain;
         self.assembly = Assembly::Idle;
+        // One that was closed for an error ended before.
+        if self.phase == Phase::Open {
+            events::tell_channel_closed(session, self.number);
+        }
     }
 }
 
@@ -340,43 +355,5 @@ fn cancel_consumer(session: &Session, entry: &ConsumerEntry) {
     let visit = session.broker.services.visit();
     if entry.queue.cancel(&visit, entry.id) {
         session.vhost.queue_became_unused(&visit, &entry.queue);
-    }
-}
-
-/// Gives unacknowledged messages back to their queues.
-fn requeue(session: &Session, shares: Vec<Share>, how: Return) {
-    in_visits(session, shares, |queue, visit, consumer, seqs| {
-        queue.requeue(visit, consumer, seqs, how)
-    });
-}
-
-/// Rejected for good.
-fn discard(session: &Session, shares: Vec<Share>) {
-    in_visits(session, shares, |queue, visit, consumer, seqs| {
-        queue.discard(visit, consumer, seqs)
-    });
-}
-
-/// Acknowledged.
-fn settle(session: &Session, shares: Vec<Share>) {
-    in_visits(session, shares, |queue, visit, consumer, seqs| {
-        queue.settle(visit, consumer, seqs)
-    });
-}
-
-fn in_visits(
-    session: &Session,
-    shares: Vec<Share>,
-    change: impl Fn(&Arc<Queue>, &crate::store::Visit<'_>, ConsumerId, &[u64]) -> bool,
-) {
-    let services = &session.broker.services;
-    for Share { source, seqs } in shares {
-        let mut more = false;
-        for part in seqs.chunks(VISIT_MESSAGES_MAX) {
-            more = change(&source.queue, &services.visit(), source.consumer, part);
-        }
-        while more {
-            more = source.queue.pump(&services.visit());
-        }
     }
 }

@@ -7,8 +7,6 @@ mod encoder;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::Bytes;
-
 use self::encoder::Encoder;
 use super::outbox::deliveries::Deliveries;
 use super::outbox::{Cancelled, OUTBOX_SOFT_BYTES_MAX, Outbox, Stalled};
@@ -128,16 +126,7 @@ pub fn shown_properties<'a>(delivery: &Delivery<'a>) -> Cow<'a, [u8]> {
 
 /// Copies a delivery to the firehose.
 pub fn trace(tap: &Tap, queue: &str, delivery: &Delivery<'_>) {
-    let traced = Traced {
-        exchange: delivery.record.exchange(),
-        routing_key: delivery.record.routing_key(),
-        properties: delivery.record.properties(),
-        body: match delivery.body {
-            Some(body) => body.bytes.clone(),
-            None => Bytes::copy_from_slice(delivery.record.inline_body()),
-        },
-    };
-    tap.delivered(traced, queue, delivery.redelivered);
+    tap.delivered(Traced::held(delivery), queue, delivery.redelivered);
 }
 
 /// The properties with `x-stream-offset`, in the place of whatever the publisher put there.

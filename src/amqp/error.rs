@@ -186,6 +186,14 @@ impl AmqpError {
         Self::framing(ReplyCode::NotAllowed, &explanation)
     }
 
+    /// More channels than the node may have.
+    pub fn node_channel_limit(node: &str, limit: u64) -> Self {
+        let explanation = format!(
+            "number of channels opened on node '{node}' has reached the maximum allowed limit of ({limit})"
+        );
+        Self::framing(ReplyCode::NotAllowed, &explanation)
+    }
+
     /// connection.open of a virtual host that does not exist.
     pub fn vhost_not_found(vhost: &str) -> Self {
         Self::not_allowed(format_args!("vhost {vhost} not found"))

@@ -28,7 +28,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::Limits;
 use super::frame::Frame;
 use super::session::Capabilities;
-use crate::auth::{Auth, Mechanism, User};
+use crate::auth::{Auth, LoginError, Mechanism, User};
 use crate::broker::admission::{Admission, AdmissionRefused};
 use crate::config::Config;
 pub use header::ForeignProtocol;
@@ -44,12 +44,17 @@ pub const SILENT_CLOSE_DELAY: Duration = Duration::from_secs(3);
 /// See [`crate::broker::Broker::admit`].
 pub type Admit<'a> = dyn Fn(&User, &str) -> Result<Admission, AdmissionRefused> + Sync + 'a;
 
+/// See [`crate::amqp::events::tell_login`].
+pub type LoggedIn<'a> = dyn Fn(Mechanism, &Result<User, LoginError>) + Sync + 'a;
+
 /// What a handshake needs to know about the broker and the peer.
 pub struct HandshakeContext<'a> {
     pub config: &'a Config,
     pub auth: &'a Auth,
     /// See [`crate::amqp::server_properties`].
     pub server_properties: &'a FieldTable,
+    /// Hears of each attempt to log in.
+    pub logged_in: &'a LoggedIn<'a>,
     /// Lets a user into a virtual host, or says why not.
     pub admit: &'a Admit<'a>,
     pub peer: SocketAddr,
@@ -68,6 +73,7 @@ impl HandshakeContext<'_> {
 #[derive(Debug)]
 pub struct Negotiated {
     pub user: User,
+    pub mechanism: Mechanism,
     pub vhost: Arc<str>,
     /// The right to be there.
     pub admission: Admission,
@@ -184,6 +190,7 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
                 frames.send(&answer).await?;
                 return Ok(Negotiated {
                     user: client.user,
+                    mechanism: client.mechanism,
                     vhost,
                     admission,
                     limits,

@@ -2,7 +2,7 @@
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
-use crate::config::Config;
+use crate::config::{Config, node_name};
 
 /// The extensions that the broker has, all of them RabbitMQ's.
 const CAPABILITIES: [&str; 9] = [
@@ -45,15 +45,15 @@ pub fn server_properties(config: &Config) -> FieldTable {
     properties
 }
 
+/// The same with another name of the cluster.
+pub fn put_cluster_name(properties: &mut FieldTable, name: &str) {
+    let name = AMQPValue::LongString(name.into());
+    properties.insert("cluster_name".into(), name);
+}
+
 /// The configured name, or one after the host as RabbitMQ has it.
 fn cluster_name(config: &Config) -> String {
-    config.cluster_name.clone().unwrap_or_else(|| {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        match host.trim() {
-            "" => "leveret@localhost".to_owned(),
-            host => format!("leveret@{host}"),
-        }
-    })
+    config.cluster_name.clone().unwrap_or_else(node_name)
 }
 
 #[cfg(test)]

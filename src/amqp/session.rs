@@ -32,6 +32,8 @@ pub struct Session {
     pub id: ConnectionId,
     /// Client address, for the log.
     pub peer: String,
+    /// `127.0.0.1:50000 -> 127.0.0.1:5672`, as RabbitMQ names connections.
+    pub name: String,
     /// The broker.
     pub broker: Arc<Broker>,
     /// The virtual host that the connection opened.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::directory::{Account, CompiledPermissions, Login, encode, permission_key, user_key};
-use super::{Auth, ChangeError, Directory, PasswordHash, Permissions, UserLimits};
+use super::{Auth, Change, ChangeError, Directory, PasswordHash, Permissions, UserLimits};
 use crate::message::op::Op;
 
 impl Auth {
@@ -24,6 +24,7 @@ impl Auth {
     ) -> Result<(), ChangeError> {
         check_name(name)?;
         let tags = shared(tags);
+        let tags_set = Arc::clone(&tags);
         self.change(|directory| {
             if directory.accounts.contains_key(name) {
                 return Err(ChangeError::UserExists(name.to_owned()));
@@ -38,7 +39,11 @@ impl Auth {
             let account = Account::new(login);
             directory.accounts.insert(name.into(), account);
             Ok(())
-        })
+        })?;
+        self.observed.tell(&Change::UserCreated { user: name });
+        let (user, tags) = (name, &tags_set[..]);
+        self.observed.tell(&Change::TagsSet { user, tags });
+        Ok(())
     }
 
     /// Removes a user and its permissions.
@@ -54,7 +59,9 @@ impl Auth {
             }
             push(delete(user_key(name)));
             Ok(())
-        })
+        })?;
+        self.observed.tell(&Change::UserDeleted { user: name });
+        Ok(())
     }
 
     /// Gives a user another password. Connections that it has are left alone.
@@ -67,7 +74,9 @@ impl Auth {
         name: &str,
         password: PasswordHash,
     ) -> Result<(), ChangeError> {
-        self.change_login(push, name, |login| login.password = password)
+        self.change_login(push, name, |login| login.password = password)?;
+        self.observed.tell(&Change::PasswordChanged { user: name });
+        Ok(())
     }
 
     /// Replaces the tags of a user.
@@ -80,7 +89,11 @@ impl Auth {
         name: &str,
         tags: &[&str],
     ) -> Result<(), ChangeError> {
-        self.change_login(push, name, |login| login.tags = shared(tags))
+        let tags = shared(tags);
+        self.change_login(push, name, |login| login.tags = Arc::clone(&tags))?;
+        let (user, tags) = (name, &tags[..]);
+        self.observed.tell(&Change::TagsSet { user, tags });
+        Ok(())
     }
 
     /// Replaces the limits of a user. What it has open stays open.
@@ -93,7 +106,10 @@ impl Auth {
         name: &str,
         limits: UserLimits,
     ) -> Result<(), ChangeError> {
-        self.change_login(push, name, |login| login.limits = limits)
+        self.change_login(push, name, |login| login.limits = limits)?;
+        let user = name;
+        self.observed.tell(&Change::LimitsSet { user, limits });
+        Ok(())
     }
 
     /// Replaces the permissions of a user in a vhost, which the caller knows to exist.
@@ -115,7 +131,13 @@ impl Auth {
             push(put(permission_key(vhost, user), permissions));
             account.permissions.insert(vhost.into(), compiled);
             Ok(())
-        })
+        })?;
+        self.observed.tell(&Change::PermissionSet {
+            user,
+            vhost,
+            permissions,
+        });
+        Ok(())
     }
 
     /// Takes all permissions in a vhost from a user; it is no error when it has none.
@@ -128,27 +150,38 @@ impl Auth {
         user: &str,
         vhost: &str,
     ) -> Result<(), ChangeError> {
+        let mut had_some = false;
         self.change(|directory| {
-            if account(directory, user)?
-                .permissions
-                .remove(vhost)
-                .is_some()
-            {
+            let removed = account(directory, user)?.permissions.remove(vhost);
+            had_some = removed.is_some();
+            if had_some {
                 push(delete(permission_key(vhost, user)));
             }
             Ok(())
-        })
+        })?;
+        if had_some {
+            let cleared = Change::PermissionCleared { user, vhost };
+            self.observed.tell(&cleared);
+        }
+        Ok(())
     }
 
     /// Takes the permissions in a vhost from all users: the vhost is deleted.
     pub fn clear_vhost(&self, push: &mut dyn FnMut(Op), vhost: &str) {
+        let mut cleared = Vec::new();
         let mut directory = self.directory.write();
         for (user, account) in &mut directory.accounts {
             if account.permissions.remove(vhost).is_some() {
                 push(delete(permission_key(vhost, user)));
+                cleared.push(Arc::clone(user));
             }
         }
         self.count_change();
+        drop(directory);
+        for user in &cleared {
+            self.observed
+                .tell(&Change::PermissionCleared { user, vhost });
+        }
     }
 
     fn change_login(

@@ -24,6 +24,19 @@ pub enum LoginError {
     NoAnonymousUser { user: String },
 }
 
+impl LoginError {
+    /// Whom the peer claimed to be, as far as it said so.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Malformed => None,
+            Self::InvalidCredentials { user }
+            | Self::BlankPassword { user }
+            | Self::NotFromLoopback { user }
+            | Self::NoAnonymousUser { user } => Some(user),
+        }
+    }
+}
+
 /// A user lacks a permission: 403, a channel error. The text is RabbitMQ's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{permission} access to {resource} in vhost '{vhost}' refused for user '{user}'")]

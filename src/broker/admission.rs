@@ -5,7 +5,8 @@ use super::Broker;
 use crate::auth::{User, VHostRefused};
 use crate::occupancy::Place;
 
-/// The right of a connection to be in its virtual host; it counts there and for its user until this is dropped.
+/// The right of a connection to be in its virtual host; it counts there, in the node and for its user until this is
+/// dropped.
 #[derive(Debug, Default)]
 pub struct Admission {
     _places: Vec<Place>,
@@ -17,6 +18,12 @@ pub enum AdmissionRefused {
     /// There is no such virtual host.
     #[error("vhost {0} not found")]
     NoSuchVHost(String),
+    /// The node has as many connections as it may have.
+    #[error("connection refused: node connection limit ({limit}) is reached")]
+    NodeLimit {
+        /// `connection_max`.
+        limit: u64,
+    },
     /// The virtual host has as many connections as it may have.
     #[error(
         "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
@@ -48,6 +55,8 @@ impl Broker {
     /// # Errors
     /// The virtual host does not exist, a limit is reached, or the user has no permissions there.
     pub fn admit(&self, user: &User, name: &str) -> Result<Admission, AdmissionRefused> {
+        let in_node = self.services.census.count_connection();
+        let in_node = in_node.map_err(|full| AdmissionRefused::NodeLimit { limit: full.limit })?;
         let vhost = self
             .vhost(name)
             .ok_or_else(|| AdmissionRefused::NoSuchVHost(name.to_owned()))?;
@@ -65,7 +74,10 @@ impl Broker {
                 })?;
         self.auth.check_vhost(user, name)?;
         Ok(Admission {
-            _places: [Some(in_vhost), of_user].into_iter().flatten().collect(),
+            _places: [Some(in_node), Some(in_vhost), of_user]
+                .into_iter()
+                .flatten()
+                .collect(),
         })
     }
 }

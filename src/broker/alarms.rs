@@ -23,6 +23,16 @@ pub enum Alarm {
     StoreFull = 4,
 }
 
+impl Alarm {
+    /// RabbitMQ's name of what runs short.
+    pub const fn source(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::DiskSpace | Self::StoreFull => "disk",
+        }
+    }
+}
+
 const DISK: u8 = Alarm::DiskSpace as u8 | Alarm::StoreFull as u8;
 
 /// The alarms of a broker.

@@ -135,7 +135,10 @@ fn send(
         route.hold(visit, &message);
         let mut targets = route.queues;
         targets.retain(|target| !letter.deaths.is_cycle(&target.spec.name));
+        if vhost.firehose.is_on() {
+            letter.trace(&vhost, &queue.spec.name, &targets);
+        }
         Outgoing { message, targets }
     });
-    vhost.deliver(visit, outgoing.collect())
+    vhost.deliver(visit, outgoing.collect()).crowded
 }

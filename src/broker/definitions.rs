@@ -6,6 +6,8 @@
 //! that is refused; what came before it stays.
 
 mod entries;
+mod export;
+mod json;
 mod limits;
 #[cfg(test)]
 mod tests;
@@ -14,8 +16,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use self::entries::{
-    BindingEntry, ExchangeEntry, ParameterEntry, PermissionEntry, PolicyEntry, QueueEntry,
-    UserEntry, VHostEntry,
+    BindingEntry, ExchangeEntry, GlobalParameterEntry, ParameterEntry, PermissionEntry,
+    PolicyEntry, QueueEntry, UserEntry, VHostEntry,
 };
 use super::Broker;
 use crate::message::Ticket;
@@ -61,21 +63,25 @@ impl Broker {
         let Value::Object(definitions) = definitions else {
             return Err(DefinitionsError::Unexpected("not a JSON object".into()));
         };
-        for category in ["topic_permissions", "global_parameters"] {
-            let count = list(&definitions, category)?.len();
-            if count > 0 {
-                tracing::warn!(
-                    category,
-                    count,
-                    "definitions that have no effect are skipped"
-                );
-            }
+        let category = "topic_permissions";
+        let count = list(&definitions, category)?.len();
+        if count > 0 {
+            tracing::warn!(
+                category,
+                count,
+                "definitions that have no effect are skipped"
+            );
         }
         // RabbitMQ's order: what comes later needs what came before.
         let tickets = [
             self.import(&definitions, "users", UserEntry::apply)?,
             self.import(&definitions, "vhosts", VHostEntry::apply)?,
             self.import(&definitions, "permissions", PermissionEntry::apply)?,
+            self.import(
+                &definitions,
+                "global_parameters",
+                GlobalParameterEntry::apply,
+            )?,
             self.import(&definitions, "exchanges", ExchangeEntry::apply)?,
             self.import(&definitions, "policies", PolicyEntry::apply)?,
             self.import(&definitions, "parameters", ParameterEntry::apply)?,

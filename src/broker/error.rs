@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::arguments::QueueType;
 use super::names::Resource;
 use super::policy::PolicyKind;
+use super::vhost::{PARAMETER_BYTES_MAX, PARAMETER_NAME_BYTES_MAX};
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -173,6 +174,49 @@ pub enum Error {
         /// Its `max-queues`.
         limit: u64,
     },
+
+    /// The node has as many queues as it may have.
+    #[error("cannot declare queue '{queue}': queue limit in cluster ({limit}) is reached")]
+    NodeQueueLimit {
+        /// The queue that is one too many.
+        queue: Arc<str>,
+        /// `cluster_queue_limit`.
+        limit: u64,
+    },
+
+    /// The node has as many exchanges as it may have.
+    #[error("cannot declare {exchange}: exchange limit of {limit} is reached")]
+    NodeExchangeLimit {
+        /// The exchange that is one too many.
+        exchange: Resource,
+        /// `cluster_exchange_limit`.
+        limit: u64,
+    },
+
+    /// The node has as many virtual hosts as it may have.
+    #[error("cannot create vhost '{vhost}': vhost limit of {limit} is reached")]
+    VHostLimit {
+        /// The virtual host that is one too many.
+        vhost: Arc<str>,
+        /// `vhost_max`.
+        limit: u64,
+    },
+
+    /// A parameter that cannot be stored.
+    #[error(
+        "the names of a parameter should have 1 to {} bytes, its value up to {} as JSON",
+        PARAMETER_NAME_BYTES_MAX,
+        PARAMETER_BYTES_MAX
+    )]
+    InvalidParameter,
+
+    /// The virtual host is not to be deleted.
+    #[error("vhost '{0}' is protected from deletion")]
+    ProtectedVHost(Arc<str>),
+
+    /// A stream gives no messages away, and a queue none to itself.
+    #[error("messages of {0} cannot be moved there")]
+    CannotMove(Resource),
 
     /// There is no such policy to delete.
     #[error("{kind} '{name}' in vhost '{vhost}' does not exist")]

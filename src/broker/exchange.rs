@@ -66,6 +66,9 @@ pub(super) const PREDECLARED: &[(&str, &str)] = &[
 /// The internal exchange that the firehose publishes to.
 pub(super) const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
 
+/// The internal exchange that events are published to, in the virtual host that is configured.
+pub(super) const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
+
 /// What makes exchanges of a type what they are.
 pub struct ExchangeType {
     /// The name in exchange.declare.

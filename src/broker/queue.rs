@@ -11,14 +11,17 @@
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
-//! - [`publish`], [`deliver`]: the visits of publishers and consumers.
+//! - [`publish`], [`deliver`]: the visits of publishers and consumers. [`administration`], [`browse`], [`look`]: those
+//!   of administration.
 //! - [`stream`]: the other kind, whose messages stay.
 //!
 //! Whoever brings work does the work: a publisher appends and dispatches, a consumer that acknowledges dispatches into
 //! its own window, a drained outbox resumes its stalled consumers. Lock order: gate (the visit) -> queue -> outbox.
 
+mod administration;
 mod backlog;
 mod blocked;
+mod browse;
 mod chunk;
 mod consumers;
 mod dead;
@@ -36,6 +39,7 @@ mod held;
 mod lane;
 mod limits;
 mod log;
+mod look;
 mod marks;
 #[cfg(test)]
 mod model_test;
@@ -55,8 +59,10 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+pub use self::administration::{Leaving, Progress, Removal};
+pub use self::browse::{Browsed, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, Whereabouts};
 pub use self::consumers::ConsumerSpec;
-pub use self::dead::{Dead, DeadBatch};
+pub use self::dead::{Copied, Dead, DeadBatch};
 pub(in crate::broker) use self::delay::is_delay_lane;
 pub use self::deliver::{ConsumeRefused, GetOutcome};
 pub use self::duplicates::IdRow;

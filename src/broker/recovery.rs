@@ -1,5 +1,8 @@
 //! From the rows of the store to a broker, and from nothing to a first one.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -85,26 +88,31 @@ impl Broker {
         let is_first_start = !rows.is_set_up;
         let mut vhosts: HashMap<Arc<str>, Arc<VHost>> = HashMap::new();
         let first = default_vhost.filter(|_| is_first_start);
+        let settings = VHostSettings::of_new(services.default_queue_type);
         if let Some(name) = first {
             ops.extend([
                 state::put_set_up(),
-                state::put_vhost(name, false, &VHostSettings::default()),
+                state::put_vhost(name, false, &settings),
             ]);
         }
         let first = first.map(|name| state::VHostRow {
             name,
             is_traced: false,
-            settings: VHostSettings::default(),
+            settings,
         });
-        for row in rows.vhosts.iter().copied().chain(first) {
+        for row in rows.vhosts.iter().cloned().chain(first) {
             let vhost = VHost::new(row.name.into(), &services, Ticket::IMMEDIATE);
             vhost.recover_settings(row.settings);
             vhost.trace(row.is_traced)?;
             vhosts.insert(vhost.name.clone(), vhost);
         }
         let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
+        let global_parameters = rows.global_parameters.clone();
         let known = rows.fill(&vhosts, lanes, &recovered.due, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
+        for (name, value) in global_parameters {
+            broker.recover_global_parameter(name, value);
+        }
         for vhost in broker.vhosts() {
             let exchanges = vhost.exchanges();
             let of_exchanges = exchanges.iter().filter_map(|exchange| exchange.delays());
@@ -155,6 +163,8 @@ struct Rows<'a> {
     policies: Vec<(&'a [u8], state::PolicyRow<'a>)>,
     /// The ids that queues remember.
     ids: HashMap<QueueId, Vec<IdRow>>,
+    parameters: Vec<(&'a [u8], state::ParameterRow<'a>)>,
+    global_parameters: Vec<(&'a str, serde_json::Value)>,
     /// What belongs to streams, by queue.
     streams: HashMap<QueueId, Vec<StoredRow<'a>>>,
 }
@@ -225,6 +235,8 @@ fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {
             Row::Deduplication(row) => read.deduplication.push((key, row)),
             Row::QueueId(queue, row) => read.ids.entry(queue).or_default().push(row),
             Row::Policy(row) => read.policies.push((key, row)),
+            Row::Parameter(row) => read.parameters.push((key, row)),
+            Row::GlobalParameter(name, value) => read.global_parameters.push((name, value)),
             Row::Foreign => {
                 if let Some(queue) = stream_rows::owner(key) {
                     read.streams.entry(queue).or_default().push((key, value));
@@ -249,6 +261,12 @@ impl Rows<'_> {
         for (key, row) in self.policies {
             match vhosts.get(row.vhost) {
                 Some(vhost) => recover_policy(vhost, &row)?,
+                None => delete_orphan(ops, key),
+            }
+        }
+        for (key, row) in self.parameters {
+            match vhosts.get(row.vhost) {
+                Some(vhost) => vhost.recover_parameter(row.component, row.name, row.value),
                 None => delete_orphan(ops, key),
             }
         }
@@ -296,6 +314,7 @@ impl Rows<'_> {
                 ids.sort_unstable_by_key(|id| (id.inserted_ms, id.hash));
                 ops.extend(queue.recover_ids(&ids));
             }
+            queue.recover_pause(row.is_paused);
         }
         ops.extend(self.ids.into_keys().map(state::delete_queue_ids));
         for queue in self.streams.into_keys() {
@@ -329,6 +348,3 @@ fn delete_orphan(ops: &mut Vec<Op>, key: &[u8]) {
     tracing::warn!(key = %String::from_utf8_lossy(key), "deleting a row that belongs to nothing");
     ops.push(Op::DeleteState { key: key.to_vec() });
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,12 +8,17 @@
 //! | `q/` vhost name | flags, queue id, arguments |
 //! | `y/` vhost name | a policy, as JSON |
 //! | `o/` vhost name | an operator policy, as JSON |
+//! | `r/` vhost component name | a runtime parameter, as JSON |
+//! | `g/` name | a global parameter, as JSON |
 //! | `b/` vhost source kind destination key, and a digest of the arguments if there are any | arguments |
 //! | `d/` vhost exchange, and 16 bytes of hash | when it came and when it is forgotten, ms |
 //! | `i/` queue id, and 16 bytes of hash | when the message came and when its id is forgotten, ms, and its seq |
 //!
 //! Names are short strings, a length byte before the bytes, so that a key can be read back; arguments fill the rest
 //! as an AMQP field table, or are left out. Integers are big-endian. `u/` and `p/` belong to `auth`.
+
+#[cfg(test)]
+mod tests;
 
 use sha2::{Digest, Sha256};
 
@@ -39,7 +44,9 @@ const DEDUPLICATION: &[u8; 2] = b"d/";
 const QUEUE_IDS: &[u8; 2] = b"i/";
 const POLICY: &[u8; 2] = b"y/";
 const OPERATOR_POLICY: &[u8; 2] = b"o/";
-const PREFIXES: [&[u8; 2]; 8] = [
+const PARAMETER: &[u8; 2] = b"r/";
+const GLOBAL_PARAMETER: &[u8; 2] = b"g/";
+const PREFIXES: [&[u8; 2]; 10] = [
     VHOST,
     EXCHANGE,
     QUEUE,
@@ -48,6 +55,8 @@ const PREFIXES: [&[u8; 2]; 8] = [
     QUEUE_IDS,
     POLICY,
     OPERATOR_POLICY,
+    PARAMETER,
+    GLOBAL_PARAMETER,
 ];
 
 /// The firehose of a virtual host is on.
@@ -55,6 +64,8 @@ const TRACED: u8 = 1;
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 2;
+/// Of queues: consumers get nothing.
+const PAUSED: u8 = 2;
 /// An id follows the flags.
 const DELAYS: u8 = 4;
 
@@ -80,12 +91,16 @@ pub enum Row<'a> {
     QueueId(QueueId, IdRow),
     /// A policy or operator policy.
     Policy(PolicyRow<'a>),
+    /// A runtime parameter of a virtual host.
+    Parameter(ParameterRow<'a>),
+    /// A global parameter: its name and value.
+    GlobalParameter(&'a str, serde_json::Value),
     /// Somebody else's.
     Foreign,
 }
 
 /// A virtual host as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VHostRow<'a> {
     /// Its name.
     pub name: &'a str,
@@ -125,6 +140,8 @@ pub struct QueueRow<'a> {
     pub id: QueueId,
     /// Goes with its last consumer.
     pub auto_delete: bool,
+    /// Consumers get nothing.
+    pub is_paused: bool,
     /// Arguments of the declaration.
     pub arguments: Arguments,
 }
@@ -170,6 +187,19 @@ pub struct PolicyRow<'a> {
     pub name: &'a str,
     /// All else, as JSON.
     pub source: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A runtime parameter as stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ParameterRow<'a> {
+    /// Its virtual host.
+    pub vhost: &'a str,
+    /// What it belongs to.
+    pub component: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its value.
+    pub value: serde_json::Value,
 }
 
 /// The destination of a stored binding.
@@ -227,8 +257,8 @@ pub fn put_exchange(vhost: &str, spec: &ExchangeSpec) -> Op {
 }
 
 /// Remembers a durable queue.
-pub fn put_queue(spec: &QueueSpec) -> Op {
-    let mut value = vec![flag(spec.auto_delete, AUTO_DELETE)];
+pub fn put_queue(spec: &QueueSpec, is_paused: bool) -> Op {
+    let mut value = vec![flag(spec.auto_delete, AUTO_DELETE) | flag(is_paused, PAUSED)];
     value.extend_from_slice(&spec.id.to_be_bytes());
     value.extend_from_slice(spec.arguments.as_bytes());
     put(queue_key(&spec.vhost, &spec.name), &value)
@@ -294,6 +324,30 @@ pub fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> Vec<u8> {
         PolicyKind::Operator => OPERATOR_POLICY,
     };
     key(prefix, &[vhost, name])
+}
+
+/// Remembers a runtime parameter.
+pub fn put_parameter(vhost: &str, component: &str, name: &str, value: &serde_json::Value) -> Op {
+    put_json(parameter_key(vhost, component, name), value)
+}
+
+/// The key of a runtime parameter.
+pub fn parameter_key(vhost: &str, component: &str, name: &str) -> Vec<u8> {
+    key(PARAMETER, &[vhost, component, name])
+}
+
+/// Remembers a global parameter.
+pub fn put_global_parameter(name: &str, value: &serde_json::Value) -> Op {
+    put_json(global_parameter_key(name), value)
+}
+
+/// The key of a global parameter.
+pub fn global_parameter_key(name: &str) -> Vec<u8> {
+    key(GLOBAL_PARAMETER, &[name])
+}
+
+fn put_json(key: Vec<u8>, value: &serde_json::Value) -> Op {
+    put(key, value.to_string().as_bytes())
 }
 
 /// The key of a virtual host.
@@ -363,6 +417,12 @@ fn read_known<'a>(key: &'a [u8], value: &'a [u8]) -> Option<Row<'a>> {
         DEDUPLICATION => read_deduplication(vhost, rest, value).map(Row::Deduplication),
         POLICY => read_policy(vhost, PolicyKind::User, rest, value).map(Row::Policy),
         OPERATOR_POLICY => read_policy(vhost, PolicyKind::Operator, rest, value).map(Row::Policy),
+        PARAMETER => read_parameter(vhost, rest, value).map(Row::Parameter),
+        // The first name of this key is its own.
+        GLOBAL_PARAMETER if rest.is_empty() => {
+            let value = serde_json::from_slice(value).ok()?;
+            Some(Row::GlobalParameter(vhost, value))
+        }
         _ => None,
     }
 }
@@ -377,6 +437,17 @@ fn read_vhost<'a>(name: &'a str, key: &[u8], value: &[u8]) -> Option<VHostRow<'a
         name,
         is_traced: flags & TRACED != 0,
         settings,
+    })
+}
+
+fn read_parameter<'a>(vhost: &'a str, key: &'a [u8], value: &[u8]) -> Option<ParameterRow<'a>> {
+    let (component, key) = take_name(key)?;
+    let (name, _) = take_name(key)?;
+    Some(ParameterRow {
+        vhost,
+        component,
+        name,
+        value: serde_json::from_slice(value).ok()?,
     })
 }
 
@@ -409,6 +480,7 @@ fn read_queue<'a>(vhost: &'a str, key: &'a [u8], value: &'a [u8]) -> Option<Queu
         name,
         id: QueueId::from_be_bytes(*id),
         auto_delete: flags & AUTO_DELETE != 0,
+        is_paused: flags & PAUSED != 0,
         arguments: Arguments::from_bytes(value)?,
     })
 }
@@ -546,138 +618,4 @@ fn take_name(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 const fn flag(value: bool, bit: u8) -> u8 {
     if value { bit } else { 0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use amq_protocol::types::{AMQPValue, FieldTable};
-
-    use super::*;
-
-    fn row(op: &Op) -> (&[u8], &[u8]) {
-        match op {
-            Op::PutState { key, value } => (key, value),
-            other => panic!("no row: {other:?}"),
-        }
-    }
-
-    fn arguments() -> Arguments {
-        let mut table = FieldTable::default();
-        table.insert(
-            "alternate-exchange".into(),
-            AMQPValue::LongString("other".into()),
-        );
-        Arguments::new(&table)
-    }
-
-    #[test]
-    fn rows_read_back_as_they_were_written() {
-        let set_up = put_set_up();
-        let (key, value) = row(&set_up);
-        assert_eq!(read(key, value), Ok(Row::SetUp));
-
-        let mut settings = VHostSettings::default();
-        for (is_traced, max_queues) in [(false, None), (true, None), (false, Some(7))] {
-            settings.limits.max_queues = max_queues;
-            let vhost = put_vhost("/", is_traced, &settings);
-            let (key, value) = row(&vhost);
-            assert_eq!(
-                read(key, value),
-                Ok(Row::VHost(VHostRow {
-                    name: "/",
-                    is_traced,
-                    settings
-                }))
-            );
-        }
-
-        let spec = ExchangeSpec {
-            name: "x".into(),
-            kind: ExchangeType::from_name("topic").unwrap(),
-            durable: true,
-            auto_delete: false,
-            internal: true,
-            arguments: arguments(),
-            alternate: Some("other".into()),
-            delays_id: Some(1 << 40),
-        };
-        let exchange = put_exchange("v", &spec);
-        let (key, value) = row(&exchange);
-        let Ok(Row::Exchange(read)) = read(key, value) else {
-            panic!("no exchange")
-        };
-        assert_eq!((read.vhost, read.name, read.kind), ("v", "x", "topic"));
-        let read = read.spec().unwrap();
-        assert!(read.internal && !read.auto_delete && read.durable);
-        assert_eq!(read.delays_id, spec.delays_id);
-        assert_eq!(
-            (read.alternate, read.arguments),
-            (spec.alternate, spec.arguments)
-        );
-    }
-
-    #[test]
-    fn a_queue_keeps_its_id() {
-        let spec = QueueSpec {
-            id: 77,
-            vhost: "v".into(),
-            name: "q".into(),
-            durable: true,
-            auto_delete: true,
-            exclusive_owner: None,
-            arguments: QueueArguments::recovered(&arguments()),
-        };
-        let queue = put_queue(&spec);
-        let (key, value) = row(&queue);
-        let expected = QueueRow {
-            vhost: "v",
-            name: "q",
-            id: 77,
-            auto_delete: true,
-            arguments: arguments(),
-        };
-        assert_eq!(read(key, value), Ok(Row::Queue(expected)));
-    }
-
-    #[test]
-    fn an_id_of_a_queue_reads_back_and_lies_in_the_span_of_its_queue_alone() {
-        let id = IdRow {
-            hash: [7; 16],
-            inserted_ms: 5,
-            expires_ms: u64::MAX,
-            seq: 1 << 50,
-        };
-        let op = put_queue_id(77, &id);
-        let (key, value) = row(&op);
-        assert_eq!(read(key, value), Ok(Row::QueueId(77, id)));
-        let within = |queue| match delete_queue_ids(queue) {
-            Op::DeleteStateSpan { from, to } => (from.as_slice()..to.as_slice()).contains(&key),
-            other => panic!("no span: {other:?}"),
-        };
-        assert_eq!([76, 77, 78].map(within), [false, true, false]);
-    }
-
-    #[test]
-    fn names_cannot_run_into_each_other() {
-        assert_ne!(queue_key("ab", "c"), queue_key("a", "bc"));
-        assert_ne!(queue_key("a", "b"), exchange_key("a", "b"));
-    }
-
-    #[test]
-    fn other_rows_are_left_alone_and_newer_ones_stop_the_reader() {
-        assert_eq!(read(b"u/guest", b"\x09"), Ok(Row::Foreign));
-        let key = vhost_key("/");
-        assert_eq!(
-            read(&key, &[VERSION + 1]),
-            Err(RowError::TooNew {
-                key: "v/\u{1}/".into(),
-                version: VERSION + 1
-            })
-        );
-        assert_eq!(read(&key, &[]), Err(RowError::Damaged("v/\u{1}/".into())));
-        assert!(matches!(
-            read(b"q/\x01v\x05abc", &[VERSION]),
-            Err(RowError::Damaged(_))
-        ));
-    }
 }

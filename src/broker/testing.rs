@@ -6,15 +6,16 @@ use tempfile::TempDir;
 
 use super::alarms::Alarms;
 use super::arguments::QueueType;
+use super::census::Census;
 use super::dead_letter::DeadLetters;
 use super::loader::Loader;
 use super::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use super::recovery::RecoverError;
 use super::timers::Timers;
-use super::{Broker, Services};
+use super::{Broker, Parts, Services};
 use crate::auth::Auth;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, NodeLimits, node_name};
 use crate::message::Ticket;
 use crate::message::record::{Body, NewMessage};
 use crate::random::SeededRandom;
@@ -47,7 +48,12 @@ pub(super) struct TestBroker {
 
 impl TestBroker {
     pub(super) fn new() -> Self {
-        Self::start(TempDir::new().unwrap()).unwrap_or_else(|error| panic!("{error}"))
+        Self::with_limits(NodeLimits::default())
+    }
+
+    /// A restart lifts them.
+    pub(super) fn with_limits(limits: NodeLimits) -> Self {
+        Self::start_with(TempDir::new().unwrap(), limits).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Stops it and starts another one on the same directory.
@@ -73,23 +79,30 @@ impl TestBroker {
     }
 
     fn start(dir: TempDir) -> Result<Self, RecoverError> {
+        Self::start_with(dir, NodeLimits::default())
+    }
+
+    fn start_with(dir: TempDir, limits: NodeLimits) -> Result<Self, RecoverError> {
         let options = StoreOptions {
             ballast_bytes: 0,
             ..StoreOptions::new(dir.path())
         };
         let (store, recovered) = Store::open(options).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let services = Services {
+        let services = Services::from(Parts {
             dead_letters: DeadLetters::default(),
             memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
             loader: Loader::start(&store, &clock).unwrap(),
             timers: Timers::start(&clock).unwrap(),
+            census: Arc::new(Census::new(limits)),
+            events: Arc::default(),
             alarms: Arc::new(Alarms::default()),
             store,
             clock,
             random: Arc::new(SeededRandom::new(1)),
+            node: node_name().into(),
             default_queue_type: QueueType::Classic,
-        };
+        });
         let auth = Arc::new(Auth::recover(std::iter::empty(), &Config::default()).unwrap());
         let started = Broker::recover(services, auth, recovered, Some("/"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()

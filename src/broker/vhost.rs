@@ -7,8 +7,11 @@
 //! Lock order: gate (the visit) -> topology -> maps, bindings and policies -> queue. Nothing takes them the other
 //! way round: a queue never calls the virtual host while it is locked.
 
+mod administration;
 mod bindings;
+mod events;
 mod exchanges;
+mod parameters;
 mod policies;
 pub mod publish;
 mod queues;
@@ -23,8 +26,12 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::administration::{MoveTo, Moving};
 pub use self::bindings::{ExchangeBind, QueueBind};
 pub use self::exchanges::ExchangeDeclare;
+pub use self::parameters::Parameter;
+use self::parameters::Parameters;
+pub(super) use self::parameters::{PARAMETER_BYTES_MAX, PARAMETER_NAME_BYTES_MAX, check_parameter};
 pub use self::queues::{Declared, QueueDeclare};
 pub use self::route::{Route, Router};
 pub use self::settings::{VHostLimits, VHostSettings};
@@ -33,12 +40,14 @@ use super::arguments::Arguments;
 use super::binding::Binding;
 use super::direct_reply::{ReplyConsumers, is_reply_name};
 use super::error::Error;
-use super::exchange::{Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE};
+use super::exchange::{
+    EVENT_EXCHANGE, Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE,
+};
 use super::firehose::Firehose;
 use super::names::{DEFAULT_EXCHANGE, Resource};
 use super::policy::{Policies, PolicyKind};
 use super::queue::{DeleteCondition, Queue};
-use super::{ConnectionId, Services, state};
+use super::{ConnectionId, NOBODY, Services, state};
 use crate::message::Ticket;
 use crate::message::op::Op;
 use crate::occupancy::Occupancy;
@@ -62,6 +71,8 @@ pub struct VHost {
     /// Copies of messages for those who watch.
     pub firehose: Arc<Firehose>,
     settings: RwLock<VHostSettings>,
+    /// By component and name.
+    parameters: RwLock<Parameters>,
     /// Those that are in it.
     connections: Occupancy,
     policies: RwLock<Policies>,
@@ -75,11 +86,11 @@ impl VHost {
     pub(super) fn new(name: Arc<str>, services: &Services, ticket: Ticket) -> Arc<Self> {
         let predeclared = PREDECLARED.iter().chain(&[(DEFAULT_EXCHANGE, "direct")]);
         let exchanges = predeclared.map(|(name, kind)| {
-            let exchange = Arc::new(predeclare(name, kind));
+            let exchange = Arc::new(Exchange::new(builtin(name, kind)));
             (exchange.spec.name.clone(), exchange)
         });
         let exchanges = RwLock::new(exchanges.collect());
-        Arc::new_cyclic(|me| Self {
+        let vhost = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             name,
             services: services.clone(),
@@ -89,10 +100,13 @@ impl VHost {
             reply_consumers: ReplyConsumers::default(),
             firehose: Arc::default(),
             settings: RwLock::default(),
+            parameters: RwLock::default(),
             connections: Occupancy::default(),
             policies: RwLock::default(),
             policy_changes: Mutex::default(),
-        })
+        });
+        services.census.add_vhost(&vhost);
+        vhost
     }
 
     /// Turns the firehose on or off. It stays so over a restart.
@@ -126,6 +140,16 @@ impl VHost {
     /// The exchange called `name`; the default exchange has the empty name.
     pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
         self.exchanges.read().get(name).cloned()
+    }
+
+    /// How many queues there are.
+    pub fn queue_count(&self) -> usize {
+        self.queues.read().len()
+    }
+
+    /// How many exchanges there are, the predeclared ones included.
+    pub fn exchange_count(&self) -> usize {
+        self.exchanges.read().len()
     }
 
     /// All queues, in no particular order.
@@ -213,6 +237,9 @@ impl VHost {
                 forget(state::policy_key(&self.name, kind, &policy.name));
             }
         }
+        for (component, name) in self.parameters.read().keys() {
+            forget(state::parameter_key(&self.name, component, name));
+        }
         forget(state::vhost_key(&self.name))
     }
 
@@ -234,6 +261,7 @@ impl VHost {
             .collect();
         for queue in &some {
             self.queues.write().remove(&queue.spec.name);
+            self.tell_queue_deleted(queue, NOBODY);
             // Without a condition nothing is refused.
             let _ = queue.delete(visit, DeleteCondition::default());
         }
@@ -262,16 +290,17 @@ fn is_predeclared(name: &str) -> bool {
     name == DEFAULT_EXCHANGE || PREDECLARED.iter().any(|(known, _)| *known == name)
 }
 
-fn predeclare(name: &str, kind: &str) -> Exchange {
-    Exchange::new(ExchangeSpec {
+/// An exchange that the broker itself declares.
+fn builtin(name: &str, kind: &str) -> ExchangeSpec {
+    ExchangeSpec {
         name: name.into(),
         kind: ExchangeType::from_name(kind)
             .expect("a test checks that predeclared exchanges have types"),
         durable: true,
         auto_delete: false,
-        internal: name == TRACE_EXCHANGE,
+        internal: name == TRACE_EXCHANGE || name == EVENT_EXCHANGE,
         arguments: Arguments::default(),
         alternate: None,
         delays_id: None,
-    })
+    }
 }

@@ -8,7 +8,10 @@ use super::error::{ConfigError, ConfigErrors, Origin};
 use super::file::{self, Entry};
 use super::settings::{Given, Settings};
 use super::value::{self, Kind};
-use super::{Config, DefaultPermissions, DiskFreeLimit, MemoryWatermark};
+use super::{
+    Config, DefaultPermissions, DiskFreeLimit, MemoryWatermark, MessageInterceptors, NodeLimits,
+    Stamp,
+};
 
 impl Config {
     /// The settings of the file at `path`, or else of the one that the variable `LEVERET_CONFIG` names,
@@ -145,12 +148,24 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         send_timeout: settings
             .take("tcp_listen_options.send_timeout", &value::TIMEOUT)
             .unwrap_or(default.send_timeout),
+        node_limits: node_limits(settings),
         memory_high_watermark: memory_high_watermark(settings)
             .unwrap_or(default.memory_high_watermark),
         disk_free_limit: disk_free_limit(settings).unwrap_or(default.disk_free_limit),
         log_level: settings
             .take("log.console.level", &value::LOG_LEVEL)
             .unwrap_or(default.log_level),
+        message_interceptors: MessageInterceptors {
+            timestamp: stamp(
+                settings,
+                "message_interceptors.incoming.set_header_timestamp.overwrite",
+            ),
+            routing_node: stamp(
+                settings,
+                "message_interceptors.incoming.set_header_routing_node.overwrite",
+            ),
+        },
+        event_exchange_vhost: event_exchange_vhost(settings),
         deprecated_features: by_name(
             settings.take_all("deprecated_features.permit.", &value::BOOLEAN),
         )
@@ -259,6 +274,34 @@ fn loopback_users(settings: &mut Settings, default: HashSet<String>) -> HashSet<
                 .for_each(|user| settings.contradiction(&none, user));
             HashSet::new()
         }
+    }
+}
+
+/// RabbitMQ has a plugin to enable beside the keys.
+fn event_exchange_vhost(settings: &mut Settings) -> Option<String> {
+    // There is only one: it is checked, and says nothing.
+    let _ = settings.take("event_exchange.protocol", &value::AMQP_0_9_1);
+    settings.take("event_exchange.vhost", &value::NAME)
+}
+
+/// As in RabbitMQ the key alone turns it on, whatever it says of what is there already.
+fn stamp(settings: &mut Settings, key: &'static str) -> Stamp {
+    match settings.take(key, &value::BOOLEAN) {
+        None => Stamp::Off,
+        Some(false) => Stamp::IfAbsent,
+        Some(true) => Stamp::Overwrite,
+    }
+}
+
+fn node_limits(settings: &mut Settings) -> NodeLimits {
+    let mut limit = |key| settings.take(key, &value::LIMIT).flatten();
+    NodeLimits {
+        connections: limit("connection_max"),
+        channels: limit("channel_max_per_node"),
+        consumers_per_channel: limit("consumer_max_per_channel"),
+        vhosts: limit("vhost_max"),
+        queues: limit("cluster_queue_limit"),
+        exchanges: limit("cluster_exchange_limit"),
     }
 }
 

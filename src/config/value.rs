@@ -62,6 +62,11 @@ pub(super) const LOCAL_FILESYSTEM: Kind<()> = Kind {
     parse: |text| matches!(text, "local_filesystem" | "local").then_some(()),
 };
 
+pub(super) const AMQP_0_9_1: Kind<()> = Kind {
+    expected: "'amqp_0_9_1' (there is no other protocol)",
+    parse: |text| (text == "amqp_0_9_1").then_some(()),
+};
+
 pub(super) const PATTERN: Kind<String> = Kind {
     expected: "a regular expression",
     parse: |text| Regex::new(text).is_ok().then(|| text.to_owned()),
@@ -101,6 +106,14 @@ pub(super) const MESSAGE_SIZE: Kind<u64> = Kind {
         text.parse()
             .ok()
             .filter(|bytes| (1..=MESSAGE_SIZE_BYTES_MAX).contains(bytes))
+    },
+};
+
+pub(super) const LIMIT: Kind<Option<u64>> = Kind {
+    expected: "a whole number, or 'infinity'",
+    parse: |text| match text {
+        "infinity" => Some(None),
+        _ => text.parse().ok().map(Some),
     },
 };
 

@@ -30,6 +30,12 @@ pub fn put_bool(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(&[b't', u8::from(value)]);
 }
 
+/// `d`: a floating point number of 64 bits.
+pub fn put_double(out: &mut Vec<u8>, value: f64) {
+    out.push(b'd');
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
 /// `A`: an array of encoded values.
 pub fn put_array(out: &mut Vec<u8>, values: &[u8]) {
     out.push(b'A');

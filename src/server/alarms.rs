@@ -2,14 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::broker::alarms::{Alarm, Alarms};
+use crate::broker::Services;
+use crate::broker::alarms::Alarm;
 use crate::config::{Config, total_memory_bytes};
-use crate::store::{SpaceState, Store};
+use crate::store::SpaceState;
 
 /// How often the memory is looked at. A publisher at full speed takes less than 100 MB meanwhile.
 const MEMORY_PAUSE: Duration = Duration::from_millis(250);
@@ -28,8 +28,7 @@ const DISK_FREE_BYTES_MIN: u64 = (128 + 64 + 128) * MIB;
 
 /// What is watched, and the limits.
 pub(super) struct Monitor {
-    alarms: Arc<Alarms>,
-    store: Store,
+    services: Services,
     data_dir: PathBuf,
     memory: Level,
     disk: Level,
@@ -38,11 +37,10 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new(config: &Config, alarms: Arc<Alarms>, store: Store) -> Self {
+    pub(super) fn new(config: &Config, services: Services) -> Self {
         let total_bytes = total_memory_bytes();
         Self {
-            alarms,
-            store,
+            services,
             data_dir: config.data_dir.clone(),
             memory: Level::default(),
             disk: Level::default(),
@@ -65,7 +63,7 @@ impl Monitor {
     pub(super) async fn run(mut self) {
         let mut looks = interval(MEMORY_PAUSE);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut space = self.store.space_changes();
+        let mut space = self.services.store.space_changes();
         let mut looks_until_disk = LOOKS_PER_DISK;
         loop {
             tokio::select! {
@@ -82,6 +80,26 @@ impl Monitor {
         }
     }
 
+    /// Raises or clears an alarm and tells of it. `true`: it was the other way before.
+    fn set(&self, alarm: Alarm, raised: bool) -> bool {
+        let alarms = &self.services.alarms;
+        let is_low = || match alarm {
+            Alarm::Memory => alarms.is_memory_low(),
+            Alarm::DiskSpace | Alarm::StoreFull => alarms.is_disk_low(),
+        };
+        let before = is_low();
+        let changed = alarms.set(alarm, raised);
+        let after = is_low();
+        if before != after {
+            let event = if after { "alarm.set" } else { "alarm.cleared" };
+            self.services.tell(event, |facts| {
+                facts.text("node", &self.services.node);
+                facts.text("source", alarm.source());
+            });
+        }
+        changed
+    }
+
     fn look_at_memory(&mut self) {
         let used_bytes = match resident_bytes() {
             Ok(bytes) => bytes,
@@ -89,7 +107,7 @@ impl Monitor {
         };
         let limit_bytes = self.memory_max_bytes;
         let raised = self.memory.look(used_bytes > limit_bytes);
-        if !self.alarms.set(Alarm::Memory, raised) {
+        if !self.set(Alarm::Memory, raised) {
             return;
         }
         if raised {
@@ -114,7 +132,7 @@ impl Monitor {
         };
         let limit_bytes = self.disk_free_min_bytes;
         let raised = self.disk.look(free_bytes < limit_bytes);
-        if !self.alarms.set(Alarm::DiskSpace, raised) {
+        if !self.set(Alarm::DiskSpace, raised) {
             return;
         }
         if raised {
@@ -129,8 +147,8 @@ impl Monitor {
     }
 
     fn look_at_store(&self) {
-        let raised = self.store.space() == SpaceState::Full;
-        if !self.alarms.set(Alarm::StoreFull, raised) {
+        let raised = self.services.store.space() == SpaceState::Full;
+        if !self.set(Alarm::StoreFull, raised) {
             return;
         }
         if raised {

@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::io;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::accept::Slot;
 use crate::amqp::connection;
+use crate::amqp::events::{Ends, Told, tell_login};
 use crate::amqp::handshake::{HandshakeContext, Negotiated, handshake};
 use crate::amqp::outbox::Outbox;
-use crate::amqp::server_properties::server_properties;
+use crate::amqp::server_properties::{put_cluster_name, server_properties};
 use crate::amqp::session::{Connections, Session};
 use crate::broker::Broker;
+use crate::broker::parameters::CLUSTER_NAME;
 use crate::config::Config;
 
 /// What all connections have in common.
@@ -61,6 +64,27 @@ impl Shared {
         drop(slot.connection);
     }
 
+    /// What is told of a connection, if anything is told at all.
+    fn told(
+        &self,
+        stream: &TcpStream,
+        peer: SocketAddr,
+        negotiated: &Negotiated,
+    ) -> Option<Box<Told>> {
+        if !self.broker.services.events.are_on() {
+            return None;
+        }
+        // Without its own end the peer has gone: there is little to tell.
+        let local = stream.local_addr().ok()?;
+        Some(Box::new(Told::new(
+            Ends { peer, local },
+            negotiated.name.clone(),
+            negotiated.mechanism,
+            negotiated.limits,
+            negotiated.client_properties.clone(),
+        )))
+    }
+
     /// `None` after a failure, which is in the log already.
     async fn handshake(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<Negotiated> {
         let local = match prepare(stream) {
@@ -71,10 +95,18 @@ impl Shared {
                 return None;
             }
         };
+        let mut server_properties = self.server_properties.clone();
+        if let Some(Value::String(name)) = self.broker.global_parameter(CLUSTER_NAME) {
+            put_cluster_name(&mut server_properties, &name);
+        }
         let context = HandshakeContext {
             config: &self.config,
             auth: &self.broker.auth,
-            server_properties: &self.server_properties,
+            server_properties: &server_properties,
+            logged_in: &|mechanism, login| {
+                let ends = Ends { peer, local };
+                tell_login(&self.broker.services, ends, mechanism, login);
+            },
             admit: &|user, vhost| self.broker.admit(user, vhost),
             peer,
             local,
@@ -86,9 +118,11 @@ impl Shared {
         let Some(vhost) = self.broker.vhost(&negotiated.vhost) else {
             return tracing::warn!(%peer, vhost = %negotiated.vhost, "vhost was deleted while a connection opened it");
         };
-        let session = Session {
+        let told = self.told(&stream, peer, &negotiated);
+        let session = Arc::new(Session {
             id: self.connections.next_id(),
             peer: peer.to_string(),
+            name: negotiated.name,
             broker: Arc::clone(&self.broker),
             vhost,
             admission: Mutex::new(Some(negotiated.admission)),
@@ -96,16 +130,22 @@ impl Shared {
             outbox: Outbox::new(negotiated.limits.frame_max_bytes),
             config: Arc::clone(&self.config),
             capabilities: negotiated.capabilities,
-        };
+        });
+        if let Some(told) = &told {
+            told.opened(&session);
+        }
         let (limits, leftover) = (negotiated.limits, negotiated.leftover);
         connection::serve(
             stream,
-            Arc::new(session),
+            Arc::clone(&session),
             limits,
             &leftover,
             &self.connections,
         )
         .await;
+        if let Some(told) = &told {
+            told.closed(&session);
+        }
     }
 }
 

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{StartError, definitions};
 use crate::auth::Auth;
 use crate::broker::alarms::Alarms;
 use crate::broker::arguments::QueueType;
+use crate::broker::census::Census;
 use crate::broker::dead_letter::DeadLetters;
 use crate::broker::loader::Loader;
 use crate::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
+use crate::broker::parameters::CLUSTER_NAME;
 use crate::broker::timers::Timers;
-use crate::broker::{Broker, Services, keeper};
+use crate::broker::{Broker, Parts, Services, keeper};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, node_name};
+use crate::message::Ticket;
 use crate::random::SystemRandom;
 use crate::store::{Recovered, Store, StoreOptions};
 
@@ -33,7 +38,7 @@ pub(super) async fn open(
 fn open_blocking(
     config: &Config,
     options: StoreOptions,
-) -> Result<(Arc<Broker>, crate::message::Ticket), StartError> {
+) -> Result<(Arc<Broker>, Ticket), StartError> {
     let path = &options.dir;
     std::fs::create_dir_all(path).map_err(|error| StartError::DataDir {
         path: path.clone(),
@@ -41,18 +46,21 @@ fn open_blocking(
     })?;
     let (store, recovered) = Store::open(options)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::not_before(recovered.clock_ms));
-    let services = Services {
+    let services = Services::from(Parts {
         dead_letters: DeadLetters::default(),
         memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
         loader: Loader::start(&store, &clock).map_err(StartError::Threads)?,
         timers: Timers::start(&clock).map_err(StartError::Threads)?,
+        census: Arc::new(Census::new(config.node_limits)),
+        events: Arc::default(),
         alarms: Arc::new(Alarms::default()),
         store,
         clock,
         random: Arc::new(SystemRandom),
+        node: node_name().into(),
         default_queue_type: QueueType::from_name(config.default_queue_type.as_bytes())
             .unwrap_or_default(),
-    };
+    });
     let auth = recover_auth(config, &services, &recovered)?;
     // As in RabbitMQ definitions take the place of what a first start creates.
     let default_vhost = config
@@ -62,8 +70,17 @@ fn open_blocking(
     let recovered = Broker::recover(services, auth, recovered, default_vhost)?;
     keeper::start(&recovered.broker).map_err(StartError::Threads)?;
     let mut ticket = recovered.ticket;
+    ticket = ticket.max(name_cluster(config, &recovered.broker));
+    ticket = ticket.max(switch_events_on(config, &recovered.broker)?);
     for path in &config.definitions {
         ticket = ticket.max(definitions::load(&recovered.broker, path)?);
+    }
+    // Its virtual host may have come with the definitions.
+    ticket = ticket.max(switch_events_on(config, &recovered.broker)?);
+    if let Some(vhost) = &config.event_exchange_vhost
+        && !recovered.broker.services.events.are_on()
+    {
+        return Err(StartError::NoEventVHost(vhost.clone()));
     }
     if recovered.is_first_start && default_vhost.is_none() {
         ticket = ticket.max(recovered.broker.set_up());
@@ -77,6 +94,28 @@ fn open_blocking(
         );
     }
     Ok((recovered.broker, ticket))
+}
+
+/// As in RabbitMQ a configured name takes the place of the parameter at each start.
+fn name_cluster(config: &Config, broker: &Broker) -> Ticket {
+    let configured = config.cluster_name.as_deref().map(Value::from);
+    let changed =
+        configured.filter(|name| broker.global_parameter(CLUSTER_NAME).as_ref() != Some(name));
+    let set = changed.map(|name| {
+        let visit = broker.services.visit();
+        broker.set_global_parameter(&visit, CLUSTER_NAME, name)
+    });
+    // The configuration takes names that fit only.
+    set.and_then(Result::ok).unwrap_or(Ticket::IMMEDIATE)
+}
+
+/// Switches events on if they are configured, not on yet, and their virtual host exists.
+fn switch_events_on(config: &Config, broker: &Broker) -> Result<Ticket, StartError> {
+    let vhost = config.event_exchange_vhost.as_deref();
+    let vhost = vhost.filter(|_| !broker.services.events.are_on());
+    let switched = vhost.map(|vhost| broker.switch_events_on(vhost));
+    let switched = switched.transpose().map_err(StartError::Threads)?;
+    Ok(switched.flatten().unwrap_or(Ticket::IMMEDIATE))
 }
 
 /// Reads users and permissions, and creates the default user in an empty directory. The user comes before the vhost,

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::broker::BrokerProcess;
 use crate::support::method::Method;
 use crate::support::peer::{Login, Peer};
-use crate::support::wire::table;
+use crate::support::wire::{Value, field, table};
 
 const DEFINITIONS: &str = r#"{
     "users": [
@@ -175,6 +175,44 @@ fn queues_that_name_no_type_have_the_default_one() {
         "inequivalent arg 'x-queue-type' for queue 'q' in vhost 'quorum': received the value 'classic' of type 'longstr' \
          but current is the value 'quorum' of type 'longstr'",
     );
+}
+
+#[test]
+fn a_virtual_host_keeps_the_type_of_its_birth() {
+    let mut broker = BrokerProcess::start_with(&["default_queue_type = stream"]);
+    broker.reconfigure(&["default_queue_type = quorum"]);
+    let mut peer = broker.connect();
+    peer.open_channel(1);
+    peer.call(1, declare("s"), method!(queue.declare_ok));
+    let arguments = table([("x-queue-type", "stream".into())]);
+    let stream = method!(queue.declare { queue: "s", durable: true, arguments: arguments });
+    peer.call(1, stream, method!(queue.declare_ok));
+}
+
+#[test]
+fn the_parameter_cluster_name_is_what_clients_are_told() {
+    let mut broker = BrokerProcess::prepare(&["load_definitions = definitions.json"]);
+    let path = broker.directory().join("definitions.json");
+    let definitions =
+        r#"{"global_parameters": [{"name": "cluster_name", "value": "by parameter"}]}"#;
+    fs::write(path, definitions).expect("our own directory is writable");
+    broker.boot();
+    assert_eq!(cluster_name(&broker), "by parameter");
+    broker.reconfigure(&[]);
+    assert_eq!(cluster_name(&broker), "by parameter");
+    broker.reconfigure(&["cluster_name = by configuration"]);
+    assert_eq!(cluster_name(&broker), "by configuration");
+}
+
+/// What connection.start says.
+fn cluster_name(broker: &BrokerProcess) -> String {
+    let mut peer = Peer::dial(broker.address()).expect("the broker listens");
+    peer.send_raw(b"AMQP\x00\x00\x09\x01");
+    let start = peer.expect(0, method!(connection.start));
+    match field(start.table("server_properties"), "cluster_name") {
+        Some(Value::Text(name)) => String::from_utf8_lossy(name).into_owned(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

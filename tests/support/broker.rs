@@ -65,6 +65,13 @@ impl BrokerProcess {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Ends the process and starts it anew with these lines of rabbitmq.conf.
+    pub(crate) fn reconfigure(&mut self, config: &[&str]) {
+        self.kill9();
+        self.config = config.iter().map(|&line| line.to_owned()).collect();
+        self.boot();
+    }
+
     /// Starts the process and waits until it answers a client.
     pub(crate) fn boot(&mut self) {
         self.spawn();

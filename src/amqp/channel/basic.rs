@@ -6,9 +6,10 @@ use amq_protocol::protocol::{AMQPClass, basic};
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::settle::Settlement;
-use super::{Channel, ConsumerEntry, Outcome, Start, Wait, cancel_consumer, requeue};
+use super::{Channel, ConsumerEntry, Outcome, Start, Wait, cancel_consumer};
 use crate::amqp::consumer::{ChannelConsumer, shown_properties, trace};
 use crate::amqp::error::AmqpError;
+use crate::amqp::events::{self, Consumed};
 use crate::amqp::frame::{self, DeliverHead};
 use crate::amqp::names::{generated, short_string};
 use crate::amqp::outbox::OutboxGuard;
@@ -91,6 +92,9 @@ impl Channel {
         if self.has_consumer(&consumer_tag) {
             return Err(AmqpError::consumer_tag_in_use(&consumer_tag));
         }
+        let census = &session.broker.services.census;
+        let room = census.check_consumers(self.consumers.len());
+        room.map_err(|full| AmqpError::too_many_consumers(full.limit))?;
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
         let priority = consumer_priority(&consume.arguments, &queue)?;
@@ -141,6 +145,15 @@ impl Channel {
                 source,
             },
         );
+        let consumed = Consumed {
+            consumer_tag: &consumer_tag,
+            queue: &queue.spec.name,
+            ack_required: !consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch_count: prefetch,
+            arguments: &consume.arguments,
+        };
+        events::tell_consumer_created(session, self.number, &consumed);
         let reply = (!consume.nowait).then(|| {
             let ok = basic::ConsumeOk {
                 consumer_tag: short_string(&consumer_tag),
@@ -199,6 +212,8 @@ impl Channel {
         self.end_replies(session, Some(cancel.consumer_tag.as_str()));
         if let Some(entry) = self.consumers.remove(cancel.consumer_tag.as_str()) {
             cancel_consumer(session, &entry);
+            let (queue, tag) = (&entry.queue.spec.name, cancel.consumer_tag.as_str());
+            events::tell_consumer_deleted(session, self.number, queue, tag);
             if let Some((_, deliveries)) = session.outbox.lock().split(self.number) {
                 deliveries.end_source(entry.source);
             }
@@ -307,7 +322,7 @@ impl Channel {
             Some((_, deliveries)) => (deliveries.take_all(), deliveries.take_waiting()),
             None => return Ok(None),
         };
-        requeue(session, shares, Return::Released);
+        self.requeue(session, shares, Return::Released);
         session.resume(waiting);
         Ok(None)
     }

@@ -24,6 +24,7 @@ impl Channel {
                     source: stripped(bind.source.as_str()),
                     routing_key: bind.routing_key.as_str().into(),
                     arguments: bind.arguments,
+                    connection: session.id,
                 };
                 check_binding(session, &binding)?;
                 let ticket = session
@@ -38,6 +39,7 @@ impl Channel {
                     source: stripped(unbind.source.as_str()),
                     routing_key: unbind.routing_key.as_str().into(),
                     arguments: unbind.arguments,
+                    connection: session.id,
                 };
                 check_binding(session, &binding)?;
                 let ticket = session
@@ -66,6 +68,7 @@ impl Channel {
             auto_delete: declare.auto_delete,
             internal: declare.internal,
             arguments: declare.arguments,
+            connection: session.id,
         };
         // An alternate exchange receives what this one cannot route: the declarer must be allowed to write there.
         if let Some(alternate) = request.alternate_exchange()
@@ -88,6 +91,7 @@ impl Channel {
             &session.broker.services.visit(),
             &name,
             delete.if_unused,
+            session.id,
         )?;
         let ok = AMQPClass::Exchange(exchange::AMQPMethod::DeleteOk(exchange::DeleteOk {}));
         self.reply_when_durable(session, ticket, (!delete.nowait).then_some(ok))

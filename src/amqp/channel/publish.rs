@@ -8,6 +8,7 @@
 mod batch;
 mod duplicates;
 mod gathered;
+mod intercept;
 
 use std::sync::Arc;
 
@@ -221,6 +222,10 @@ impl Channel {
             Ok(Some(changed)) => stored = Some(changed),
             Ok(None) => {}
             Err(error) => refused = Some(error),
+        }
+        let encoded = stored.as_deref().unwrap_or(message.properties);
+        if let Some(changed) = intercept::stamped(session, encoded) {
+            stored = Some(changed);
         }
         let encoded = stored.as_deref().unwrap_or(message.properties);
         let route = if copies {

@@ -1,9 +1,11 @@
 //! basic.ack, basic.nack and basic.reject: deliveries come to an end.
 
-use super::{Channel, Mode, Outcome, discard, requeue, settle};
+use super::{Channel, Mode, Outcome};
 use crate::amqp::error::AmqpError;
+use crate::amqp::outbox::deliveries::{Share, Source};
 use crate::amqp::session::Session;
-use crate::broker::queue::Return;
+use crate::broker::firehose::Settled;
+use crate::broker::queue::{Return, VISIT_MESSAGES_MAX};
 
 /// What becomes of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Channel {
             }
             None => return Ok(()),
         };
-        settle(session, shares);
+        self.end_deliveries(session, shares, Settlement::Ack);
         session.resume(waiting);
         unknown.map_or(Ok(()), |tag| Err(AmqpError::unknown_delivery_tag(tag)))
     }
@@ -75,12 +77,59 @@ impl Channel {
             None => return Ok(None),
         };
         let (shares, waiting) = taken.map_err(|_| AmqpError::unknown_delivery_tag(delivery_tag))?;
-        match settlement {
-            Settlement::Ack => settle(session, shares),
-            Settlement::Discard => discard(session, shares),
-            Settlement::Requeue(how) => requeue(session, shares, how),
-        }
+        self.end_deliveries(session, shares, settlement);
         session.resume(waiting);
         Ok(None)
+    }
+
+    /// Gives unacknowledged messages back to their queues.
+    pub(super) fn requeue(&self, session: &Session, shares: Vec<Share>, how: Return) {
+        self.end_deliveries(session, shares, Settlement::Requeue(how));
+    }
+
+    /// What was taken out of the deliveries comes to an end in its queues.
+    pub(super) fn end_deliveries(
+        &self,
+        session: &Session,
+        shares: Vec<Share>,
+        settlement: Settlement,
+    ) {
+        if session.vhost.firehose.is_on() {
+            self.trace_end(session, &shares, settlement);
+        }
+        let services = &session.broker.services;
+        for Share { source, seqs } in shares {
+            let Source { queue, consumer } = source;
+            let mut more = false;
+            for part in seqs.chunks(VISIT_MESSAGES_MAX) {
+                let visit = services.visit();
+                more = match settlement {
+                    Settlement::Ack => queue.settle(&visit, consumer, part),
+                    Settlement::Discard => queue.discard(&visit, consumer, part),
+                    Settlement::Requeue(how) => queue.requeue(&visit, consumer, part, how),
+                };
+            }
+            while more {
+                more = queue.pump(&services.visit());
+            }
+        }
+    }
+
+    /// Copies messages to the firehose while they are still in their queues.
+    fn trace_end(&self, session: &Session, shares: &[Share], settlement: Settlement) {
+        let tap = self.tap(session);
+        let what = match settlement {
+            Settlement::Ack => Settled::Ack,
+            Settlement::Discard => Settled::Reject,
+            Settlement::Requeue(_) => Settled::Requeue,
+        };
+        for Share { source, seqs } in shares {
+            let queue = &source.queue;
+            for part in seqs.chunks(VISIT_MESSAGES_MAX) {
+                queue.look_at(part, |delivery| {
+                    tap.settled(what, delivery, &queue.spec.name);
+                });
+            }
+        }
     }
 }

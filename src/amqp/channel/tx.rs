@@ -5,7 +5,7 @@ use amq_protocol::protocol::{AMQPClass, tx};
 
 use super::publish::Checked;
 use super::settle::Settlement;
-use super::{Channel, Mode, Outcome, discard, requeue, settle};
+use super::{Channel, Mode, Outcome};
 use crate::amqp::content::Owned;
 use crate::amqp::error::AmqpError;
 use crate::amqp::session::Session;
@@ -125,11 +125,7 @@ impl Channel {
                 Some((_, deliveries)) => (deliveries.take_held(&held), deliveries.take_waiting()),
                 None => continue,
             };
-            match settlement {
-                Settlement::Ack => settle(session, shares),
-                Settlement::Discard => discard(session, shares),
-                Settlement::Requeue(how) => requeue(session, shares, how),
-            }
+            self.end_deliveries(session, shares, settlement);
             session.resume(waiting);
         }
         if any_refused {

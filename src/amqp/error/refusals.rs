@@ -89,6 +89,13 @@ impl AmqpError {
         ))
     }
 
+    /// The channel has as many consumers as it may have.
+    pub fn too_many_consumers(limit: u64) -> Self {
+        Self::not_allowed(format_args!(
+            "reached maximum ({limit}) of consumers per channel"
+        ))
+    }
+
     /// `x-priority` of a consumer of `queue` is no integer.
     pub fn invalid_consumer_priority(value: &AMQPValue, queue: Resource) -> Self {
         let reason = format!("\"expected integer, got {}\"", term::type_name(value));
@@ -141,6 +148,12 @@ impl From<Error> for AmqpError {
             | Error::UnknownExchangeType(_)
             | Error::InvalidExchange(_)
             | Error::QueueLimit { .. }
+            | Error::NodeQueueLimit { .. }
+            | Error::NodeExchangeLimit { .. }
+            | Error::VHostLimit { .. }
+            | Error::InvalidParameter
+            | Error::CannotMove(_)
+            | Error::ProtectedVHost(_)
             | Error::InvalidBinding(_)
             | Error::InvalidSenderSelectedHeader { .. }
             | Error::InvalidExpiration { .. } => ReplyCode::PreconditionFailed,

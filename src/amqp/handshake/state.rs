@@ -67,6 +67,7 @@ pub(super) enum State {
 /// Who the peer is.
 pub(super) struct Client {
     pub(super) user: User,
+    pub(super) mechanism: Mechanism,
     pub(super) capabilities: Capabilities,
     pub(super) properties: FieldTable,
 }
@@ -178,6 +179,7 @@ fn start(start_ok: StartOk, context: &HandshakeContext<'_>) -> Result<Step, Viol
     )?;
     let client = Client {
         user,
+        mechanism,
         capabilities,
         properties: start_ok.client_properties,
     };
@@ -203,6 +205,7 @@ fn login(
     let login = context
         .auth
         .authenticate(mechanism, response, context.peer_is_loopback());
+    (context.logged_in)(mechanism, &login);
     login.map_err(|error| match error {
         Malformed => {
             let reason = format!("malformed response to the authentication mechanism {mechanism}");

@@ -89,11 +89,21 @@ fn list(formatter: &mut fmt::Formatter<'_>, array: &FieldArray) -> fmt::Result {
 fn entries(formatter: &mut fmt::Formatter<'_>, table: &FieldTable) -> fmt::Result {
     formatter.write_char('[')?;
     for (index, (key, value)) in table.inner().iter().enumerate() {
-        formatter.write_str(if index > 0 { ",{" } else { "{" })?;
-        binary(formatter, key.as_str().as_bytes())?;
-        write!(formatter, ",{},{}}}", type_name(value), Term(value))?;
+        let comma = if index > 0 { "," } else { "" };
+        write!(formatter, "{comma}{}", Entry(key.as_str(), value))?;
     }
     formatter.write_char(']')
+}
+
+/// An entry of a table as an Erlang term: `{<<"key">>,long,1}`.
+pub struct Entry<'a>(pub &'a str, pub &'a AMQPValue);
+
+impl fmt::Display for Entry<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_char('{')?;
+        binary(formatter, self.0.as_bytes())?;
+        write!(formatter, ",{},{}}}", type_name(self.1), Term(self.1))
+    }
 }
 
 /// A binary as Erlang prints it: quoted when all of it can be printed, else byte by byte.

@@ -561,6 +561,20 @@ mod tests {
     }
 
     #[test]
+    fn timeouts_of_consumers_are_numbers_of_milliseconds() {
+        for argument in ["x-consumer-timeout", "x-consumer-disconnected-timeout"] {
+            for queue_type in ["classic", "quorum"] {
+                let with = |value| [("x-queue-type", text(queue_type)), (argument, value)];
+                check(&with(AMQPValue::LongInt(60_000)), "ok");
+                check(&with(AMQPValue::LongLongInt(0)), "ok");
+                invalid(&with(AMQPValue::LongInt(-1)), "{value_negative,-1}");
+                let not_a_number = "\"expected integer, got longstr\"";
+                invalid(&with(text("60000")), not_a_number);
+            }
+        }
+    }
+
+    #[test]
     fn right_and_unknown_values_are_accepted() {
         for (key, value) in [
             ("x-message-ttl", AMQPValue::LongLongInt(315_360_000_000)),

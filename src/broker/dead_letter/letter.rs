@@ -1,10 +1,16 @@
 //! A dead letter: the message that died with another exchange and key, its history in the headers, and without its
 //! expiration (semantics rows 36-40).
 
+use std::sync::Arc;
+
 use amq_protocol::types::AMQPValue;
+use bytes::Bytes;
 
 use super::deaths::{Death, Deaths};
-use crate::broker::queue::{Dead, DeadLetter};
+use crate::broker::exchange::TRACE_EXCHANGE;
+use crate::broker::firehose::{self, Traced};
+use crate::broker::queue::{Dead, DeadLetter, Queue};
+use crate::broker::vhost::VHost;
 use crate::message::field;
 use crate::message::properties::{Properties, Rewrite};
 use crate::message::record::{Body, NewMessage, RecordRef};
@@ -29,7 +35,7 @@ impl<'a> Letter<'a> {
         settings: &'a DeadLetter,
         now_ms: u64,
     ) -> Option<Self> {
-        let record = dead.record()?;
+        let record = dead.message.record()?;
         let properties = Properties::read(record.properties()).ok()?;
         let mut deaths = Deaths::read(record.annotations());
         let mut keys = vec![String::from_utf8_lossy(record.routing_key()).into_owned()];
@@ -60,6 +66,25 @@ impl<'a> Letter<'a> {
         })
     }
 
+    /// Copies it to the firehose: it died in `queue` and goes to these queues.
+    pub(super) fn trace(&self, vhost: &VHost, queue: &str, targets: &[Arc<Queue>]) {
+        if self.record.exchange() == TRACE_EXCHANGE.as_bytes() {
+            return;
+        }
+        let message = self.message();
+        let traced = Traced {
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            properties: &self.properties,
+            body: match &self.dead.message.body {
+                Some(body) => body.bytes.clone(),
+                None => Bytes::copy_from_slice(self.record.inline_body()),
+            },
+        };
+        let targets = targets.iter().map(|queue| &*queue.spec.name);
+        firehose::dead_lettered(vhost, traced, queue, self.dead.reason, targets);
+    }
+
     /// The message as it enters its next queue.
     pub(super) fn message(&self) -> NewMessage<'_> {
         NewMessage {
@@ -67,7 +92,7 @@ impl<'a> Letter<'a> {
             routing_key: self.keys.first().map_or(&[], String::as_bytes),
             properties: &self.properties,
             annotations: &self.annotations,
-            body: match &self.dead.body {
+            body: match &self.dead.message.body {
                 Some(body) => Body::Shared(body.clone()),
                 None => Body::Inline(self.record.inline_body()),
             },

@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::types::AMQPValue;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::json::table;
 use super::limits;
 use crate::auth::{ChangeError, HashingAlgorithm, PasswordHash, Permissions};
-use crate::broker::Broker;
 use crate::broker::arguments::QueueType;
 use crate::broker::names::is_reserved;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare, VHost};
+use crate::broker::{Broker, NOBODY};
 use crate::message::Ticket;
 use crate::message::op::Op;
-
-/// Who declares what is imported: no connection has this number.
-const NOBODY: u64 = 0;
 
 type Applied = Result<Ticket, String>;
 
@@ -43,15 +41,19 @@ enum Tags {
 #[derive(Deserialize)]
 pub(super) struct VHostEntry {
     name: String,
-    default_queue_type: Option<String>,
+    #[serde(flatten)]
+    own: VHostMetadata,
     #[serde(default)]
     metadata: VHostMetadata,
 }
 
-/// Where newer exports say it; description and tags mean nothing to the broker.
+/// What is said of a virtual host: in the entry itself or, by newer exports, in its `metadata`.
 #[derive(Default, Deserialize)]
 struct VHostMetadata {
+    description: Option<String>,
+    tags: Option<Tags>,
     default_queue_type: Option<String>,
+    protected_from_deletion: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +77,12 @@ pub(super) struct PolicyEntry {
 pub(super) struct ParameterEntry {
     vhost: String,
     component: String,
+    name: String,
+    value: Value,
+}
+
+#[derive(Deserialize)]
+pub(super) struct GlobalParameterEntry {
     name: String,
     value: Value,
 }
@@ -187,18 +195,44 @@ impl VHostEntry {
         if entry.name.is_empty() || entry.name.len() > 255 {
             return Err("a name should have 1 to 255 bytes".into());
         }
-        let named = entry
-            .default_queue_type
-            .or(entry.metadata.default_queue_type)
-            .filter(|name| name != "undefined");
-        let queue_type = named.as_deref().map(queue_type).transpose()?;
+        let VHostMetadata {
+            description,
+            tags,
+            default_queue_type,
+            protected_from_deletion,
+        } = entry.own.or(entry.metadata);
+        let named = default_queue_type.filter(|name| name != "undefined");
+        let default_queue_type = named.as_deref().map(queue_type).transpose()?;
+        let tags = tags.map(|tags| tags.list());
         let visit = broker.services.visit();
-        let (vhost, ticket) = broker.create_vhost(&visit, &entry.name);
-        if queue_type.is_none() {
-            return Ok(ticket);
+        let created = broker.create_vhost(&visit, &entry.name);
+        let (vhost, ticket) = created.map_err(|error| error.to_string())?;
+        let set = vhost.change_settings(&visit, |settings| {
+            if let Some(description) = description {
+                settings.description = description;
+            }
+            if let Some(tags) = tags {
+                settings.tags = tags;
+            }
+            settings.default_queue_type = default_queue_type.or(settings.default_queue_type);
+            let protected = settings.protected_from_deletion;
+            settings.protected_from_deletion = protected_from_deletion.unwrap_or(protected);
+        });
+        set.map(|set| set.max(ticket))
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl VHostMetadata {
+    fn or(self, other: Self) -> Self {
+        Self {
+            description: self.description.or(other.description),
+            tags: self.tags.or(other.tags),
+            default_queue_type: self.default_queue_type.or(other.default_queue_type),
+            protected_from_deletion: self
+                .protected_from_deletion
+                .or(other.protected_from_deletion),
         }
-        let set = vhost.set_default_queue_type(&visit, queue_type);
-        set.map_err(|error| error.to_string())
     }
 }
 
@@ -248,13 +282,20 @@ impl ParameterEntry {
             }
             ("operator_policy", _) => Err("its value is not an object".into()),
             (component, _) => {
-                tracing::warn!(
-                    component, name = %entry.name, vhost = %entry.vhost,
-                    "a parameter that has no effect is skipped"
-                );
-                Ok(Ticket::IMMEDIATE)
+                let vhost = find(broker, &entry.vhost)?;
+                let visit = broker.services.visit();
+                let set = vhost.set_parameter(&visit, component, &entry.name, entry.value.clone());
+                set.map_err(|error| error.to_string())
             }
         }
+    }
+}
+
+impl GlobalParameterEntry {
+    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
+        let visit = broker.services.visit();
+        let set = broker.set_global_parameter(&visit, &entry.name, entry.value);
+        set.map_err(|error| error.to_string())
     }
 }
 
@@ -273,6 +314,7 @@ impl ExchangeEntry {
             auto_delete: entry.auto_delete,
             internal: entry.internal,
             arguments: table(&entry.arguments)?,
+            connection: NOBODY,
         };
         let declared = vhost.declare_exchange(&broker.services.visit(), declare);
         declared.map_err(|error| error.to_string())
@@ -286,9 +328,12 @@ impl QueueEntry {
             return Ok(Ticket::IMMEDIATE);
         }
         let mut arguments = table(&entry.arguments)?;
-        // Newer exports say the type beside the arguments.
-        let default = vhost.default_queue_type().name();
-        if let Some(queue_type) = entry.queue_type.filter(|name| name != default)
+        // Newer exports say the type beside the arguments. The default does not hold for every queue.
+        let default = match entry.durable && !entry.auto_delete {
+            true => vhost.default_queue_type(),
+            false => QueueType::Classic,
+        };
+        if let Some(queue_type) = entry.queue_type.filter(|name| name != default.name())
             && !arguments.contains_key("x-queue-type")
         {
             let queue_type = AMQPValue::LongString(queue_type.into());
@@ -337,6 +382,7 @@ impl BindingEntry {
                     source: entry.source.into(),
                     routing_key,
                     arguments,
+                    connection: NOBODY,
                 };
                 vhost.bind_exchange(&visit, bind)
             }
@@ -394,33 +440,4 @@ fn is_skipped(what: &str, name: &str, vhost: &str) -> bool {
         );
     }
     skipped
-}
-
-/// Arguments from JSON (`rabbit_misc:to_amqp_table`).
-fn table(arguments: &Map<String, Value>) -> Result<FieldTable, String> {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        if key.len() > 255 {
-            return Err("the name of an argument should have up to 255 bytes".into());
-        }
-        table.insert(key.as_str().into(), amqp_value(value)?);
-    }
-    Ok(table)
-}
-
-fn amqp_value(value: &Value) -> Result<AMQPValue, String> {
-    Ok(match value {
-        Value::Null => return Err("null is no value of an argument".into()),
-        Value::Bool(value) => AMQPValue::Boolean(*value),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => AMQPValue::LongLongInt(number),
-            None => AMQPValue::Double(number.as_f64().unwrap_or(f64::MAX)),
-        },
-        Value::String(text) => AMQPValue::LongString(text.as_str().into()),
-        Value::Array(values) => {
-            let values: Result<Vec<_>, _> = values.iter().map(amqp_value).collect();
-            AMQPValue::FieldArray(values?.into())
-        }
-        Value::Object(object) => AMQPValue::FieldTable(table(object)?),
-    })
 }

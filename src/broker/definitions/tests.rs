@@ -4,6 +4,7 @@ use super::*;
 use crate::broker::arguments::QueueType;
 use crate::broker::policy::PolicyKind;
 use crate::broker::testing::TestBroker;
+use crate::config::NodeLimits;
 
 fn import(test: &TestBroker, definitions: &Value) -> Result<Ticket, String> {
     let text = definitions.to_string();
@@ -123,7 +124,8 @@ fn limits_and_default_types_are_imported_and_stay() {
         );
         let settings = |name| test.broker.vhost(name).unwrap().settings();
         assert_eq!(settings("v").limits.max_queues, Some(2));
-        assert_eq!(settings("v").default_queue_type, None);
+        // A new virtual host keeps what the configuration says.
+        assert_eq!(settings("v").default_queue_type, Some(QueueType::Classic));
         assert_eq!(settings("w").limits.max_queues, None);
         assert_eq!(settings("w").default_queue_type, Some(QueueType::Stream));
         let queue = test.broker.vhost("w").unwrap().queue("q").unwrap();
@@ -184,10 +186,9 @@ fn an_error_names_the_entry() {
             "bindings[0] 'x' in vhost '/': no exchange 'x' in vhost '/'",
         ),
         (
-            json!({"queues": [{
-                "vhost": "/", "name": "q", "durable": true, "auto_delete": false, "arguments": {"a": null},
-            }]}),
-            "queues[0] 'q' in vhost '/': null is no value of an argument",
+            json!({"global_parameters": [{"name": "", "value": 1}]}),
+            "global_parameters[0] '': the names of a parameter should have 1 to 255 bytes, its value up to 1048576 as \
+             JSON",
         ),
     ];
     for (definitions, text) in cases {
@@ -198,4 +199,115 @@ fn an_error_names_the_entry() {
         test.broker.import_definitions(b" ").unwrap(),
         Ticket::IMMEDIATE
     );
+}
+
+#[test]
+fn a_virtual_host_too_many_is_not_imported() {
+    let test = TestBroker::with_limits(NodeLimits {
+        vhosts: Some(2),
+        ..NodeLimits::default()
+    });
+    let definitions = json!({"vhosts": [{"name": "/"}, {"name": "v"}, {"name": "w"}]});
+    assert_eq!(
+        import(&test, &definitions).unwrap_err(),
+        "vhosts[2] 'w': cannot create vhost 'w': vhost limit of 2 is reached"
+    );
+    let (deleted, _) = test
+        .broker
+        .delete_vhost(&test.broker.services.visit(), "v")
+        .unwrap()
+        .unwrap();
+    drop(deleted);
+    import(&test, &json!({"vhosts": [{"name": "w"}]})).unwrap();
+}
+
+#[test]
+fn parameters_and_metadata_are_kept_and_cleared() {
+    let test = TestBroker::new();
+    let definitions = json!({
+        "vhosts": [{"name": "v", "description": "old", "metadata": {
+            "description": "new", "tags": ["a", "b"], "protected_from_deletion": true,
+        }}],
+        "parameters": [{"vhost": "v", "component": "shovel", "name": "s", "value": {"src-uri": "amqp://"}}],
+        "global_parameters": [{"name": "cluster_name", "value": "c"}, {"name": "other", "value": [1]}],
+    });
+    let ticket = import(&test, &definitions).unwrap();
+    test.wait(ticket);
+    let test = test.restart();
+    let vhost = test.broker.vhost("v").unwrap();
+    let settings = vhost.settings();
+    assert_eq!(settings.description, "old", "the entry itself comes first");
+    assert_eq!(settings.tags, ["a", "b"]);
+    let parameters = vhost.parameters();
+    assert_eq!(parameters.len(), 1);
+    assert_eq!(
+        (&*parameters[0].component, &*parameters[0].name),
+        ("shovel", "s")
+    );
+    assert_eq!(parameters[0].value, json!({"src-uri": "amqp://"}));
+    let visit = test.broker.services.visit();
+    let refused = test.broker.delete_vhost(&visit, "v").err().unwrap();
+    assert_eq!(refused.to_string(), "vhost 'v' is protected from deletion");
+    assert!(vhost.clear_parameter(&visit, "shovel", "s").is_some());
+    assert!(vhost.clear_parameter(&visit, "shovel", "s").is_none());
+    let ticket = test.broker.clear_global_parameter(&visit, "other").unwrap();
+    vhost.set_deletion_protection(&visit, false).unwrap();
+    drop(visit);
+    drop(vhost);
+    test.wait(ticket);
+    let test = test.restart();
+    assert_eq!(
+        test.broker.global_parameter("cluster_name"),
+        Some(json!("c"))
+    );
+    assert_eq!(test.broker.global_parameters().len(), 1);
+    assert!(test.broker.vhost("v").unwrap().parameters().is_empty());
+    let visit = test.broker.services.visit();
+    assert!(test.broker.delete_vhost(&visit, "v").unwrap().is_some());
+}
+
+#[test]
+fn an_export_is_imported_as_what_it_was() {
+    let test = TestBroker::new();
+    import(&test, &everything()).unwrap();
+    let more = json!({
+        "users": [{"name": "u", "limits": {"max-channels": 4}, "tags": "management"}],
+        "vhosts": [{"name": "w", "metadata": {"description": "d", "tags": ["t"], "default_queue_type": "quorum"}}],
+        "parameters": [
+            {"vhost": "w", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 5}},
+        ],
+        "queues": [
+            {"vhost": "w", "name": "c", "durable": true, "auto_delete": false, "type": "classic",
+             "arguments": {"x-queue-type": "classic"}},
+            {"vhost": "w", "name": "t", "durable": false, "auto_delete": true, "arguments": {}},
+        ],
+        "bindings": [
+            {"vhost": "w", "source": "amq.headers", "destination": "c", "destination_type": "queue",
+             "routing_key": "", "arguments": {"x-match": "any", "there": null, "n": 1, "l": ["a", 1.5]}},
+        ],
+    });
+    import(&test, &more).unwrap();
+    let exported = test.broker.export_definitions("4.3.5");
+    assert_eq!(exported["rabbitmq_version"], "4.3.5");
+    let other = TestBroker::new();
+    import(&other, &exported).unwrap();
+    assert_eq!(other.broker.export_definitions("4.3.5"), exported);
+    for (category, count) in [
+        ("users", 2),
+        ("vhosts", 3),
+        ("permissions", 1),
+        ("policies", 1),
+        ("parameters", 3),
+        ("global_parameters", 1),
+        ("exchanges", 1),
+        ("queues", 4),
+        ("bindings", 3),
+    ] {
+        let entries = exported[category].as_array().unwrap();
+        assert_eq!(entries.len(), count, "{category}");
+    }
+    let of_one = test.broker.vhost("w").unwrap().export_definitions("4.3.5");
+    assert_eq!(of_one["queues"].as_array().unwrap().len(), 2);
+    assert!(of_one["queues"][0].get("vhost").is_none());
+    assert!(of_one.get("users").is_none());
 }

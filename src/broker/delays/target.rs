@@ -57,7 +57,7 @@ impl Target {
                         targets: route.queues,
                     }
                 });
-                vhost.deliver(visit, outgoing.collect())
+                vhost.deliver(visit, outgoing.collect()).crowded
             }
             Self::Queue(queue) => {
                 let Some(queue) = queue.upgrade() else {

@@ -25,6 +25,7 @@ fn declare(test: &TestBroker) -> Ticket {
         auto_delete: false,
         internal: false,
         arguments,
+        connection: crate::broker::NOBODY,
     };
     let vhost = test.broker.vhost("/").unwrap();
     let visit = test.broker.services.visit();
@@ -155,7 +156,9 @@ fn transient_messages_are_listed_among_the_others_and_gone_after_a_restart() {
     let vhost = test.broker.vhost("/").unwrap();
     let deleted = {
         let visit = test.broker.services.visit();
-        vhost.delete_exchange(&visit, "later", false).unwrap()
+        vhost
+            .delete_exchange(&visit, "later", false, crate::broker::NOBODY)
+            .unwrap()
     };
     test.wait(deleted);
     assert_eq!(test.broker.services.store.statistics().due, 0);

@@ -10,22 +10,41 @@ use crate::message::Seq;
 use crate::message::record::{RecordRef, SharedBody};
 use crate::store::Visit;
 
-/// A message that died, copied out of its queue.
+/// A message, copied out of its queue.
 #[derive(Debug, Clone)]
-pub struct Dead {
-    seq: Seq,
-    /// Why.
-    pub reason: DeathReason,
+pub struct Copied {
+    pub(super) seq: Seq,
     record: Vec<u8>,
     /// Its body when that is not part of the record.
     pub body: Option<SharedBody>,
 }
 
-impl Dead {
+impl Copied {
+    pub(super) fn new(record: RecordRef<'_>, body: Option<&SharedBody>) -> Self {
+        Self {
+            seq: record.seq(),
+            record: record.bytes().to_vec(),
+            body: body.cloned(),
+        }
+    }
+
     /// The message as it stood in the queue.
     pub fn record(&self) -> Option<RecordRef<'_>> {
         RecordRef::parse(&self.record)
     }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.record.len() + self.body.as_ref().map_or(0, |body| body.bytes.len())
+    }
+}
+
+/// A message that died.
+#[derive(Debug, Clone)]
+pub struct Dead {
+    /// It.
+    pub message: Copied,
+    /// Why.
+    pub reason: DeathReason,
 }
 
 /// One visit's share of a queue's dead.
@@ -64,12 +83,8 @@ impl Queue {
                         break;
                     }
                     bytes += cost;
-                    dead.push(Dead {
-                        seq,
-                        reason,
-                        record: record.bytes().to_vec(),
-                        body: body.cloned(),
-                    });
+                    let message = Copied::new(record, body);
+                    dead.push(Dead { message, reason });
                 }
                 Lookup::Cold => {
                     cold = lane.log.cold_end(seq).map(|end| (seq, end));
@@ -100,20 +115,32 @@ impl Queue {
 
     /// The dead have arrived where they go, in this visit.
     pub fn dead_lettered(self: &Arc<Self>, visit: &Visit<'_>, batch: &DeadBatch) {
+        self.depart(visit, batch.dead.iter().map(|dead| &dead.message));
+    }
+
+    /// Messages that are neither ready nor unacknowledged have arrived somewhere else, in this visit.
+    pub(super) fn depart<'m>(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        messages: impl Iterator<Item = &'m Copied>,
+    ) {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return;
         }
         let mut effects = Effects::default();
-        for dead in &batch.dead {
+        for message in messages {
+            let record = message.record();
             let journaled =
-                self.spec.durable && dead.record().is_some_and(|record| record.is_persistent());
+                self.spec.durable && record.is_some_and(|record| record.is_persistent());
             if journaled {
                 // Epochs before this one may still have to write it.
-                let pending = &mut inner.state.lane_mut(dead.seq).pending;
-                pending.moved(visit.epoch(), dead.seq, || visit.mark_dirty(self.clone()));
+                let pending = &mut inner.state.lane_mut(message.seq).pending;
+                pending.moved(visit.epoch(), message.seq, || {
+                    visit.mark_dirty(self.clone())
+                });
             } else {
-                inner.state.left(dead.seq, &mut effects);
+                inner.state.left(message.seq, &mut effects);
             }
         }
         self.apply(&mut inner, visit, effects);

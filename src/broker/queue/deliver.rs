@@ -128,6 +128,9 @@ impl Queue {
             return GetOutcome::Deleted;
         }
         inner.used_ms = visit.now_ms();
+        if inner.state.is_paused {
+            return GetOutcome::Empty;
+        }
         if !no_ack && inner.state.ready() > 0 {
             self.mark_delivered(&mut inner, visit);
             let marked = self.marked(&inner);

@@ -18,7 +18,7 @@ impl State {
     /// First each message gets a consumer, from what the queue knows; then each outbox is locked once for its share.
     pub(super) fn dispatch(&mut self, now_ms: u64, effects: &mut Effects) {
         effects.more = false;
-        if self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
+        if self.is_paused || self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
             return;
         }
         self.consumers.begin_round();

@@ -47,6 +47,12 @@ impl Dying {
         }
     }
 
+    /// Whether this one is among them.
+    pub(super) fn contains(&self, seq: Seq) -> bool {
+        let mut runs = self.runs.iter();
+        runs.any(|(first, last, _)| (*first..=*last).contains(&seq))
+    }
+
     /// The one whose turn it is.
     pub(super) fn first(&self) -> Option<(Seq, DeathReason)> {
         self.runs

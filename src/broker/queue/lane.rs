@@ -163,6 +163,11 @@ impl Lane {
         self.number
     }
 
+    /// The least seq that a message of it can have.
+    pub(super) const fn first_seq(&self) -> Seq {
+        first_seq(self.number)
+    }
+
     pub(super) const fn ready(&self) -> u64 {
         self.ready
     }
@@ -336,6 +341,11 @@ impl Lane {
             return false;
         }
         seq >= self.cursor || self.returned.contains(seq) || self.refused.contains(seq)
+    }
+
+    /// Whether a message came back from a delivery, or may have been delivered before the last restart.
+    pub(super) fn came_back(&self, seq: Seq) -> bool {
+        seq < self.delivered_before || self.returned.contains(seq)
     }
 
     /// Keeps a message that is not ready from becoming so when the cursor passes.

@@ -130,6 +130,8 @@ pub(super) struct State {
     pub(super) unacked: u64,
     pub(super) consumers: Consumers,
     backlog: Backlog,
+    /// Consumers get nothing.
+    pub(super) is_paused: bool,
 }
 
 impl State {
@@ -164,6 +166,7 @@ impl State {
             is_durable: false,
             unacked: 0,
             backlog: Backlog::default(),
+            is_paused: false,
         };
         for retries in found.retries {
             state.wait_still(retries);
@@ -355,7 +358,7 @@ impl State {
     }
 
     /// The message no longer keeps its group busy: the next one may go.
-    fn leave_group(&mut self, seq: Seq) {
+    pub(super) fn leave_group(&mut self, seq: Seq) {
         if let Some(groups) = &mut self.groups
             && let Some(next) = groups.finished(seq)
         {
@@ -419,7 +422,7 @@ impl State {
     }
 
     /// The message that goes next. What is in its way (expired, of a busy group) is put out of it.
-    fn first_ready(&mut self, now_ms: u64, effects: &mut Effects) -> First {
+    pub(super) fn first_ready(&mut self, now_ms: u64, effects: &mut Effects) -> First {
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
             if lane.ready() == 0 {
@@ -579,7 +582,7 @@ impl State {
 }
 
 /// What stands first.
-enum First {
+pub(super) enum First {
     At(Seq, bool),
     /// What stood there is out of the way: look again.
     Again,

@@ -56,6 +56,8 @@ struct Inner {
     readers: Readers,
     /// Readers that wait at the end.
     parked: BTreeSet<ConsumerId>,
+    /// Readers get nothing.
+    is_paused: bool,
     /// The store was asked to wake the parked readers.
     armed: bool,
     /// Loads that are on their way, by the seq that they begin with, and who waits for them.
@@ -104,6 +106,7 @@ impl Stream {
                 settings,
                 readers: Readers::default(),
                 parked: BTreeSet::new(),
+                is_paused: false,
                 armed: false,
                 loading: BTreeMap::new(),
                 tracking: Tracking::default(),
@@ -363,6 +366,18 @@ impl Stream {
     fn subscribe(&self, queue: &Arc<Queue>, ticket: Ticket) {
         let waiter = Arc::new(AtTheEnd(Arc::downgrade(queue)));
         queue.services.store.subscribe(ticket, waiter);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.inner.lock().is_paused
+    }
+
+    /// Keeps readers from getting anything, or no more.
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.inner.lock().is_paused = paused;
+        if !paused {
+            self.wake_parked();
+        }
     }
 
     fn wake_parked(&self) {

@@ -3,6 +3,7 @@
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::*;
+use crate::broker::NOBODY;
 use crate::broker::delivery::ConsumerId;
 use crate::broker::due::LIMITS;
 use crate::broker::queue::{GetOutcome, Return};
@@ -37,6 +38,7 @@ fn exchange(name: &str, durable: bool) -> ExchangeDeclare {
         auto_delete: false,
         internal: true,
         arguments,
+        connection: NOBODY,
     }
 }
 
@@ -87,7 +89,7 @@ fn the_first_start_creates_the_default_vhost_and_later_ones_do_not() {
     assert_eq!(test.ticket, Ticket::IMMEDIATE, "nothing was written");
     assert!(test.broker.vhost("/").is_some());
     let visit = test.broker.services.visit();
-    test.broker.delete_vhost(&visit, "/").unwrap();
+    test.broker.delete_vhost(&visit, "/").unwrap().unwrap();
     drop(visit);
     let test = test.restart();
     assert!(test.broker.vhosts().is_empty(), "deleted is deleted");
@@ -129,6 +131,7 @@ fn durable_topology_survives_a_restart_and_transient_does_not() {
             source: "amq.topic".into(),
             routing_key: "b".into(),
             arguments: FieldTable::default(),
+            connection: NOBODY,
         };
         vhost.bind_exchange(&visit, to_exchange).unwrap();
     }
@@ -180,7 +183,7 @@ fn what_was_deleted_stays_deleted() {
         vhost
             .unbind_queue(&visit, &bind("q3", "amq.topic", "q3"))
             .unwrap();
-        vhost.delete_exchange(&visit, "x", false).unwrap();
+        vhost.delete_exchange(&visit, "x", false, NOBODY).unwrap();
     }
     drop(vhost);
     let test = test.restart();
@@ -198,8 +201,8 @@ fn a_vhost_of_the_same_name_begins_empty() {
     let visit = test.broker.services.visit();
     old.declare_queue(&visit, queue("q", true)).unwrap();
     old.bind_queue(&visit, bind("q", "amq.topic", "k")).unwrap();
-    test.broker.delete_vhost(&visit, "/").unwrap();
-    let (new, _) = test.broker.create_vhost(&visit, "/");
+    test.broker.delete_vhost(&visit, "/").unwrap().unwrap();
+    let (new, _) = test.broker.create_vhost(&visit, "/").unwrap();
     new.declare_queue(&visit, queue("q", true)).unwrap();
     assert!(!test.broker.clear_vhost(&visit, &old));
     let late = old.declare_queue(&visit, queue("late", true)).unwrap_err();

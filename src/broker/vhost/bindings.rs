@@ -5,13 +5,13 @@ use std::sync::Arc;
 use amq_protocol::types::FieldTable;
 
 use super::{Topology, VHost, is_reply_name};
-use crate::broker::ConnectionId;
 use crate::broker::arguments::Arguments;
 use crate::broker::binding::{Binding, Destination};
 use crate::broker::error::Error;
 use crate::broker::exchange::{Exchange, KeptMessage};
 use crate::broker::queue::Published;
 use crate::broker::state;
+use crate::broker::{ConnectionId, NOBODY};
 use crate::message::Ticket;
 use crate::message::op::Op;
 use crate::store::Visit;
@@ -42,6 +42,8 @@ pub struct ExchangeBind {
     pub routing_key: Arc<str>,
     /// Arguments as they came.
     pub arguments: FieldTable,
+    /// Who binds.
+    pub connection: ConnectionId,
 }
 
 impl VHost {
@@ -65,7 +67,7 @@ impl VHost {
         source.validate_binding(&bind.routing_key, &bind.arguments, &destination)?;
         self.check_access(&queue, bind.connection)?;
         let binding = binding(&source, destination, &bind.routing_key, &bind.arguments);
-        self.bind(visit, &mut topology, &source, binding)
+        self.bind(visit, &mut topology, &source, binding, bind.connection)
     }
 
     /// Undoes a binding of a queue. What does not exist counts as undone.
@@ -88,7 +90,7 @@ impl VHost {
         if source.contains(&binding) {
             self.check_access(&queue, bind.connection)?;
         }
-        Ok(self.unbind(visit, &mut topology, &source, &binding))
+        Ok(self.unbind(visit, &mut topology, &source, &binding, bind.connection))
     }
 
     /// Binds an exchange to an exchange. Cycles are allowed: a message passes each exchange once.
@@ -103,7 +105,7 @@ impl VHost {
         let destination = Destination::Exchange(self.exchange_for(&bind.destination)?);
         source.validate_binding(&bind.routing_key, &bind.arguments, &destination)?;
         let binding = binding(&source, destination, &bind.routing_key, &bind.arguments);
-        self.bind(visit, &mut topology, &source, binding)
+        self.bind(visit, &mut topology, &source, binding, bind.connection)
     }
 
     /// Undoes a binding between exchanges. What does not exist counts as undone.
@@ -126,7 +128,7 @@ impl VHost {
             &bind.routing_key,
             &bind.arguments,
         );
-        Ok(self.unbind(visit, &mut topology, &source, &binding))
+        Ok(self.unbind(visit, &mut topology, &source, &binding, bind.connection))
     }
 
     /// Makes a binding that the store remembers. False: one of its ends does not exist.
@@ -159,6 +161,7 @@ impl VHost {
         topology: &mut Topology,
         source: &Arc<Exchange>,
         binding: Binding,
+        by: ConnectionId,
     ) -> Result<Ticket, Error> {
         if topology.deleted {
             return Err(Error::VHostDeleted(self.name.clone()));
@@ -170,6 +173,7 @@ impl VHost {
                 topology.latest = visit.push(state::put_binding(&self.name, &binding));
             }
             topology.add_binding(binding.clone());
+            self.tell_binding_created(&binding, by);
             for message in kept {
                 self.deliver_kept(visit, &binding.destination, &message);
             }
@@ -208,11 +212,12 @@ impl VHost {
         topology: &mut Topology,
         source: &Arc<Exchange>,
         binding: &Binding,
+        by: ConnectionId,
     ) -> Ticket {
         let durable = is_durable(source, binding);
         if source.unbind(binding) {
             topology.remove_binding(binding);
-            self.forget_binding(visit, topology, source, binding);
+            self.forget_binding(visit, topology, source, binding, by);
             self.remove_if_unbound(visit, topology, source);
         }
         if durable {
@@ -239,9 +244,9 @@ impl VHost {
                 if !source.unbind(&binding) {
                     continue;
                 }
-                self.forget_binding(visit, topology, &source, &binding);
+                self.forget_binding(visit, topology, &source, &binding, NOBODY);
                 if source.spec.auto_delete && source.binding_count() == 0 {
-                    self.remove_exchange_alone(visit, topology, &source);
+                    self.remove_exchange_alone(visit, topology, &source, NOBODY);
                     gone.push(Destination::Exchange(source));
                 }
             }
@@ -256,18 +261,20 @@ impl VHost {
         exchange: &Arc<Exchange>,
     ) {
         if exchange.spec.auto_delete && exchange.binding_count() == 0 {
-            self.remove_exchange(visit, topology, exchange);
+            self.remove_exchange(visit, topology, exchange, NOBODY);
         }
     }
 
-    /// Removes what the store has of a binding.
+    /// A binding is gone: removes what the store has of it.
     pub(super) fn forget_binding(
         &self,
         visit: &Visit<'_>,
         topology: &mut Topology,
         source: &Exchange,
         binding: &Binding,
+        by: ConnectionId,
     ) {
+        self.tell_binding_deleted(binding, by);
         if is_durable(source, binding) {
             topology.latest = visit.push(Op::DeleteState {
                 key: state::binding_key(&self.name, binding),

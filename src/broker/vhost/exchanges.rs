@@ -10,9 +10,10 @@ use crate::broker::binding::Destination;
 use crate::broker::deduplication::Settings;
 use crate::broker::delays::{Delays, Target};
 use crate::broker::error::Error;
-use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
+use crate::broker::exchange::{EVENT_EXCHANGE, Exchange, ExchangeSpec, ExchangeType};
 use crate::broker::names::{Resource, is_reserved};
 use crate::broker::state;
+use crate::broker::{ConnectionId, NOBODY};
 use crate::message::Ticket;
 use crate::message::op::Op;
 use crate::store::{RecoveredDue, Visit};
@@ -35,6 +36,8 @@ pub struct ExchangeDeclare {
     pub internal: bool,
     /// Arguments as they came.
     pub arguments: FieldTable,
+    /// Who declares.
+    pub connection: ConnectionId,
 }
 
 impl ExchangeDeclare {
@@ -86,6 +89,11 @@ impl VHost {
         if is_reserved(&declare.name) {
             return Err(Error::ReservedName(resource));
         }
+        let room = self.services.census.check_exchanges();
+        room.map_err(|full| Error::NodeExchangeLimit {
+            exchange: resource.clone(),
+            limit: full.limit,
+        })?;
         kind.validate(&declare.arguments)?;
         Settings::from_arguments(kind.name, &declare.arguments)?;
         let spec = ExchangeSpec {
@@ -103,8 +111,21 @@ impl VHost {
             ticket = visit.push(state::put_exchange(&self.name, &spec));
             topology.latest = ticket;
         }
-        self.add_exchange(&mut topology, spec, RecoveredDue::default());
+        let exchange = self.add_exchange(&mut topology, spec, RecoveredDue::default());
+        self.tell_exchange_created(&exchange, declare.connection);
         Ok(ticket)
+    }
+
+    /// The exchange that events go to, made if there is none. It stays when events are switched off.
+    pub(in crate::broker) fn event_exchange(&self, visit: &Visit<'_>) -> (Arc<Exchange>, Ticket) {
+        let mut topology = self.topology.lock();
+        if let Some(exchange) = self.exchange(EVENT_EXCHANGE) {
+            return (exchange, topology.latest);
+        }
+        let spec = super::builtin(EVENT_EXCHANGE, "topic");
+        topology.latest = visit.push(state::put_exchange(&self.name, &spec));
+        let exchange = self.add_exchange(&mut topology, spec, RecoveredDue::default());
+        (exchange, topology.latest)
     }
 
     /// Deletes an exchange with the bindings from and to it. One that does not exist counts as deleted.
@@ -116,6 +137,7 @@ impl VHost {
         visit: &Visit<'_>,
         name: &str,
         if_unused: bool,
+        connection: ConnectionId,
     ) -> Result<Ticket, Error> {
         self.check_not_default(name)?;
         if is_reserved(name) {
@@ -128,7 +150,7 @@ impl VHost {
         if if_unused && exchange.binding_count() > 0 {
             return Err(Error::InUse(self.exchange_resource(name)));
         }
-        self.remove_exchange(visit, &mut topology, &exchange);
+        self.remove_exchange(visit, &mut topology, &exchange, connection);
         Ok(if exchange.spec.durable {
             topology.latest
         } else {
@@ -138,10 +160,15 @@ impl VHost {
 
     /// Puts an exchange into the virtual host as the store remembers it, with what waits in it.
     pub(in crate::broker) fn recover_exchange(&self, spec: ExchangeSpec, due: RecoveredDue) {
-        self.add_exchange(&mut self.topology.lock(), spec, due);
+        drop(self.add_exchange(&mut self.topology.lock(), spec, due));
     }
 
-    fn add_exchange(&self, topology: &mut Topology, spec: ExchangeSpec, due: RecoveredDue) {
+    fn add_exchange(
+        &self,
+        topology: &mut Topology,
+        spec: ExchangeSpec,
+        due: RecoveredDue,
+    ) -> Arc<Exchange> {
         let delays = spec.delays_id.map(|id| {
             let target = Target::Exchange {
                 name: spec.name.clone(),
@@ -168,6 +195,7 @@ impl VHost {
                 waiting.changed();
             }
         }
+        exchange
     }
 
     /// Takes an exchange out with all its bindings. Auto-delete exchanges that only led here go too.
@@ -176,8 +204,9 @@ impl VHost {
         visit: &Visit<'_>,
         topology: &mut Topology,
         exchange: &Arc<Exchange>,
+        by: ConnectionId,
     ) {
-        self.remove_exchange_alone(visit, topology, exchange);
+        self.remove_exchange_alone(visit, topology, exchange, by);
         self.remove_bindings_to(visit, topology, &Destination::Exchange(exchange.clone()));
     }
 
@@ -187,6 +216,7 @@ impl VHost {
         visit: &Visit<'_>,
         topology: &mut Topology,
         exchange: &Arc<Exchange>,
+        by: ConnectionId,
     ) {
         let name = &exchange.spec.name;
         self.exchanges.write().remove(name);
@@ -207,8 +237,9 @@ impl VHost {
         }
         for binding in exchange.unbind_all() {
             topology.remove_binding(&binding);
-            self.forget_binding(visit, topology, exchange, &binding);
+            self.forget_binding(visit, topology, exchange, &binding, NOBODY);
         }
+        self.tell_exchange_deleted(exchange, by);
     }
 }
 

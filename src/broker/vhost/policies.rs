@@ -43,6 +43,7 @@ impl VHost {
         }
         self.change_policies(|visit, topology| {
             topology.latest = visit.push(state::put_policy(&self.name, kind, &policy));
+            self.tell_policy_set(kind, &policy);
             self.policies.write().set(kind, policy);
             true
         })
@@ -64,6 +65,7 @@ impl VHost {
             found
         })?;
         if found {
+            self.tell_policy_cleared(kind, name);
             Ok(ticket)
         } else {
             Err(Error::NoSuchPolicy {

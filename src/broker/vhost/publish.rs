@@ -15,10 +15,19 @@ pub struct Outgoing<'a> {
     pub targets: Vec<Arc<Queue>>,
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Queues that have more to do: call [`Queue::pump`] for them in further visits.
+    pub crowded: Vec<Arc<Queue>>,
+    /// Of each message, whether a queue took it.
+    pub taken: Vec<bool>,
+}
+
 impl VHost {
-    /// Puts messages into their queues, in order, in one visit (so at most 256 of them). Answers the queues that have
-    /// more to do: call [`Queue::pump`] for them in further visits. A queue that is too full for a message loses it.
-    pub fn deliver(&self, visit: &Visit<'_>, mut outgoing: Vec<Outgoing<'_>>) -> Vec<Arc<Queue>> {
+    /// Puts messages into their queues, in order, in one visit (so at most 256 of them). A queue that is too full for a
+    /// message does not take it.
+    pub fn deliver(&self, visit: &Visit<'_>, mut outgoing: Vec<Outgoing<'_>>) -> Delivered {
         for Outgoing { message, targets } in &mut outgoing {
             let shared = targets.iter().filter(|queue| queue.spec.durable).count() > 1;
             if let Body::Shared(body) = &mut message.body
@@ -36,15 +45,25 @@ impl VHost {
             }
         }
         let mut crowded = Vec::new();
+        let mut taken = vec![false; outgoing.len()];
         for queue in queues {
-            let messages = outgoing
-                .iter()
-                .filter(|outgoing| outgoing.targets.iter().any(|to| Arc::ptr_eq(to, queue)))
-                .map(|outgoing| &outgoing.message);
-            if let Published::Accepted { more: true, .. } = queue.publish(visit, messages) {
+            let is_for_it = |outgoing: &Outgoing<'_>| {
+                let mut targets = outgoing.targets.iter();
+                targets.any(|to| Arc::ptr_eq(to, queue))
+            };
+            let places = (0..outgoing.len()).filter(|place| is_for_it(&outgoing[*place]));
+            let places: Vec<usize> = places.collect();
+            let messages = places.iter().map(|place| &outgoing[*place].message);
+            let Published::Accepted { more, refused, .. } = queue.publish(visit, messages) else {
+                continue;
+            };
+            for (index, place) in places.iter().enumerate() {
+                taken[*place] |= refused.binary_search(&(index as u32)).is_err();
+            }
+            if more {
                 crowded.push(queue.clone());
             }
         }
-        crowded
+        Delivered { crowded, taken }
     }
 }

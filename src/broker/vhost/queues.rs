@@ -5,13 +5,13 @@ use std::sync::Arc;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{DELETED_QUEUES_MAX, Topology, VHost};
-use crate::broker::ConnectionId;
 use crate::broker::arguments::{self, Arguments, QueueArguments, QueueType, equivalence};
 use crate::broker::binding::Destination;
 use crate::broker::error::Error;
 use crate::broker::names::{Resource, is_reserved};
 use crate::broker::queue::{DeleteCondition, DeleteRefused, Queue, QueueSpec, RecoveredLanes};
 use crate::broker::state;
+use crate::broker::{ConnectionId, NOBODY};
 use crate::message::Ticket;
 use crate::message::op::Op;
 use crate::store::Visit;
@@ -118,9 +118,10 @@ impl VHost {
         let queue = self.add_queue(&mut topology, spec, RecoveredLanes::default());
         let mut ticket = Ticket::IMMEDIATE;
         if queue.spec.durable {
-            ticket = visit.push(state::put_queue(&queue.spec));
+            ticket = visit.push(state::put_queue(&queue.spec, false));
             topology.latest = ticket;
         }
+        self.tell_queue_created(&queue, declare.connection);
         Ok(Declared {
             queue,
             ticket,
@@ -155,7 +156,7 @@ impl VHost {
             });
         }
         let ready = self
-            .remove_queue(visit, &mut topology, &queue, condition)
+            .remove_queue(visit, &mut topology, &queue, condition, connection)
             .map_err(|refused| match refused {
                 DeleteRefused::InUse => Error::InUse(resource()),
                 DeleteRefused::NotEmpty => Error::NotEmpty(resource()),
@@ -181,7 +182,7 @@ impl VHost {
             if_empty: false,
         };
         // Refused: a new consumer keeps it.
-        let _ = self.remove_queue(visit, &mut topology, queue, condition);
+        let _ = self.remove_queue(visit, &mut topology, queue, condition, NOBODY);
     }
 
     /// A queue was not used for as long as `x-expires` says: it goes, unless a consumer came meanwhile.
@@ -192,7 +193,7 @@ impl VHost {
             if_empty: false,
         };
         // Refused: it is used again.
-        let _ = self.remove_queue(visit, &mut topology, queue, condition);
+        let _ = self.remove_queue(visit, &mut topology, queue, condition, NOBODY);
     }
 
     /// A connection closed: its exclusive queues go, a bounded number in one visit. True: call again in a further
@@ -205,7 +206,8 @@ impl VHost {
             topology.remove_exclusive(connection, name);
             if let Some(queue) = self.queue(name) {
                 // Without a condition nothing is refused.
-                let _ = self.remove_queue(visit, &mut topology, &queue, DeleteCondition::default());
+                let condition = DeleteCondition::default();
+                let _ = self.remove_queue(visit, &mut topology, &queue, condition, NOBODY);
             }
         }
         names.len() == DELETED_QUEUES_MAX
@@ -258,6 +260,7 @@ impl VHost {
         topology: &mut Topology,
         queue: &Arc<Queue>,
         condition: DeleteCondition,
+        by: ConnectionId,
     ) -> Result<u64, DeleteRefused> {
         let ready = queue.delete(visit, condition)?;
         let name = &queue.spec.name;
@@ -282,6 +285,7 @@ impl VHost {
             });
         }
         self.remove_bindings_to(visit, topology, &Destination::Queue(queue.clone()));
+        self.tell_queue_deleted(queue, by);
         Ok(ready)
     }
 }

@@ -23,20 +23,76 @@ pub struct VHostLimits {
 }
 
 /// What is set for a virtual host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VHostSettings {
+    /// What it is for, in words; means nothing to the broker.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// It cannot be deleted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub protected_from_deletion: bool,
     /// RabbitMQ's `vhost-limits`.
     #[serde(default)]
     pub limits: VHostLimits,
-    /// RabbitMQ's metadata `default_queue_type`; `None` for what the configuration says.
+    /// RabbitMQ's metadata `default_queue_type`; `None` for what the configuration says, in virtual hosts that were
+    /// created before they kept it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<QueueType>,
+}
+
+impl VHostSettings {
+    /// Those of a new virtual host: as in RabbitMQ it keeps the type that the configuration says now.
+    pub(in crate::broker) fn of_new(default_queue_type: QueueType) -> Self {
+        Self {
+            default_queue_type: Some(default_queue_type),
+            ..Self::default()
+        }
+    }
+}
+
+/// For serde.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl VHost {
     /// What is set at the moment.
     pub fn settings(&self) -> VHostSettings {
-        *self.settings.read()
+        self.settings.read().clone()
+    }
+
+    /// Replaces description and tags.
+    ///
+    /// # Errors
+    /// The virtual host was deleted.
+    pub fn describe(
+        &self,
+        visit: &Visit<'_>,
+        description: String,
+        tags: Vec<String>,
+    ) -> Result<Ticket, Error> {
+        self.change_settings(visit, |settings| {
+            settings.description = description;
+            settings.tags = tags;
+        })
+    }
+
+    /// Protects the virtual host from deletion, or no more.
+    ///
+    /// # Errors
+    /// The virtual host was deleted.
+    pub fn set_deletion_protection(
+        &self,
+        visit: &Visit<'_>,
+        protected: bool,
+    ) -> Result<Ticket, Error> {
+        self.change_settings(visit, |settings| {
+            settings.protected_from_deletion = protected
+        })
     }
 
     /// Replaces the limits.
@@ -44,7 +100,9 @@ impl VHost {
     /// # Errors
     /// The virtual host was deleted.
     pub fn set_limits(&self, visit: &Visit<'_>, limits: VHostLimits) -> Result<Ticket, Error> {
-        self.change_settings(visit, |settings| settings.limits = limits)
+        let ticket = self.change_settings(visit, |settings| settings.limits = limits)?;
+        self.tell_limits(limits);
+        Ok(ticket)
     }
 
     /// Sets the type of durable queues that are declared without `x-queue-type`; `None` for what the configuration
@@ -77,16 +135,23 @@ impl VHost {
         self.connections.enter(limit)
     }
 
-    /// Refuses one more queue where there are as many as there may be.
+    /// Refuses one more queue where there are as many as there may be, here or in the node.
     pub(super) fn check_queue_limit(&self, name: &str) -> Result<(), Error> {
-        match self.settings.read().limits.max_queues {
-            Some(limit) if self.queues.read().len() as u64 >= limit => Err(Error::QueueLimit {
+        let limit = self.settings.read().limits.max_queues;
+        if let Some(limit) = limit
+            && self.queue_count() as u64 >= limit
+        {
+            return Err(Error::QueueLimit {
                 queue: name.into(),
                 vhost: self.name.clone(),
                 limit,
-            }),
-            _ => Ok(()),
+            });
         }
+        let room = self.services.census.check_queues();
+        room.map_err(|full| Error::NodeQueueLimit {
+            queue: name.into(),
+            limit: full.limit,
+        })
     }
 
     /// Puts the settings back as the store remembers them.
@@ -94,7 +159,8 @@ impl VHost {
         *self.settings.write() = settings;
     }
 
-    fn change_settings(
+    /// Changes what is set, at once.
+    pub(in crate::broker) fn change_settings(
         &self,
         visit: &Visit<'_>,
         change: impl FnOnce(&mut VHostSettings),
@@ -104,7 +170,7 @@ impl VHost {
             return Err(Error::VHostDeleted(self.name.clone()));
         }
         let mut settings = self.settings.write();
-        let before = *settings;
+        let before = settings.clone();
         change(&mut settings);
         if *settings != before {
             let row = state::put_vhost(&self.name, self.firehose.is_on(), &settings);

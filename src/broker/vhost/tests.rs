@@ -1,5 +1,6 @@
 //! The rules of a virtual host. Texts, codes and orders of checks were read from a running RabbitMQ.
 
+mod administration;
 mod bindings;
 mod exchanges;
 mod policies;
@@ -82,7 +83,7 @@ impl Fixture {
     }
 
     fn delete_exchange(&self, name: &str) -> Result<Ticket, Error> {
-        self.visit(|vhost, visit| vhost.delete_exchange(visit, name, false))
+        self.visit(|vhost, visit| vhost.delete_exchange(visit, name, false, NOBODY))
     }
 
     fn route(&self, exchange: &str, routing_key: &str) -> Route {
@@ -134,6 +135,7 @@ fn exchange(name: &str, kind: &str) -> ExchangeDeclare {
         auto_delete: false,
         internal: false,
         arguments: FieldTable::default(),
+        connection: OWN,
     }
 }
 
@@ -153,6 +155,7 @@ fn exchange_bind(destination: &str, source: &str, routing_key: &str) -> Exchange
         source: source.into(),
         routing_key: routing_key.into(),
         arguments: FieldTable::default(),
+        connection: OWN,
     }
 }
 

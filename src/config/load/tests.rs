@@ -86,6 +86,16 @@ fn each_key_sets_its_field() {
         definitions.import_backend = local_filesystem
         definitions.local.path = more
         deprecated_features.permit.transient_nonexcl_queues = false
+        connection_max = 1
+        channel_max_per_node = 2
+        consumer_max_per_channel = infinity
+        vhost_max = 4
+        cluster_queue_limit = 5
+        cluster_exchange_limit = 6
+        message_interceptors.incoming.set_header_timestamp.overwrite = true
+        message_interceptors.incoming.set_header_routing_node.overwrite = false
+        event_exchange.vhost = events
+        event_exchange.protocol = amqp_0_9_1
     ";
     let expected = Config {
         listeners: vec![address("[::]:5673"), address("127.0.0.1:5674")],
@@ -109,6 +119,19 @@ fn each_key_sets_its_field() {
         memory_high_watermark: MemoryWatermark::AbsoluteBytes(2 << 30),
         disk_free_limit: DiskFreeLimit::Relative(1.5),
         log_level: LogLevel::Warning,
+        node_limits: NodeLimits {
+            connections: Some(1),
+            channels: Some(2),
+            consumers_per_channel: None,
+            vhosts: Some(4),
+            queues: Some(5),
+            exchanges: Some(6),
+        },
+        message_interceptors: MessageInterceptors {
+            timestamp: Stamp::Overwrite,
+            routing_node: Stamp::IfAbsent,
+        },
+        event_exchange_vhost: Some("events".into()),
         deprecated_features: [("transient_nonexcl_queues".into(), false)]
             .into_iter()
             .collect(),

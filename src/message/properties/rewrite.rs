@@ -1,8 +1,8 @@
 //! Properties with some of them changed: everything else stays byte for byte as the publisher sent it.
 
 use super::{
-    CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DELIVERY_MODE, EXPIRATION, HEADERS, Malformed,
-    PRIORITY, REPLY_TO, Reader,
+    CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DELIVERY_MODE, EXPIRATION, HEADERS, MESSAGE_ID,
+    Malformed, PRIORITY, REPLY_TO, Reader, TIMESTAMP,
 };
 
 /// Changes to a property list, made in one pass.
@@ -12,6 +12,8 @@ pub struct Rewrite<'a> {
     pub remove_expiration: bool,
     /// Sets `reply-to` (up to 255 bytes).
     pub reply_to: Option<&'a [u8]>,
+    /// Sets `timestamp`, seconds since the Unix epoch.
+    pub timestamp: Option<u64>,
     /// Headers by name (up to 255 bytes): the encoded value (type octet first, see [`crate::message::field`]) that
     /// takes the place of any value of that name, or `None` to leave the header out.
     pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
@@ -61,6 +63,16 @@ impl Rewrite<'_> {
         if removes {
             reader.short_string_if(true)?;
             flags &= !EXPIRATION;
+        }
+        if let Some(timestamp) = self.timestamp {
+            for bit in [EXPIRATION, MESSAGE_ID] {
+                copy(&mut out, &mut reader, flags & bit != 0, short_string)?;
+            }
+            if flags & TIMESTAMP != 0 {
+                reader.timestamp()?;
+            }
+            flags |= TIMESTAMP;
+            out.extend_from_slice(&timestamp.to_be_bytes());
         }
         out.extend_from_slice(reader.rest);
         out[..2].copy_from_slice(&flags.to_be_bytes());
@@ -140,6 +152,7 @@ mod tests {
         let rewrite = Rewrite {
             remove_expiration: true,
             reply_to: Some(b"back"),
+            timestamp: None,
             headers: &[(b"a", Some(b"t\x00")), (b"b", None), (b"c", Some(b"V"))],
         };
         let changed = rewrite.apply(&sample()).unwrap();
@@ -150,6 +163,31 @@ mod tests {
         assert_eq!(header(headers, b"a"), Some(&b"t\x00"[..]));
         assert_eq!(header(headers, b"b"), None);
         assert_eq!(header(headers, b"c"), Some(&b"V"[..]));
+    }
+
+    #[test]
+    fn a_timestamp_is_added_or_replaced_in_its_place() {
+        let stamp = |timestamp| Rewrite {
+            timestamp: Some(timestamp),
+            ..Rewrite::default()
+        };
+        let added = stamp(7).apply(&sample()).unwrap();
+        let replaced = stamp(8).apply(&added).unwrap();
+        assert_eq!(added.len(), sample().len() + 8);
+        assert_eq!(replaced.len(), added.len());
+        for (bytes, timestamp) in [(added, 7), (replaced, 8)] {
+            let read = Properties::read(&bytes).unwrap();
+            assert_eq!(read.timestamp, Some(timestamp));
+            assert_eq!(read.user_id, Some(&b"guest"[..]));
+        }
+        let mut bytes = (MESSAGE_ID | TIMESTAMP).to_be_bytes().to_vec();
+        bytes.extend_from_slice(b"\x02id\0\0\0\0\0\0\0\x09");
+        let replaced = stamp(10).apply(&bytes).unwrap();
+        let read = Properties::read(&replaced).unwrap();
+        assert_eq!(
+            (read.message_id, read.timestamp),
+            (Some(&b"id"[..]), Some(10))
+        );
     }
 
     #[test]
@@ -170,7 +208,7 @@ mod tests {
         let rewrite = Rewrite {
             headers,
             remove_expiration: true,
-            reply_to: None,
+            ..Rewrite::default()
         };
         // Behind the expiration the list is copied as it is: it was checked when it arrived.
         let checked = bytes.len() - b"\x05guest".len();

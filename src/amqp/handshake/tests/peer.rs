@@ -39,6 +39,7 @@ impl Broker {
             config: &self.config,
             auth: &self.auth,
             server_properties: &server_properties,
+            logged_in: &|_, _| (),
             admit: &|user, name| {
                 if !["/", "closed"].contains(&name) {
                     return Err(AdmissionRefused::NoSuchVHost(name.to_owned()));

@@ -75,6 +75,10 @@ impl Stream {
         if inner.deleted {
             return None;
         }
+        if inner.is_paused {
+            inner.parked.insert(reader.id);
+            return None;
+        }
         let mut seq = progress.next.max(inner.directory.first());
         if let Some(filter) = &reader.filter {
             seq = inner.directory.skip(seq, filter);

@@ -151,7 +151,7 @@ fn an_exchange_is_in_use_while_bindings_lead_from_it() {
     fixture.queue("q");
     fixture.bind("q", "x", "").unwrap();
     fixture.bind_exchange("x", "upstream", "").unwrap();
-    let delete = || fixture.visit(|vhost, visit| vhost.delete_exchange(visit, "x", true));
+    let delete = || fixture.visit(|vhost, visit| vhost.delete_exchange(visit, "x", true, NOBODY));
     refused(delete(), "exchange 'x' in vhost '/' in use");
     fixture.delete_queue("q").unwrap();
     delete().unwrap();

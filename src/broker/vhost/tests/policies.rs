@@ -124,8 +124,8 @@ fn policies_survive_a_restart_and_go_with_their_vhost() {
     assert_eq!(exchange.alternate().as_deref(), Some("amq.fanout"));
     {
         let visit = test.broker.services.visit();
-        test.broker.delete_vhost(&visit, "/").unwrap();
-        test.broker.create_vhost(&visit, "/");
+        test.broker.delete_vhost(&visit, "/").unwrap().unwrap();
+        test.broker.create_vhost(&visit, "/").unwrap();
     }
     drop((vhost, queue, exchange));
     let test = test.restart();
