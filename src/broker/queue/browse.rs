@@ -1,6 +1,5 @@
 //! Looking through a queue, page by page, without consuming: nothing becomes delivered, counted or reordered by it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::lane::{Lane, lane_of};
@@ -126,16 +125,14 @@ impl Page {
 
     /// Says of each message what it waits for.
     fn locate(&mut self, inner: &Inner) {
-        let retries = inner.state.retries.iter();
-        let retries: HashSet<Seq> = retries.map(|waiting| waiting.seq).collect();
         for message in &mut self.messages {
             let seq = message.seq;
             message.whereabouts = if inner.state.is_ready(seq) {
                 Whereabouts::Ready
-            } else if retries.contains(&seq) {
-                Whereabouts::Retry
             } else if inner.state.dying.contains(seq) {
                 Whereabouts::Dying
+            } else if inner.state.waits_for_retry(seq) {
+                Whereabouts::Retry
             } else {
                 Whereabouts::Unacknowledged
             };
@@ -144,6 +141,12 @@ impl Page {
 }
 
 impl State {
+    /// Whether a message that does not die is held by its lane although no consumer has it.
+    fn waits_for_retry(&self, seq: Seq) -> bool {
+        let lane = self.lanes.iter().find(|lane| lane.number() == lane_of(seq));
+        lane.is_some_and(|lane| lane.waiting() > 0 && lane.held.contains(seq))
+    }
+
     /// Whether a message that is in memory waits for a consumer, be it behind another one of its group.
     pub(super) fn is_ready(&self, seq: Seq) -> bool {
         let lane = self.lanes.iter().find(|lane| lane.number() == lane_of(seq));

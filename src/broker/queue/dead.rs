@@ -94,7 +94,7 @@ impl Queue {
             }
             inner.state.dying.pop();
             // Free before it arrives where it goes, which may be here.
-            if let Some(record) = dead.last().and_then(Dead::record) {
+            if let Some(record) = dead.last().and_then(|dead| dead.message.record()) {
                 inner.state.free_id_of_dead(record, &mut effects);
             }
         }
