@@ -1,7 +1,7 @@
 //! A queue: its state behind a short lock, changed only in visits.
 //!
 //! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
-//! - [`log`], [`chunk`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
+//! - [`log`], [`chunk`], [`loaded`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
 //! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
 //!   takes too long.
 //! - [`backlog`]: how far consumers are behind.
@@ -38,6 +38,7 @@ mod groups;
 mod held;
 mod lane;
 mod limits;
+mod loaded;
 mod log;
 mod look;
 mod marks;
@@ -453,9 +454,7 @@ impl Queue {
     /// What is too old or too much goes. True: there is more.
     fn trim(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
         let mut effects = Effects::default();
-        inner.state.expire(visit.now_ms(), &mut effects);
-        inner.state.enforce_limits(&mut effects);
-        inner.state.retry(visit.now_ms(), &mut effects);
+        inner.state.trim(visit.now_ms(), &mut effects);
         let more = effects.more;
         self.apply(inner, visit, effects);
         more

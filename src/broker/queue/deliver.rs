@@ -142,7 +142,12 @@ impl Queue {
         }
         let mut effects = Effects::default();
         let got = inner.state.get(visit.now_ms(), no_ack, &mut effects, take);
+        let more = effects.more;
         self.apply(&mut inner, visit, effects);
+        if more {
+            // What is gone was in the way of the next one of its group.
+            self.dispatch(&mut inner, visit);
+        }
         match got {
             Got::Message(taken) => GetOutcome::Message(taken),
             Got::Empty => GetOutcome::Empty,

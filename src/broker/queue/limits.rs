@@ -8,6 +8,14 @@ use crate::broker::arguments::Overflow;
 use crate::message::Seq;
 
 impl State {
+    /// What has waited long enough is ready again, and what is too old or too much goes: one visit's share.
+    pub(super) fn trim(&mut self, now_ms: u64, effects: &mut Effects) {
+        // First: what comes back may be too old, or one too many.
+        self.retry(now_ms, effects);
+        self.expire(now_ms, effects);
+        self.enforce_limits(effects);
+    }
+
     /// Drops messages from the head while the queue is over its limits: one visit's share. RabbitMQ drops from the head
     /// of the highest priority too.
     pub(super) fn enforce_limits(&mut self, effects: &mut Effects) {
@@ -107,5 +115,69 @@ impl State {
             ]
         });
         times.flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::settings::Settings;
+    use super::super::state::Return;
+    use super::*;
+    use crate::broker::delivery::ConsumerId;
+    use crate::broker::queue::Retry;
+    use crate::message::record::{Body, NewMessage};
+    use crate::message::run::Run;
+
+    fn message(expiry_ms: u64) -> NewMessage<'static> {
+        NewMessage {
+            exchange: b"",
+            routing_key: b"q",
+            properties: &[0, 0],
+            annotations: &[],
+            body: Body::Inline(b"body"),
+            persistent: true,
+            priority: 0,
+            expiry_ms,
+        }
+    }
+
+    /// A queue whose first message, which expires at `expiry_ms`, waits until 110 for its retry.
+    fn waiting(max_length: Option<u64>, expiry_ms: u64) -> State {
+        let settings = Settings {
+            max_length,
+            counts_deliveries: true,
+            retry: Some(Retry {
+                failed: true,
+                returned: true,
+                min_ms: 10,
+                max_ms: 10,
+                multiplier: None,
+            }),
+            ..Settings::default()
+        };
+        let mut state = State::new(Arc::new(settings));
+        let mut effects = Effects::default();
+        let (seq, _) = state.append_run(100, Run::single(&message(expiry_ms)), 1);
+        state.get(100, false, &mut effects, |_, _| ());
+        state.requeue(100, ConsumerId::NONE, &[seq], Return::Failed, &mut effects);
+        assert_eq!(state.ready(), 0);
+        state
+    }
+
+    #[test]
+    fn what_comes_back_from_its_retry_may_be_one_too_many() {
+        let mut state = waiting(Some(1), 0);
+        state.append_run(101, Run::single(&message(0)), 1);
+        state.trim(110, &mut Effects::default());
+        assert_eq!(state.ready(), 1);
+    }
+
+    #[test]
+    fn what_comes_back_from_its_retry_may_be_too_old() {
+        let mut state = waiting(None, 105);
+        state.trim(110, &mut Effects::default());
+        assert_eq!(state.ready(), 0);
     }
 }

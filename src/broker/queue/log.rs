@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::chunk::Chunk;
+use super::loaded;
 use crate::message::ranges::RangeSet;
 use crate::message::record::{Body, NewMessage, RecordRef, SharedBody};
 use crate::message::run::Run;
@@ -498,8 +499,9 @@ impl Log {
             return false;
         };
         let upto = upto.min(cold.last);
-        let chunk = Chunk::from_records(from, upto, records, bodies, |seq| cold.gone.contains(seq));
-        let live = u64::from(chunk.live());
+        let is_gone = |seq| cold.gone.contains(seq);
+        let chunks = loaded::chunks((from, upto), records, bodies, is_gone);
+        let live: u64 = chunks.iter().map(|chunk| u64::from(chunk.live())).sum();
         let after = cold.gone.split_off(upto + 1);
         cold.gone.remove_from(from);
         let before = std::mem::take(&mut cold.gone);
@@ -517,17 +519,16 @@ impl Log {
             live: left_live.min(cold.last - upto),
             gone: after,
         });
-        self.segments.remove(index);
-        let resident = (chunk.live() > 0).then_some(chunk);
-        self.resident_bytes += resident.as_ref().map_or(0, Chunk::resident_bytes);
-        let pieces = [
-            rest_before.filter(|cold| cold.live > 0).map(Segment::Cold),
-            resident.map(Segment::Resident),
-            rest_after.filter(|cold| cold.live > 0).map(Segment::Cold),
-        ];
-        for (offset, piece) in pieces.into_iter().flatten().enumerate() {
-            self.segments.insert(index + offset, piece);
-        }
+        let behind = self.segments.split_off(index + 1);
+        self.segments.pop_back();
+        self.resident_bytes += chunks.iter().map(Chunk::resident_bytes).sum::<usize>();
+        let is_wanted = |cold: &Cold| cold.live > 0;
+        let rest_before = rest_before.filter(is_wanted).map(Segment::Cold);
+        let rest_after = rest_after.filter(is_wanted).map(Segment::Cold);
+        let resident = chunks.into_iter().map(Segment::Resident);
+        self.segments
+            .extend(rest_before.into_iter().chain(resident).chain(rest_after));
+        self.segments.extend(behind);
         true
     }
 

@@ -342,7 +342,7 @@ impl State {
         if lane.settle(seq) == Some(true) {
             effects.settle(seq);
         }
-        self.leave_group(seq);
+        self.leave_group(seq, effects);
         self.free_id(seq, effects);
     }
 
@@ -357,12 +357,18 @@ impl State {
         }
     }
 
+<<<<<<< HEAD
     /// The message no longer keeps its group busy: the next one may go.
     pub(super) fn leave_group(&mut self, seq: Seq) {
+=======
+    /// The message no longer keeps its group busy: the next one may go, and has to be offered.
+    pub(super) fn leave_group(&mut self, seq: Seq, effects: &mut Effects) {
+>>>>>>> 0672dda (Hold what is read back in tables of its own size; offer and limit what becomes ready by itself)
         if let Some(groups) = &mut self.groups
             && let Some(next) = groups.finished(seq)
         {
             self.lane_mut(next).release(next);
+            effects.more = true;
         }
     }
 
@@ -375,7 +381,7 @@ impl State {
         self.lane_mut(seq).hold(seq);
         self.dying.push(seq, reason);
         effects.died = true;
-        self.leave_group(seq);
+        self.leave_group(seq, effects);
     }
 
     /// Takes the first ready message for basic.get. `take` encodes it; it also learns how many remain.

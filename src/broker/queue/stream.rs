@@ -291,7 +291,11 @@ impl Stream {
                 .install(covered, &loaded.records, loaded.bodies, awaited);
         }
         inner.report_memory(queue);
-        inner.keep_within_budget(queue);
+        if queue.services.memory.is_over() {
+            // Not what was just read: its readers would ask for it again, and again.
+            inner.evict(queue, false);
+            inner.report_memory(queue);
+        }
         drop(inner);
         self.wake(waiting);
     }
@@ -348,7 +352,7 @@ impl Stream {
 
     pub(super) fn evict(&self, queue: &Queue) -> usize {
         let mut inner = self.inner.lock();
-        let freed = inner.evict(queue);
+        let freed = inner.evict(queue, queue.services.memory.is_far_over());
         inner.report_memory(queue);
         freed
     }
@@ -508,16 +512,17 @@ impl Inner {
     }
 
     fn keep_within_budget(&mut self, queue: &Queue) {
-        if queue.services.memory.is_over() {
-            self.evict(queue);
+        let memory = &queue.services.memory;
+        if memory.is_over() {
+            self.evict(queue, memory.is_far_over());
             self.report_memory(queue);
         }
     }
 
-    fn evict(&mut self, queue: &Queue) -> usize {
+    /// `hard`: also what readers wait for.
+    fn evict(&mut self, queue: &Queue, hard: bool) -> usize {
         let memory = &queue.services.memory;
         let durable = queue.services.store.durable();
-        self.log
-            .evict(memory.excess_bytes(), durable, memory.is_far_over())
+        self.log.evict(memory.excess_bytes(), durable, hard)
     }
 }
