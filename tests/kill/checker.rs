@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use crate::ledger::{Event, MessageId, Queue, Route, Session};
+use crate::ledger::{Event, MessageId, Queue, Route, Session, keeps_order};
 
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Checker {
         session: Session,
         redelivered: bool,
     ) {
-        if redelivered && !self.draining.contains(&session) {
+        if !keeps_order(queue) || redelivered && !self.draining.contains(&session) {
             return;
         }
         let last = self

@@ -22,6 +22,8 @@ pub(crate) enum Route {
     Direct(Queue),
     /// Through the fanout exchange to the queues behind it.
     Fanout,
+    /// On some way to one queue that does not keep the order of publishing.
+    To(Queue),
 }
 
 pub(crate) const DIRECT_QUEUES: usize = 3;
@@ -31,15 +33,21 @@ pub(crate) const FANOUT_EXCHANGE: &str = "kill.fanout";
 pub(crate) fn queue_name(queue: Queue) -> String {
     match queue {
         0..DIRECT_QUEUES => format!("kill.direct.{queue}"),
-        _ => format!("kill.fanout.{queue}"),
+        DIRECT_QUEUES..QUEUES => format!("kill.fanout.{queue}"),
+        _ => format!("kill.mixed.{queue}"),
     }
+}
+
+/// Whether messages come out of a queue as they were published.
+pub(crate) const fn keeps_order(queue: Queue) -> bool {
+    queue < QUEUES
 }
 
 impl Route {
     /// The queues that the message has to reach.
     pub(crate) fn queues(self) -> std::ops::Range<Queue> {
         match self {
-            Self::Direct(queue) => queue..queue + 1,
+            Self::Direct(queue) | Self::To(queue) => queue..queue + 1,
             Self::Fanout => DIRECT_QUEUES..QUEUES,
         }
     }

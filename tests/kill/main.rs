@@ -18,6 +18,7 @@ mod disk_full;
 mod graves;
 mod image;
 mod ledger;
+mod mixed;
 mod promises;
 mod publisher;
 mod rounds;

@@ -128,7 +128,9 @@ impl Publisher {
             ..Properties::default()
         };
         let publish = match route {
-            Route::Direct(queue) => method!(basic.publish { routing_key: queue_name(queue) }),
+            Route::Direct(queue) | Route::To(queue) => {
+                method!(basic.publish { routing_key: queue_name(queue) })
+            }
             Route::Fanout => method!(basic.publish { exchange: FANOUT_EXCHANGE }),
         };
         let body = body::build(message, length as usize);
