@@ -32,6 +32,7 @@ mod monitor;
 mod open;
 mod plot;
 mod publisher;
+mod range;
 mod report;
 mod scenarios;
 mod session;

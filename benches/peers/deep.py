@@ -4,12 +4,17 @@ Each row is a short story of loads, and says what memory and time it took. The r
 nothing.
 """
 
+import os
 import sys
+import time
 from dataclasses import dataclass
 from typing import Callable
 
 import brokers
 import processes
+
+# The longest time to live and the longest delay of the scenarios that wait, and some.
+LONGEST_WAIT_SECONDS = 365
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,104 @@ def unacked(peer, runner, options):
     }
 
 
+def waits(peer, runner, options, scenario, few=100_000):
+    """Messages that go by themselves when their time has come: what each costs to keep and to see off."""
+    figures, peak = {}, 0
+    for label, messages in (("few", few), ("many", options.deep_messages)):
+        extra = ("--messages", str(messages), "--warm-up", "0")
+        filled = runner.run(scenario, peer, scenario, extra, seconds=options.deep_seconds)
+        if not filled:
+            return None
+        before = processes.cpu_seconds(peer.pid)
+        # Every time is up six minutes after the last one came, at the latest.
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        while time.monotonic() < deadline:
+            peak = max(peak, processes.resident_bytes(peer.pid))
+            time.sleep(0.2)
+        processes.wait_until_calm(peer.pid, seconds_max=600)
+        spent = processes.cpu_seconds(peer.pid) - before
+        figures[f"CPU to store one of {label}, us"] = filled["broker_cpu"]["us_per_message"]
+        figures[f"CPU to see one of {label} off, us"] = spent / messages * 1e6
+        peak = max(peak, filled["broker_memory"]["peak"])
+    return figures | {"memory at most, MiB": peak / 2**20}
+
+
+def expiry_in_order(peer, runner, options):
+    return waits(peer, runner, options, "expiry-in-order-fill")
+
+
+def expiry_random(peer, runner, options):
+    return waits(peer, runner, options, "expiry-random-fill")
+
+
+def delayed(peer, runner, options):
+    return waits(peer, runner, options, "delayed-fill")
+
+
+def priorities(peer, runner, options):
+    return compared(peer, runner, "priorities", {"1 level": "priority-1", "10 levels": "priority-10"})
+
+
+def groups(peer, runner, options):
+    return compared(peer, runner, "groups", {"10 keys": "groups-10", "100,000 keys": "groups-100k"})
+
+
+def compared(peer, runner, row, scenarios):
+    """The same load in two sizes: it must not cost more in the larger one."""
+    runs = {label: runner.run(row, peer, scenario) for label, scenario in scenarios.items()}
+    if not all(runs.values()):
+        return None
+    figures = {f"CPU with {label}, us": run["broker_cpu"]["us_per_message"] for label, run in runs.items()}
+    figures |= {f"k/s with {label}": run["consumed_per_second"] / 1e3 for label, run in runs.items()}
+    return figures
+
+
+def stream_replay(peer, runner, options):
+    figures = fill(peer, runner, options, "stream-1k-fill", options.deep_messages)
+    if figures is None:
+        return None
+    extra = ("--consume-messages", str(options.deep_messages), "--warm-up", "0")
+    for label in ("warm", "cold"):
+        if label == "cold":
+            peer.stop()
+            forget_pages(peer.folder)
+            peer.start()
+        run = runner.run("stream-replay", peer, "stream-1k-replay-drain", extra, seconds=options.deep_seconds)
+        if not run:
+            return None
+        figures[f"replayed {label}, MB/s"] = rate_while_busy(run) * 1024 / 1e6
+        figures[f"CPU of a message, {label}, us"] = run["broker_cpu"]["us_per_message"]
+        figures[f"memory meanwhile ({label}), MiB"] = run["broker_memory"]["peak"] / 2**20
+    peer.stop()
+    figures["the disk alone, MB/s"] = disk_rate(peer.folder)
+    peer.start()
+    return figures
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def forget_pages(folder):
+    """Takes what was read or written out of the page cache."""
+    os.sync()
+    for path in files_of(folder):
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def disk_rate(folder):
+    """How fast the largest files are read one after the other, without the page cache, in MB/s."""
+    forget_pages(folder)
+    largest = sorted(files_of(folder), key=lambda path: path.stat().st_size, reverse=True)[:8]
+    started, read = time.monotonic(), 0
+    for path in largest:
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(1 << 20):
+                read += len(piece)
+    return read / 1e6 / (time.monotonic() - started)
+
+
 ROWS = [
     Deep("deep-1k", "10 million of 1 KiB in one durable queue", deep_1k,
          {"memory while filling, MiB": "200", "memory meanwhile, MiB": "200", "restart, s": "3",
@@ -182,4 +285,12 @@ ROWS = [
          {"times the cost of 10": "2", "times the cost of 10, churn": "2"}),
     Deep("publishers", "1,000 publishers to one queue", publishers, {"share of one's rate": "at least 0.7"}),
     Deep("unacked", "a million unacknowledged, acknowledged at random", unacked, {}),
+    Deep("expiry-in-order", "10 million that expire in the order of arrival", expiry_in_order,
+         {"memory at most, MiB": "250"}),
+    Deep("expiry-random", "10 million that expire in any order", expiry_random, {"memory at most, MiB": "250"}),
+    Deep("delayed", "10 million delayed messages, due in any order", delayed, {"memory at most, MiB": "250"}),
+    Deep("priorities", "10 levels of priority beside 1", priorities, {}),
+    Deep("groups", "message groups with 100,000 keys beside 10", groups, {}),
+    Deep("stream-replay", "10 million of 1 KiB in a stream, read from the beginning", stream_replay,
+         {"memory meanwhile (cold), MiB": "200"}),
 ]

@@ -75,9 +75,15 @@ pub struct PerfArgs {
     /// Set the mandatory flag: what cannot be routed is returned, and counted
     #[arg(long, help_heading = "Publishing")]
     pub mandatory: bool,
-    /// A header of each message (repeatable)
+    /// A header of each message; with LOW..HIGH as its value a whole number, drawn for each message (repeatable)
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Publishing")]
     pub header: Vec<String>,
+    /// Priority of each message; LOW..HIGH draws one for each
+    #[arg(long, value_name = "N", help_heading = "Publishing")]
+    pub priority: Option<String>,
+    /// Milliseconds after which each message expires; LOW..HIGH draws them for each
+    #[arg(long, value_name = "MS", help_heading = "Publishing")]
+    pub expiration: Option<String>,
 
     /// Acknowledge nothing: the broker takes a delivery as acknowledged
     #[arg(long, short = 'a', help_heading = "Consuming")]
@@ -182,7 +188,8 @@ impl PerfArgs {
         }
         merge! {
             option: scenario uri heartbeat frame_max threads connections_idle publishers consumers
-                size seconds warm_up messages consume_messages rate consumer_rate confirms prefetch
+                size seconds warm_up messages consume_messages rate consumer_rate confirms priority expiration
+                prefetch
                 ack_every hold_unacked queue queue_pattern queue_count exchange exchange_type
                 routing_key binding_key bindings binding_churn drain_seconds broker_pid json plot;
             flag: list_scenarios persistent mandatory auto_ack ack_random durable predeclared purge

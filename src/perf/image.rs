@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame};
 use amq_protocol::protocol::{AMQPClass, basic};
-use amq_protocol::types::ShortString;
+use amq_protocol::types::{AMQPValue, ShortString};
 
 use super::error::PerfError;
 use super::frame::{self, OVERHEAD_BYTES};
@@ -24,6 +24,10 @@ const ROUND_BYTES: usize = 4 << 20;
 /// Length that a ring of few and small messages is stretched to.
 const RING_BYTES_MIN: usize = 256 << 10;
 const RING_BYTES_MAX: usize = 1 << 30;
+/// Messages of a ring in which something is drawn for each: after so many the same ones come again.
+const RING_DRAWN_MIN: usize = 1 << 18;
+/// What is drawn is the same at each run.
+const SEED: u64 = 1;
 const CHANNEL: u16 = 1;
 
 /// A ring of messages, ready to send.
@@ -68,15 +72,23 @@ impl Image {
             at: 0,
             batch_bytes_max: share.clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
         };
+        let messages_min = if publishing.is_drawn() {
+            RING_DRAWN_MIN
+        } else {
+            1
+        };
+        let mut random = fastrand::Rng::with_seed(SEED);
         loop {
             for slot in 0..cycle {
                 let (key, size) = (&keys[slot % keys.len()], sizes[slot % sizes.len()]);
-                image.push(exchange, key, size, publishing, frame_bytes_max);
+                let properties = properties(publishing, &mut random);
+                image.push(exchange, key, size, publishing.mandatory, properties);
+                image.push_body(size, frame_bytes_max);
                 if image.bytes.len() > RING_BYTES_MAX {
                     return refuse("too many routing keys for bodies of this size: over 1 GiB");
                 }
             }
-            if image.bytes.len() >= RING_BYTES_MIN {
+            if image.bytes.len() >= RING_BYTES_MIN && image.slots.len() >= messages_min {
                 return Ok(image);
             }
         }
@@ -87,23 +99,27 @@ impl Image {
         exchange: &str,
         key: &ShortString,
         size: usize,
-        publishing: &Publishing,
-        frame_bytes_max: usize,
+        mandatory: bool,
+        properties: basic::AMQPProperties,
     ) {
         let publish = basic::Publish {
             exchange: exchange.into(),
             routing_key: key.clone(),
-            mandatory: publishing.mandatory,
+            mandatory,
             immediate: false,
         };
         let publish = AMQPClass::Basic(basic::AMQPMethod::Publish(publish));
         let header = AMQPContentHeader {
             class_id: 60,
             body_size: size as u64,
-            properties: properties(publishing),
+            properties,
         };
         frame::push(&mut self.bytes, &AMQPFrame::Method(CHANNEL, publish));
         frame::push(&mut self.bytes, &AMQPFrame::Header(CHANNEL, header));
+    }
+
+    /// The message is complete with its body.
+    fn push_body(&mut self, size: usize, frame_bytes_max: usize) {
         let body = filling(size);
         let stamp = self.bytes.len() + OVERHEAD_BYTES - 1;
         for part in body.chunks(frame_bytes_max - OVERHEAD_BYTES) {
@@ -173,13 +189,24 @@ impl Image {
     }
 }
 
-fn properties(publishing: &Publishing) -> basic::AMQPProperties {
+fn properties(publishing: &Publishing, random: &mut fastrand::Rng) -> basic::AMQPProperties {
     let mut properties = basic::AMQPProperties::default();
+    let mut headers = publishing.headers.clone();
+    for (name, range) in &publishing.drawn_headers {
+        let number = AMQPValue::LongLongInt(range.draw(random) as i64);
+        headers.insert(name.clone(), number);
+    }
+    if let Some(range) = publishing.priority {
+        properties = properties.with_priority(range.draw(random) as u8);
+    }
+    if let Some(range) = publishing.expiration {
+        properties = properties.with_expiration(range.draw(random).to_string().into());
+    }
     if publishing.persistent {
         properties = properties.with_delivery_mode(2);
     }
-    if !publishing.headers.inner().is_empty() {
-        properties = properties.with_headers(publishing.headers.clone());
+    if !headers.inner().is_empty() {
+        properties = properties.with_headers(headers);
     }
     properties
 }
@@ -327,6 +354,35 @@ mod tests {
         assert_eq!(rest(one), (9, 0));
         assert_eq!(rest(end - 1), (1, 1));
         assert_eq!(rest(end), (0, 0));
+    }
+
+    #[test]
+    fn what_is_drawn_differs_from_message_to_message() {
+        let args = PerfArgs {
+            priority: Some("0..9".into()),
+            expiration: Some("100..90000".into()),
+            header: vec!["key=0..99999".into(), "same=1".into()],
+            ..PerfArgs::default()
+        };
+        let publishing = Settings::new(args).unwrap().publishing;
+        let keys = [ShortString::from("k")];
+        let image = Image::new("", &keys, &publishing, 131_072, 1).unwrap();
+        assert!(image.slots.len() >= RING_DRAWN_MIN);
+        let mut rest = &image.bytes[..image.slots[999].end];
+        let mut drawn = std::collections::BTreeSet::new();
+        while !rest.is_empty() {
+            let (behind, frame) = parse_frame(rest).unwrap();
+            if let AMQPFrame::Header(_, header) = frame {
+                let properties = header.properties;
+                let headers = properties.headers().as_ref().unwrap().inner();
+                assert_eq!(headers["same"], AMQPValue::LongLongInt(1));
+                let key = headers["key"].clone();
+                let (priority, expiration) = (properties.priority(), properties.expiration());
+                drawn.insert(format!("{priority:?} {expiration:?} {key:?}"));
+            }
+            rest = behind;
+        }
+        assert!(drawn.len() > 950, "{} of 1,000 differ", drawn.len());
     }
 
     #[test]

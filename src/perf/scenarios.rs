@@ -74,6 +74,37 @@ const SCENARIOS: &[Scenario] = &[
             --size 256 --auto-ack --binding-churn 1000" },
     Scenario { name: "unacked-1m-random", about: "a million unacknowledged messages, acknowledged at random",
         options: "--size 256 --durable --prefetch 0 --hold-unacked 1000000 --ack-random --warm-up 10" },
+    Scenario { name: "expiry-in-order-fill", about: "10 million that expire in the order of arrival, kept",
+        options: "--queue expiring --size 64 --durable --persistent --confirms 20000 --consumers 0 \
+            --messages 10000000 --expiration 180000 --keep" },
+    Scenario { name: "expiry-random-fill", about: "10 million that expire in any order, kept",
+        options: "--queue expiring --size 64 --durable --persistent --confirms 20000 --consumers 0 \
+            --messages 10000000 --expiration 180000..360000 --keep" },
+    Scenario { name: "delayed-fill", about: "10 million delayed messages, due in any order, kept",
+        options: "--queue delayed --exchange delayed --exchange-type x-delayed-message \
+            --exchange-arg x-delayed-type=direct --size 64 --durable --persistent --confirms 20000 \
+            --consumers 0 --messages 10000000 --header x-delay=180000..360000 --keep" },
+    Scenario { name: "delayed-drain", about: "consume what was delayed",
+        options: "--queue delayed --durable --publishers 0 --prefetch 10000 --ack-every 1000 \
+            --consume-messages 10000000 --predeclared" },
+    Scenario { name: "priority-1", about: "256 B, 1 to 1, one level of priority",
+        options: "--size 256 --confirms 5000 --prefetch 500 --ack-every 50" },
+    Scenario { name: "priority-10", about: "the same with ten levels",
+        options: "--size 256 --confirms 5000 --prefetch 500 --ack-every 50 --queue-arg x-max-priority=10 \
+            --priority 0..9" },
+    Scenario { name: "stream-1k-fill", about: "10 million of 1 KiB into a stream, kept",
+        options: "--queue stream --queue-arg x-queue-type=stream --size 1024 --durable --persistent \
+            --confirms 2000 --consumers 0 --messages 10000000 --keep" },
+    Scenario { name: "stream-1k-replay-drain", about: "read the stream from its beginning",
+        options: "--queue stream --queue-arg x-queue-type=stream --durable --publishers 0 \
+            --consumer-arg x-stream-offset=first --prefetch 2000 --ack-every 200 \
+            --consume-messages 10000000 --keep" },
+    Scenario { name: "groups-10", about: "message groups: 10 keys, 4 consumers",
+        options: "--size 256 --consumers 4 --confirms 5000 --prefetch 100 --ack-every 1 \
+            --queue-arg x-message-group=group --header group=0..9" },
+    Scenario { name: "groups-100k", about: "message groups: 100,000 keys, 4 consumers",
+        options: "--size 256 --consumers 4 --confirms 5000 --prefetch 100 --ack-every 1 \
+            --queue-arg x-message-group=group --header group=0..99999" },
 ];
 
 #[derive(Parser)]

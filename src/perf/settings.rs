@@ -8,6 +8,7 @@ use amq_protocol::uri::{AMQPScheme, AMQPUri};
 
 use super::args::PerfArgs;
 use super::error::PerfError;
+use super::range::Range;
 use super::stamp;
 use super::topology::Topology;
 
@@ -64,8 +65,22 @@ pub(super) struct Publishing {
     pub(super) persistent: bool,
     pub(super) mandatory: bool,
     pub(super) headers: FieldTable,
+    /// Headers whose values are drawn for each message.
+    pub(super) drawn_headers: Vec<(ShortString, Range)>,
+    pub(super) priority: Option<Range>,
+    /// In ms.
+    pub(super) expiration: Option<Range>,
     pub(super) rate: Option<f64>,
     pub(super) messages: Option<u64>,
+}
+
+impl Publishing {
+    /// Whether messages differ by more than keys and sizes.
+    pub(super) fn is_drawn(&self) -> bool {
+        let ranges = self.drawn_headers.iter().map(|(_, range)| range);
+        let mut ranges = ranges.chain(&self.priority).chain(&self.expiration);
+        ranges.any(|range| range.low < range.high)
+    }
 }
 
 /// How one consumer consumes.
@@ -215,16 +230,45 @@ fn threads(wanted: Option<usize>) -> usize {
         .max(1)
 }
 
+/// Headers that are the same in every message, and those that are drawn.
+type Headers = (FieldTable, Vec<(ShortString, Range)>);
+
+fn headers(pairs: &[String]) -> Result<Headers, PerfError> {
+    let (mut same, mut drawn) = (Vec::new(), Vec::new());
+    for pair in pairs {
+        match pair.split_once('=') {
+            Some((key, value)) if value.contains("..") => {
+                let range = Range::parse(value, "--header")?;
+                drawn.push((short(key.to_owned())?, range));
+            }
+            _ => same.push(pair.clone()),
+        }
+    }
+    Ok((table(&same)?, drawn))
+}
+
 fn publishing(args: &PerfArgs) -> Result<Publishing, PerfError> {
     if args.confirms == Some(0) {
         return refuse("--confirms is the number of messages that may be unconfirmed: at least 1");
     }
+    let (headers, drawn_headers) = headers(&args.header)?;
+    let range = |text: &Option<String>, option| {
+        let text = text.as_deref();
+        text.map(|text| Range::parse(text, option)).transpose()
+    };
+    let priority = range(&args.priority, "--priority")?;
+    if priority.is_some_and(|range| range.high > u8::MAX.into()) {
+        return refuse("--priority is at most 255");
+    }
     Ok(Publishing {
+        drawn_headers,
+        priority,
+        expiration: range(&args.expiration, "--expiration")?,
         sizes: args.size.clone().unwrap_or_else(|| vec![256]),
         window: args.confirms,
         persistent: args.persistent,
         mandatory: args.mandatory,
-        headers: table(&args.header)?,
+        headers,
         rate: rate(args.rate, "--rate")?,
         messages: args.messages,
     })

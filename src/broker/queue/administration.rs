@@ -170,9 +170,11 @@ impl Queue {
     pub(in crate::broker) fn have_left(self: &Arc<Self>, visit: &Visit<'_>, left: &[Leaving]) {
         self.depart(visit, left.iter().map(|leaving| &leaving.copied));
         let mut inner = self.inner.lock();
+        let mut effects = Effects::default();
         for leaving in left {
-            inner.state.leave_group(leaving.copied.seq);
+            inner.state.leave_group(leaving.copied.seq, &mut effects);
         }
+        self.apply(&mut inner, visit, effects);
         let more = self.work(&mut inner, visit);
         drop(inner);
         if more {

@@ -406,10 +406,12 @@ impl World {
                 let rows = rows.into_iter().take(page.rows);
                 marks.install(rows.map(|(key, bytes)| (*key, *bytes)), more);
             }
+            // What an outbox refused is before the cursor too.
+            let refused = lane.refused.len() as usize;
             let came_back = self.messages.values().filter(|message| message.delivered);
             let has_groups = self.settings.message_group.is_some();
             // And those that wait for their group.
-            assert!(has_groups || marks.resident() <= MARKS_MAX + 17 + came_back.count());
+            assert!(has_groups || marks.resident() <= MARKS_MAX + 17 + came_back.count() + refused);
         }
         has_read
     }

@@ -357,13 +357,8 @@ impl State {
         }
     }
 
-<<<<<<< HEAD
-    /// The message no longer keeps its group busy: the next one may go.
-    pub(super) fn leave_group(&mut self, seq: Seq) {
-=======
     /// The message no longer keeps its group busy: the next one may go, and has to be offered.
     pub(super) fn leave_group(&mut self, seq: Seq, effects: &mut Effects) {
->>>>>>> 0672dda (Hold what is read back in tables of its own size; offer and limit what becomes ready by itself)
         if let Some(groups) = &mut self.groups
             && let Some(next) = groups.finished(seq)
         {
