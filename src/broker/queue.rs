@@ -1,7 +1,8 @@
 //! A queue: its state behind a short lock, changed only in visits.
 //!
 //! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
-//! - [`log`], [`chunk`], [`loaded`]: where its records are. [`returned`]: what came back. [`expiry`]: what expires when.
+//! - [`log`], [`chunk`], [`loaded`]: where its records are. [`returned`]: what came back. [`expiry`], [`marks`]: what
+//!   expires when.
 //! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
 //!   takes too long.
 //! - [`backlog`]: how far consumers are behind.

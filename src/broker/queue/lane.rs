@@ -104,9 +104,7 @@ impl Lane {
         if self.refused.is_empty() {
             self.refused = RangeSet::new();
         }
-        if self.returned.first().is_none() {
-            self.returned = Returned::new(self.returned.is_in_order());
-        }
+        self.returned.shrink();
     }
 
     /// The lane after a restart: all its messages are only in the store.

@@ -13,11 +13,15 @@ pub(super) enum Returned {
     InOrder(Turns),
 }
 
-/// Seqs in an order that is not theirs.
+/// Seqs in an order that is not theirs. No turn is given twice: one that waits for its group keeps its turn meanwhile.
 #[derive(Default)]
 pub(super) struct Turns {
     by_turn: BTreeMap<i64, Seq>,
     turns: BTreeMap<Seq, i64>,
+    /// Turns that were given at the end.
+    last: i64,
+    /// Turns that were given at the front: negative.
+    first: i64,
 }
 
 impl Turns {
@@ -30,12 +34,14 @@ impl Turns {
         is_new
     }
 
-    fn before_first(&self) -> i64 {
-        self.by_turn.keys().next().map_or(0, |turn| turn - 1)
+    const fn before_first(&mut self) -> i64 {
+        self.first -= 1;
+        self.first
     }
 
-    fn after_last(&self) -> i64 {
-        self.by_turn.keys().next_back().map_or(0, |turn| turn + 1)
+    const fn after_last(&mut self) -> i64 {
+        self.last += 1;
+        self.last
     }
 }
 
@@ -78,7 +84,10 @@ impl Returned {
     pub(super) fn insert(&mut self, seq: Seq) -> bool {
         match self {
             Self::ByPosition(set) => set.insert(seq),
-            Self::InOrder(list) => list.insert(seq, list.after_last()),
+            Self::InOrder(list) => {
+                let turn = list.after_last();
+                list.insert(seq, turn)
+            }
         }
     }
 
@@ -102,7 +111,22 @@ impl Returned {
     pub(super) fn insert_first(&mut self, seq: Seq) {
         match self {
             Self::ByPosition(set) => drop(set.insert(seq)),
-            Self::InOrder(list) => drop(list.insert(seq, list.before_first())),
+            Self::InOrder(list) => {
+                let turn = list.before_first();
+                list.insert(seq, turn);
+            }
+        }
+    }
+
+    /// Gives back the memory that an empty one has no use for.
+    pub(super) fn shrink(&mut self) {
+        match self {
+            Self::ByPosition(set) if set.is_empty() => *set = RangeSet::new(),
+            Self::InOrder(list) if list.turns.is_empty() => {
+                list.by_turn = BTreeMap::new();
+                list.turns = BTreeMap::new();
+            }
+            _ => {}
         }
     }
 
