@@ -20,6 +20,7 @@ WORKDIR /build
 # The dependencies have a layer of their own, which lasts until Cargo.lock changes. Tests and benchmarks
 # are not in the context, so their sections go.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN sed -i -E '/^\[\[(bench|test|example)\]\]/,/^$/d' Cargo.toml \
     && mkdir -p src \
     && echo 'fn main() {}' > src/main.rs \

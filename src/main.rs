@@ -61,6 +61,10 @@ enum StoreCommand {
 enum Failure {
     #[error("the configuration is wrong:\n{0}")]
     Config(#[from] ConfigErrors),
+    #[error(
+        "this processor lacks SSE 4.2 or PCLMULQDQ, which every x86-64 processor since 2011 has"
+    )]
+    Processor,
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
     #[error("cannot start: {0}")]
@@ -99,9 +103,19 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// RocksDB is compiled for instructions that not every x86-64 processor has: see `.cargo/config.toml`.
+fn check_processor() -> Result<(), Failure> {
+    #[cfg(target_arch = "x86_64")]
+    if !is_x86_feature_detected!("sse4.2") || !is_x86_feature_detected!("pclmulqdq") {
+        return Err(Failure::Processor);
+    }
+    Ok(())
+}
+
 /// Opens the store with its losses accepted, which the log names, and closes it again.
 fn repair(config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
     start_log(config.log_level);
+    check_processor()?;
     let options = StoreOptions {
         accept_loss: true,
         ..StoreOptions::new(data_dir.unwrap_or(config.data_dir))
@@ -124,6 +138,7 @@ fn run(mut config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
         config.data_dir = data_dir;
     }
     start_log(config.log_level);
+    check_processor()?;
     abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
