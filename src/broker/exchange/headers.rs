@@ -5,8 +5,8 @@
 //! anything to compare, `all` matches everything and `any` nothing.
 //!
 //! A binding comes to conditions of which one must hold: all of its arguments together, or each of them alone. They are
-//! found by what they ask for ([`conditions`]), so that the cost of a message grows with its headers and its matches,
-//! not with the number of bindings.
+//! found by what they ask for ([`mod@conditions`]), so that the cost of a message grows with its headers and its
+//! matches, not with the number of bindings.
 
 mod conditions;
 #[cfg(test)]
