@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -12,6 +13,11 @@ use super::super::options::StoreOptions;
 use super::super::space::{Ballast, is_no_space};
 
 const LOCK: &str = "owner";
+
+/// How often the lock is tried, and the pause in between. A process that is just ending may still hold it, and so does
+/// a child of this one until it runs its own program.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Makes this process the only one that works in `dir`. The lock goes with the file, at the latest with the process.
 pub(super) fn own(dir: &Path) -> Result<File, OpenError> {
@@ -27,7 +33,7 @@ pub(super) fn own(dir: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .open(path)
         .map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match lock(&file) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = String::new();
@@ -46,6 +52,16 @@ pub(super) fn own(dir: &Path) -> Result<File, OpenError> {
         .and_then(|()| file.rewind())
         .and_then(|()| write!(file, "{}", std::process::id()));
     Ok(file)
+}
+
+fn lock(file: &File) -> rustix::io::Result<()> {
+    for _ in 1..LOCK_TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// Opens RocksDB; on a full disk once more without the ballast.
