@@ -61,9 +61,7 @@ enum StoreCommand {
 enum Failure {
     #[error("the configuration is wrong:\n{0}")]
     Config(#[from] ConfigErrors),
-    #[error(
-        "this processor lacks SSE 4.2 or PCLMULQDQ, which every x86-64 processor since 2011 has"
-    )]
+    #[error("this processor lacks SSE 4.2 or PCLMULQDQ, for which RocksDB was compiled")]
     Processor,
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
