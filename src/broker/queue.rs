@@ -4,7 +4,7 @@
 //! - [`log`], [`chunk`], [`loaded`]: where its records are. [`returned`]: what came back. [`expiry`], [`marks`]: what
 //!   expires when.
 //! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
-//!   takes too long.
+//!   takes too long. [`arriving`]: what nobody gets yet.
 //! - [`backlog`]: how far consumers are behind.
 //! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try. [`delay`]: what waits to become
 //!   visible.
@@ -20,6 +20,7 @@
 //! its own window, a drained outbox resumes its stalled consumers. Lock order: gate (the visit) -> queue -> outbox.
 
 mod administration;
+mod arriving;
 mod backlog;
 mod blocked;
 mod browse;
@@ -440,6 +441,7 @@ impl Queue {
     }
 
     fn dispatch(self: &Arc<Self>, inner: &mut Inner, visit: &Visit<'_>) -> bool {
+        self.open(inner);
         let mut effects = Effects::default();
         inner.state.dispatch(visit.now_ms(), &mut effects);
         let more = effects.more;

@@ -103,7 +103,9 @@ impl Checker {
                     confirmed: false,
                     rolled_back: false,
                 };
-                self.sent.insert(message, sent);
+                if self.sent.insert(message, sent).is_some() {
+                    self.sent_again(message, route);
+                }
             }
             Event::Confirmed(message) => {
                 if let Some(sent) = self.sent.get_mut(&message) {
@@ -135,6 +137,15 @@ impl Checker {
             Event::Crashed => {
                 self.crashes += 1;
                 self.put_back(|_| true);
+            }
+        }
+    }
+
+    /// The publisher does not know whether a message survived the crash. If it did not, what comes is as new as the first.
+    fn sent_again(&mut self, message: MessageId, route: Route) {
+        for queue in route.queues() {
+            if let Some(copy) = self.copies.get_mut(&(message, queue)) {
+                copy.delivered_after = None;
             }
         }
     }
@@ -315,6 +326,19 @@ mod tests {
             });
         }
         check_history(&events, &[Violation::Lost(message(1), 4)]);
+    }
+
+    #[test]
+    fn what_is_sent_again_after_a_crash_may_be_as_new() {
+        let again = [
+            sent(1),
+            delivered(1, 1, false),
+            Event::Crashed,
+            sent(1),
+            delivered(1, 2, false),
+            acknowledged(1),
+        ];
+        check_history(&again, &[]);
     }
 
     #[test]

@@ -169,23 +169,44 @@ impl Consumer<'_> {
         let passive = method!(queue.declare { queue: &queue, passive: true });
         let declared = peer.call(1, passive.clone(), method!(queue.declare_ok));
         let count = declared.number("message_count");
-        peer.call(
-            1,
-            method!(basic.consume { queue: &queue }),
-            method!(basic.consume_ok),
-        );
+        let consume = method!(basic.consume { queue: &queue, consumer_tag: "drain" });
+        peer.call(1, consume, method!(basic.consume_ok));
         for _ in 0..count {
             let message = peer.expect_message(1, method!(basic.deliver));
-            if let Some(delivery) = self.note_delivery(session, &message) {
-                self.note_acknowledged(&[delivery]);
-            }
+            self.note_drained(session, &message);
         }
+        // More may have come into the queue, or have been due.
+        let cancelled = self.cancel(&mut peer, session);
+        cancelled.expect("nothing crashes any more");
         peer.send(1, method!(basic.ack { delivery_tag: 0, multiple: true }));
         self.ledger.note(Event::Ended(session));
         peer.call(1, method!(channel.close), method!(channel.close_ok));
         peer.open_channel(1);
         let left = peer.call(1, passive, method!(queue.declare_ok));
         left.number("message_count")
+    }
+
+    /// Notes as drained what was on its way when the consumer was cancelled.
+    fn cancel(&self, peer: &mut Peer, session: Session) -> io::Result<()> {
+        peer.try_send(1, method!(basic.cancel { consumer_tag: "drain" }))?;
+        loop {
+            let frame = peer.try_recv()?;
+            let method = match frame.kind {
+                METHOD => Method::decode(&frame.payload)?,
+                _ => return Err(io::Error::other("content without a method")),
+            };
+            if method.name() == "basic.cancel_ok" {
+                return Ok(());
+            }
+            let message = peer.try_content(method)?;
+            self.note_drained(session, &message);
+        }
+    }
+
+    fn note_drained(&self, session: Session, message: &Message) {
+        if let Some(delivery) = self.note_delivery(session, message) {
+            self.note_acknowledged(&[delivery]);
+        }
     }
 }
 

@@ -257,7 +257,7 @@ impl Channel {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
                 Ok(Some(Wait::Loading { queue, method }))
             }
-            GetOutcome::Unmarked(ticket) => {
+            GetOutcome::Unsaved(ticket) => {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
                 Ok(Some(Wait::Mark { ticket, method }))
             }

@@ -105,7 +105,7 @@ impl Queue {
         if inner.deleted {
             return Published::Deleted;
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::of_moved();
         for message in messages {
             let identity = inner.state.identity(visit.now_ms(), message);
             let run = Run::single(message);

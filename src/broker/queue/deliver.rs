@@ -30,8 +30,9 @@ pub enum GetOutcome<T> {
     Empty,
     /// The head has to be read from the store: wait with [`Queue::when_loaded`] and ask again.
     Loading,
-    /// The mark that the queue delivers is not on disk: ask again when it is, lest a crash makes what was got look new.
-    Unmarked(Ticket),
+    /// The mark that the queue delivers is not on disk, or that a message was moved here: ask again when it is, lest a
+    /// crash makes what was got look new.
+    Unsaved(Ticket),
     /// The queue was deleted.
     Deleted,
 }
@@ -137,12 +138,14 @@ impl Queue {
             let store = &self.services.store;
             // A full disk must not keep messages from those who make room.
             if !store.is_durable(marked) && store.space() != SpaceState::Full {
-                return GetOutcome::Unmarked(marked);
+                return GetOutcome::Unsaved(marked);
             }
         }
+        self.open(&mut inner);
         let mut effects = Effects::default();
         let got = inner.state.get(visit.now_ms(), no_ack, &mut effects, take);
         let more = effects.more;
+        let opens_after = inner.state.opens_after();
         self.apply(&mut inner, visit, effects);
         if more {
             // What is gone was in the way of the next one of its group.
@@ -150,7 +153,9 @@ impl Queue {
         }
         match got {
             Got::Message(taken) => GetOutcome::Message(taken),
-            Got::Empty => GetOutcome::Empty,
+            Got::Empty => opens_after.map_or(GetOutcome::Empty, |epoch| {
+                GetOutcome::Unsaved(Ticket::local(epoch))
+            }),
             Got::Cold => GetOutcome::Loading,
         }
     }

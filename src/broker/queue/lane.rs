@@ -11,6 +11,7 @@ mod pick;
 use std::collections::BTreeMap;
 
 pub(super) use self::pick::{Offer, Pick};
+use super::arriving::Arriving;
 use super::blocked::Blocked;
 use super::expiry::Expiry;
 use super::log::{Log, Lookup, Next};
@@ -86,6 +87,8 @@ pub(super) struct Lane {
     pub(super) delivered_mark: Seq,
     /// The epoch of its first mark of deliveries. A restart takes any mark for all, so none but this is waited for.
     pub(super) marked_in: Epoch,
+    /// What was moved here and nobody gets yet.
+    pub(super) arriving: Option<Box<Arriving>>,
     /// A load of a cold stretch is on its way.
     pub(super) loading: bool,
     /// Transient records went to the store: their settlements must go there too.
@@ -152,6 +155,7 @@ impl Lane {
             pending: Pending::default(),
             delivered_mark: 0,
             marked_in: 0,
+            arriving: None,
             loading: false,
             spilled: false,
         }

@@ -42,11 +42,30 @@ impl Queue {
         self.publish_runs(visit, messages.map(Run::single))
     }
 
+    /// As [`Self::publish`], of messages that leave another place in the same visit. Consumers get them when that is on
+    /// disk.
+    pub fn take_over<'m>(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        messages: impl Iterator<Item = &'m NewMessage<'m>>,
+    ) -> Published {
+        self.receive(visit, messages.map(Run::single), Batch::of_moved())
+    }
+
     /// As [`Self::publish`]; places count the messages of all runs.
     pub fn publish_runs<'m>(
         self: &Arc<Self>,
         visit: &Visit<'_>,
         runs: impl Iterator<Item = Run<'m>>,
+    ) -> Published {
+        self.receive(visit, runs, Batch::default())
+    }
+
+    fn receive<'m>(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        runs: impl Iterator<Item = Run<'m>>,
+        mut batch: Batch,
     ) -> Published {
         if let Some(stream) = self.stream() {
             return stream.publish(self, visit, runs);
@@ -55,7 +74,6 @@ impl Queue {
         if inner.deleted {
             return Published::Deleted;
         }
-        let mut batch = Batch::default();
         let looks_at_each = inner.state.looks_at_each();
         for run in runs {
             if looks_at_each {
@@ -88,6 +106,9 @@ impl Queue {
         self.set_timer(&inner);
         self.keep_within_budget(&mut inner);
         drop(inner);
+        if batch.opens {
+            self.when_open(visit);
+        }
         let mut ticket = Ticket::IMMEDIATE;
         if batch.journaled_bytes > 0 {
             visit.add_pending(batch.journaled_bytes);
@@ -217,6 +238,9 @@ impl Queue {
     ) -> (Seq, Seq) {
         let saved_by = self.saved_by(visit, run.first);
         let seqs = inner.state.append_run(visit.now_ms(), run, saved_by);
+        if batch.is_moved && run.first.persistent {
+            batch.opens |= inner.state.moved_here(visit, seqs.0);
+        }
         self.appended(inner, visit, run, seqs, batch);
         seqs
     }
@@ -257,6 +281,10 @@ impl Queue {
 /// What a visit has taken in.
 #[derive(Default)]
 pub(super) struct Batch {
+    /// The messages leave another place in the same visit.
+    is_moved: bool,
+    /// Some of them can go when the epoch is on disk.
+    opens: bool,
     /// Messages so far.
     count: u32,
     journaled_bytes: usize,
@@ -265,6 +293,15 @@ pub(super) struct Batch {
     /// A duplicate is as safe as the first when this epoch is, at the latest.
     joins: bool,
     refused: Vec<u32>,
+}
+
+impl Batch {
+    pub(super) fn of_moved() -> Self {
+        Self {
+            is_moved: true,
+            ..Self::default()
+        }
+    }
 }
 
 fn inline_len(message: &NewMessage<'_>) -> usize {

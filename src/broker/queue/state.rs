@@ -435,6 +435,7 @@ impl State {
                     effects.load_at(lane, seq);
                     return First::Cold;
                 }
+                Head::At { seq, .. } if seq >= lane.closed_from() => continue,
                 Head::At { seq, redelivered } => (seq, redelivered),
             };
             let Lookup::Found(record, _) = lane.log.lookup(seq) else {

@@ -330,7 +330,7 @@ fn fill_with_retries(test: &TestBroker, count: usize) {
             let visit = test.broker.services.visit();
             let got = declared.get(&visit, false, |delivery, _| seqs.push(delivery.seq));
             drop(visit);
-            if let GetOutcome::Unmarked(ticket) = got {
+            if let GetOutcome::Unsaved(ticket) = got {
                 test.wait(ticket);
             }
         }

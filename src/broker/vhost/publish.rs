@@ -25,8 +25,8 @@ pub struct Delivered {
 }
 
 impl VHost {
-    /// Puts messages into their queues, in order, in one visit (so at most 256 of them). A queue that is too full for a
-    /// message does not take it.
+    /// Puts messages into their queues, in order, in one visit (so at most 256 of them), which also takes them away
+    /// where they were. A queue that is too full for a message does not take it.
     pub fn deliver(&self, visit: &Visit<'_>, mut outgoing: Vec<Outgoing<'_>>) -> Delivered {
         for Outgoing { message, targets } in &mut outgoing {
             let shared = targets.iter().filter(|queue| queue.spec.durable).count() > 1;
@@ -54,7 +54,7 @@ impl VHost {
             let places = (0..outgoing.len()).filter(|place| is_for_it(&outgoing[*place]));
             let places: Vec<usize> = places.collect();
             let messages = places.iter().map(|place| &outgoing[*place].message);
-            let Published::Accepted { more, refused, .. } = queue.publish(visit, messages) else {
+            let Published::Accepted { more, refused, .. } = queue.take_over(visit, messages) else {
                 continue;
             };
             for (index, place) in places.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod administration;
 mod bindings;
 mod exchanges;
+mod moves;
 mod policies;
 mod queues;
 mod routes;

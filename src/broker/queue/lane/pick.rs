@@ -54,9 +54,11 @@ impl Lane {
         &'a mut self,
         offer: impl FnMut(Offer<'a>) -> Pick,
     ) -> Picked {
+        let closed_from = self.closed_from();
         let log: &'a Log = &self.log;
         let mut offering = Offering {
             offer,
+            closed_from,
             delivered_before: self.delivered_before,
             counts: &self.counts,
             held: &mut self.held,
@@ -79,6 +81,8 @@ const fn stopped(load: Option<(Seq, Seq)>) -> Picked {
 /// What changes while messages are offered.
 struct Offering<'lane, F> {
     offer: F,
+    /// Messages from here on are offered to nobody yet.
+    closed_from: Seq,
     delivered_before: Seq,
     counts: &'lane BTreeMap<Seq, Counts>,
     held: &'lane mut RangeSet,
@@ -127,6 +131,9 @@ impl<F> Offering<'_, F> {
         F: FnMut(Offer<'a>) -> Pick,
     {
         let next = log.scan(*cursor, |record, body| {
+            if record.seq() >= self.closed_from {
+                return false;
+            }
             let is_held = !self.held.is_empty() && self.held.contains(record.seq());
             is_held || self.consider(record, body, None)
         });
@@ -134,7 +141,10 @@ impl<F> Offering<'_, F> {
             Next::At(seq) => {
                 *cursor = seq;
                 let ahead = log.cold_after(seq);
-                stopped(ahead.and_then(|ahead| log.cold_end(ahead).map(|end| (ahead, end))))
+                Picked {
+                    all: seq >= self.closed_from,
+                    load: ahead.and_then(|ahead| log.cold_end(ahead).map(|end| (ahead, end))),
+                }
             }
             Next::Cold(seq) => {
                 *cursor = seq;

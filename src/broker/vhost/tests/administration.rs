@@ -68,7 +68,7 @@ fn get(fixture: &Fixture, queue: &Arc<Queue>, no_ack: bool) -> Option<(String, b
         match got {
             GetOutcome::Message(message) => return Some(message),
             GetOutcome::Loading => std::thread::yield_now(),
-            GetOutcome::Unmarked(ticket) => fixture.test.wait(ticket),
+            GetOutcome::Unsaved(ticket) => fixture.test.wait(ticket),
             GetOutcome::Empty | GetOutcome::Deleted => return None,
         }
     }
