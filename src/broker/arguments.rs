@@ -10,7 +10,10 @@ mod table;
 pub mod term;
 mod validate;
 
+use std::sync::Arc;
+
 use amq_protocol::types::{AMQPValue, FieldTable};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 pub use self::max_age::max_age_ms;
@@ -115,7 +118,29 @@ impl Overflow {
 /// The arguments of a queue, validated. A queue without arguments carries one word.
 #[derive(Debug, Clone, Default)]
 pub struct QueueArguments {
-    parsed: Option<Box<Parsed>>,
+    parsed: Option<Arc<Parsed>>,
+}
+
+/// The arguments of a queue that is there: administration replaces them as a whole.
+#[derive(Debug, Default)]
+pub struct LiveArguments(RwLock<QueueArguments>);
+
+impl LiveArguments {
+    /// The arguments at the moment.
+    pub fn get(&self) -> QueueArguments {
+        self.0.read().clone()
+    }
+
+    /// Others hold from now on.
+    pub(in crate::broker) fn replace(&self, arguments: QueueArguments) {
+        *self.0.write() = arguments;
+    }
+}
+
+impl From<QueueArguments> for LiveArguments {
+    fn from(arguments: QueueArguments) -> Self {
+        Self(RwLock::new(arguments))
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -171,7 +196,7 @@ impl QueueArguments {
         };
         let text = |key| value(key).and_then(text_of);
         Self {
-            parsed: Some(Box::new(Parsed {
+            parsed: Some(Arc::new(Parsed {
                 raw: Arguments::new(table),
                 queue_type: queue_type(table).unwrap_or_default(),
                 overflow: value("x-overflow")
@@ -391,7 +416,6 @@ fn text_of(value: &AMQPValue) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
 

@@ -218,6 +218,17 @@ pub enum Error {
     #[error("messages of {0} cannot be moved there")]
     CannotMove(Resource),
 
+    /// An argument of a queue that is there cannot become another one.
+    #[error("arg '{argument}' of {resource} cannot be changed: {reason}")]
+    CannotChange {
+        /// Which argument.
+        argument: &'static str,
+        /// Of which queue.
+        resource: Resource,
+        /// Why.
+        reason: &'static str,
+    },
+
     /// There is no such policy to delete.
     #[error("{kind} '{name}' in vhost '{vhost}' does not exist")]
     NoSuchPolicy {

@@ -10,7 +10,7 @@
 //!   visible.
 //! - [`duplicates`]: what came before.
 //! - [`dying`], [`dead`]: how messages die and leave.
-//! - [`settings`]: what arguments and policies say.
+//! - [`settings`]: what arguments and policies say. [`change`]: what it means when they say something else.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
 //! - [`publish`], [`deliver`]: the visits of publishers and consumers. [`administration`], [`browse`], [`look`]: those
 //!   of administration.
@@ -24,6 +24,7 @@ mod arriving;
 mod backlog;
 mod blocked;
 mod browse;
+mod change;
 mod chunk;
 mod consumers;
 mod dead;
@@ -64,6 +65,7 @@ use parking_lot::Mutex;
 
 pub use self::administration::{Leaving, Progress, Removal};
 pub use self::browse::{Browsed, PAGE_BYTES_MAX, PAGE_MESSAGES_MAX, Page, Whereabouts};
+pub use self::change::Unchangeable;
 pub use self::consumers::ConsumerSpec;
 pub use self::dead::{Copied, Dead, DeadBatch};
 pub(in crate::broker) use self::delay::is_delay_lane;
@@ -78,7 +80,7 @@ use self::state::{Effects, State};
 pub use self::state::{RecoveredLanes, Return, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use self::stream::Stream;
 pub use self::stream::{Filter, ReaderSpec, StartAt};
-use super::arguments::{QueueArguments, QueueType};
+use super::arguments::{LiveArguments, QueueType};
 use super::delays::Delays;
 use super::delivery::Cancellation;
 use super::state as broker_state;
@@ -89,7 +91,7 @@ use crate::message::op::Op;
 use crate::message::{QueueId, Seq, Ticket, lane_id};
 use crate::store::{Loaded, Visit, Waiter};
 
-/// What a queue is declared as. Never changes.
+/// What a queue is declared as. Only its arguments ever change.
 #[derive(Debug)]
 pub struct QueueSpec {
     /// Identity in the store.
@@ -104,8 +106,8 @@ pub struct QueueSpec {
     pub auto_delete: bool,
     /// The connection that alone may use it and with which it goes.
     pub exclusive_owner: Option<ConnectionId>,
-    /// Arguments of the declaration.
-    pub arguments: QueueArguments,
+    /// Arguments of the declaration, or what administration put in their place.
+    pub arguments: LiveArguments,
 }
 
 /// Numbers of messages and consumers.
@@ -203,7 +205,7 @@ impl Queue {
     ) -> Arc<Self> {
         let settings = settings.shared();
         let delayed = recovered.delayed;
-        let (kind, mut state) = if spec.arguments.queue_type() == QueueType::Stream {
+        let (kind, mut state) = if spec.arguments.get().queue_type() == QueueType::Stream {
             let recovered = recovered.lanes.first().map(|(_, lane)| lane);
             let stream = Stream::new(settings.clone(), recovered);
             (Kind::Stream(Box::new(stream)), State::new(settings))
@@ -284,23 +286,6 @@ impl Queue {
             return stream.settings();
         }
         self.inner.lock().state.settings.clone()
-    }
-
-    /// Other settings hold from now on, also for what is in the queue: a policy came or went. True: call
-    /// [`Self::pump`] in further visits.
-    pub fn apply_settings(self: &Arc<Self>, visit: &Visit<'_>, settings: Arc<Settings>) -> bool {
-        if let Some(stream) = self.stream() {
-            stream.apply_settings(self, visit, settings);
-            return false;
-        }
-        let mut inner = self.inner.lock();
-        if inner.deleted {
-            return false;
-        }
-        inner.state.apply(settings);
-        let more = self.work(&mut inner, visit);
-        self.set_timer(&inner);
-        more
     }
 
     /// Drops all ready messages and answers how many there were. What waits stays. A stream keeps them.

@@ -260,7 +260,7 @@ pub fn put_exchange(vhost: &str, spec: &ExchangeSpec) -> Op {
 pub fn put_queue(spec: &QueueSpec, is_paused: bool) -> Op {
     let mut value = vec![flag(spec.auto_delete, AUTO_DELETE) | flag(is_paused, PAUSED)];
     value.extend_from_slice(&spec.id.to_be_bytes());
-    value.extend_from_slice(spec.arguments.as_bytes());
+    value.extend_from_slice(spec.arguments.get().as_bytes());
     put(queue_key(&spec.vhost, &spec.name), &value)
 }
 
@@ -581,7 +581,7 @@ impl QueueRow<'_> {
             durable: true,
             auto_delete: self.auto_delete,
             exclusive_owner: None,
-            arguments: QueueArguments::recovered(&self.arguments),
+            arguments: QueueArguments::recovered(&self.arguments).into(),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! way round: a queue never calls the virtual host while it is locked.
 
 mod administration;
+mod arguments;
 mod bindings;
 mod events;
 mod exchanges;
@@ -76,7 +77,7 @@ pub struct VHost {
     /// Those that are in it.
     connections: Occupancy,
     policies: RwLock<Policies>,
-    /// Held while a change of the policies is made and applied.
+    /// Held while a change of the policies, or of the arguments of a queue, is made and applied.
     policy_changes: Mutex<()>,
 }
 

@@ -163,12 +163,13 @@ fn queues(vhost: &VHost) -> Vec<Entry> {
     queues.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     let entries = queues.iter().map(|queue| {
         let spec = &queue.spec;
+        let arguments = spec.arguments.get();
         fields(json!({
             "name": &*spec.name,
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
-            "type": spec.arguments.queue_type().name(),
-            "arguments": object(&spec.arguments.table()),
+            "type": arguments.queue_type().name(),
+            "arguments": object(&arguments.table()),
         }))
     });
     entries.collect()

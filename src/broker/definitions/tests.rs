@@ -59,7 +59,7 @@ fn check_everything(test: &TestBroker) {
     let settings = queue.settings();
     assert_eq!((settings.max_length, settings.max_priority), (Some(5), 3));
     assert_eq!(&*settings.dead_letter.as_ref().unwrap().exchange, "x");
-    let quorum = vhost.queue("qq").unwrap().spec.arguments.queue_type();
+    let quorum = vhost.queue("qq").unwrap().spec.arguments.get().queue_type();
     assert_eq!(quorum.name(), "quorum");
     assert!(vhost.queue("amq.gen-1").is_none());
     let exchange = vhost.exchange("x").unwrap();
@@ -129,7 +129,7 @@ fn limits_and_default_types_are_imported_and_stay() {
         assert_eq!(settings("w").limits.max_queues, None);
         assert_eq!(settings("w").default_queue_type, Some(QueueType::Stream));
         let queue = test.broker.vhost("w").unwrap().queue("q").unwrap();
-        assert_eq!(queue.spec.arguments.queue_type(), QueueType::Classic);
+        assert_eq!(queue.spec.arguments.get().queue_type(), QueueType::Classic);
     };
     let ticket = import(&test, &definitions).unwrap();
     test.wait(ticket);

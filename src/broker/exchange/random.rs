@@ -60,7 +60,7 @@ fn validate_local_binding(
         ));
     }
     match destination {
-        Destination::Queue(queue) => match queue.spec.arguments.queue_type() {
+        Destination::Queue(queue) => match queue.spec.arguments.get().queue_type() {
             QueueType::Classic => Ok(()),
             other => refuse(format!(
                 "Queue type {} not valid for this exchange type",

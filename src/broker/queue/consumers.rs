@@ -35,6 +35,9 @@ pub struct ConsumerSpec {
     pub timeout_ms: Option<u64>,
 }
 
+/// No slot.
+const NOBODY: u32 = u32::MAX;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Registered, consume-ok not sent yet.
@@ -118,6 +121,34 @@ impl Consumers {
     /// There is at most one active consumer.
     pub(super) fn is_single_active(&self) -> bool {
         self.single != Single::Off
+    }
+
+    /// From now on there is one active consumer, or there are many again. What the others hold when one becomes it
+    /// stays with them.
+    pub(super) fn set_single_active(&mut self, single_active: bool) {
+        if single_active == self.is_single_active() {
+            return;
+        }
+        if single_active {
+            let first = self.first_in_line(NOBODY);
+            self.single = first.map_or(Single::Vacant, Single::Active);
+            for (slot, consumer) in self.slots.iter_mut().enumerate() {
+                if let Some(consumer) = consumer
+                    && consumer.state == State::Turning
+                    && Some(slot as u32) != first
+                {
+                    consumer.state = State::Waiting;
+                }
+            }
+            for level in &mut self.levels {
+                level.rotation.retain(|slot| Some(*slot) == first);
+            }
+        } else {
+            self.single = Single::Off;
+            for slot in 0..self.slots.len() as u32 {
+                self.begin(slot);
+            }
+        }
     }
 
     pub(super) const fn count(&self) -> u32 {
@@ -213,7 +244,7 @@ impl Consumers {
         }
     }
 
-    /// The consumer in this slot is the single active one from now on.
+    /// The consumer in this slot need not wait for another one any more.
     fn begin(&mut self, slot: u32) {
         if let Some(consumer) = self.at(slot) {
             let id = ConsumerId {

@@ -250,16 +250,11 @@ impl State {
         }
     }
 
-    /// Other settings hold from now on. What they mean for messages that are there shows when
-    /// [`Self::enforce_limits`] and [`Self::expire`] are called next.
-    pub(super) fn apply(&mut self, settings: Arc<Settings>) {
-        self.settings = settings;
-    }
-
     /// The lane for a message, made if there is none.
     fn lane_for(&mut self, message: &NewMessage<'_>) -> &mut Lane {
         let max = self.settings.max_priority;
-        if max == 0 {
+        // The highest lane comes first. Others are there although priorities mean nothing when that was changed.
+        if max == 0 && self.lanes[0].number() == 0 {
             return &mut self.lanes[0];
         }
         let default = self.settings.default_priority;

@@ -150,7 +150,7 @@ fn durable_topology_survives_a_restart_and_transient_does_not() {
     assert_eq!(inventory(&vhost), expected);
     let queue = vhost.queue("durable").unwrap();
     assert_eq!(
-        (queue.spec.id, queue.spec.arguments.max_length()),
+        (queue.spec.id, queue.spec.arguments.get().max_length()),
         (id, Some(5))
     );
     let exchange = vhost.exchange("x").unwrap();

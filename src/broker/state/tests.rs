@@ -92,7 +92,7 @@ fn a_queue_keeps_its_id() {
         durable: true,
         auto_delete: true,
         exclusive_owner: None,
-        arguments: QueueArguments::recovered(&arguments()),
+        arguments: QueueArguments::recovered(&arguments()).into(),
     };
     for is_paused in [false, true] {
         let queue = put_queue(&spec, is_paused);

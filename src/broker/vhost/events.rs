@@ -15,7 +15,7 @@ impl VHost {
                 .text("user_who_performed_action", &services.events.user_of(by))
                 .flag("exclusive", spec.exclusive_owner.is_some())
                 .text("owner_pid", owner.as_deref().unwrap_or_default())
-                .arguments("arguments", &spec.arguments.table())
+                .arguments("arguments", &spec.arguments.get().table())
                 .flag("auto_delete", spec.auto_delete)
                 .flag("durable", spec.durable)
                 .text("name", &spec.name)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Topology, VHost};
+use crate::broker::arguments::QueueArguments;
 use crate::broker::error::Error;
 use crate::broker::exchange::Exchange;
 use crate::broker::policy::{Applied, Policy, PolicyKind, Target, queue_settings};
@@ -100,8 +101,13 @@ impl VHost {
 
     /// What holds for a queue of this declaration at the moment.
     pub(super) fn settings_for(&self, spec: &QueueSpec) -> Settings {
+        self.settings_with(spec, &spec.arguments.get())
+    }
+
+    /// The same if it had these arguments, which are of its type.
+    pub(super) fn settings_with(&self, spec: &QueueSpec, arguments: &QueueArguments) -> Settings {
         let applied = self.policies_for(spec);
-        queue_settings(&spec.arguments, &applied.effective())
+        queue_settings(arguments, &applied.effective())
     }
 
     /// The alternate exchange of an exchange at the moment: its argument's, else its policy's
@@ -158,7 +164,7 @@ impl VHost {
     }
 
     fn policies_for(&self, spec: &QueueSpec) -> Applied {
-        let target = Target::Queue(spec.arguments.queue_type());
+        let target = Target::Queue(spec.arguments.get().queue_type());
         self.policies.read().applied(target, &spec.name)
     }
 }

@@ -113,7 +113,7 @@ impl VHost {
             durable: declare.is_durable(),
             auto_delete: declare.auto_delete,
             exclusive_owner: declare.owner(),
-            arguments,
+            arguments: arguments.into(),
         };
         let queue = self.add_queue(&mut topology, spec, RecoveredLanes::default());
         let mut ticket = Ticket::IMMEDIATE;
@@ -147,7 +147,7 @@ impl VHost {
         };
         self.check_access(&queue, connection)?;
         let resource = || self.queue_resource(name);
-        if queue.spec.arguments.queue_type() == QueueType::Quorum
+        if queue.spec.arguments.get().queue_type() == QueueType::Quorum
             && let Some(flag) = first_flag(condition)
         {
             return Err(Error::ConditionNotSupported {
@@ -224,7 +224,7 @@ impl VHost {
 
     /// Names the default type in a declaration that names none, if such a queue can be of that type
     /// (`rabbit_amqqueue:augment_declare_args`): quorum queues and streams are durable, shared, lasting and have names.
-    fn add_default_type(&self, declare: &mut QueueDeclare) {
+    pub(super) fn add_default_type(&self, declare: &mut QueueDeclare) {
         let queue_type = self.default_queue_type();
         let can_be = declare.is_durable() && !declare.auto_delete && !declare.server_named;
         if can_be
@@ -317,11 +317,12 @@ fn check_equivalence(
         spec.auto_delete,
     )?;
     // Most redeclarations repeat what is there.
-    if spec.arguments.as_bytes() == Arguments::new(&declare.arguments).as_bytes() {
+    let arguments = spec.arguments.get();
+    if arguments.as_bytes() == Arguments::new(&declare.arguments).as_bytes() {
         return Ok(());
     }
-    let known = spec.arguments.queue_type().compared_arguments();
-    equivalence::check_arguments(resource, known, &declare.arguments, &spec.arguments.table())
+    let known = arguments.queue_type().compared_arguments();
+    equivalence::check_arguments(resource, known, &declare.arguments, &arguments.table())
 }
 
 /// What quorum queues and streams refuse (semantics row 81).

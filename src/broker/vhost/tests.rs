@@ -1,6 +1,7 @@
 //! The rules of a virtual host. Texts, codes and orders of checks were read from a running RabbitMQ.
 
 mod administration;
+mod arguments;
 mod bindings;
 mod exchanges;
 mod moves;
@@ -11,10 +12,12 @@ mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::*;
+use crate::broker::delivery::{Cancellation, Delivery, DeliverySink};
 use crate::broker::testing::{TestBroker, message};
 use crate::message::Ticket;
 use crate::message::record::NewMessage;
@@ -106,6 +109,29 @@ impl Fixture {
     }
 }
 
+/// Takes everything and counts it.
+#[derive(Default)]
+struct Taker(AtomicUsize);
+
+impl DeliverySink for Taker {
+    fn room_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize {
+        self.0.fetch_add(deliveries.len(), Ordering::Relaxed);
+        deliveries.len()
+    }
+
+    fn stall(&self) -> bool {
+        false
+    }
+
+    fn wake(&self) {}
+
+    fn cancelled(&self, _: Cancellation) {}
+}
+
 fn names(route: &Route) -> Vec<String> {
     let mut names: Vec<_> = route
         .queues
@@ -125,6 +151,14 @@ fn transient(name: &str) -> QueueDeclare {
         auto_delete: false,
         arguments: FieldTable::default(),
         connection: OWN,
+    }
+}
+
+fn durable(name: &str, arguments: &[(&str, AMQPValue)]) -> QueueDeclare {
+    QueueDeclare {
+        durable: true,
+        arguments: table(arguments),
+        ..transient(name)
     }
 }
 

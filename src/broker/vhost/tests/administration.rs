@@ -1,45 +1,13 @@
 //! Administration of queues: pauses, looks, removals and moves.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::broker::delivery::{Cancellation, Delivery, DeliverySink};
 use crate::broker::queue::{
     ConsumerSpec, GetOutcome, Page, Progress, Removal, Return, Whereabouts,
 };
 use crate::broker::vhost::{MoveTo, Moving};
 use crate::message::record::Body;
-
-/// Takes everything and counts it.
-#[derive(Default)]
-struct Taker(AtomicUsize);
-
-impl DeliverySink for Taker {
-    fn room_bytes(&self) -> usize {
-        usize::MAX
-    }
-
-    fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize {
-        self.0.fetch_add(deliveries.len(), Ordering::Relaxed);
-        deliveries.len()
-    }
-
-    fn stall(&self) -> bool {
-        false
-    }
-
-    fn wake(&self) {}
-
-    fn cancelled(&self, _: Cancellation) {}
-}
-
-fn durable(name: &str, arguments: &[(&str, AMQPValue)]) -> QueueDeclare {
-    QueueDeclare {
-        durable: true,
-        arguments: table(arguments),
-        ..transient(name)
-    }
-}
 
 /// Publishes persistent messages with these bodies, and routing keys like them.
 fn publish(fixture: &Fixture, queue: &Arc<Queue>, bodies: &[&str]) -> Ticket {
