@@ -9,5 +9,6 @@ pub mod message;
 pub mod occupancy;
 pub mod perf;
 pub mod random;
+pub mod rate;
 pub mod server;
 pub mod store;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol::protocol::{AMQPClass, channel};
 use leveret::amqp::connection::{self, Limits};
 use leveret::amqp::frame;
-use leveret::amqp::outbox::Outbox;
+use leveret::amqp::outbox::{Outbox, Pace};
 use leveret::amqp::session::{Capabilities, Connections, Session};
 use leveret::auth::Mechanism;
 use leveret::broker::Broker as Leveret;
@@ -56,15 +56,24 @@ impl Broker {
         );
         let auth = &self.leveret.auth;
         let user = auth.authenticate(Mechanism::Plain, login.as_bytes(), true);
+        let vhost = self.leveret.vhost(&self.config.default_vhost).unwrap();
+        let user = user.unwrap();
+        let throttles = [auth.rates(&user), vhost.rates().clone()];
+        let outbox = Outbox::new(FRAME_BYTES_MAX);
+        outbox.pace(Pace {
+            throttles: throttles.each_ref().map(|rates| rates.consume.clone()),
+            clock: self.leveret.services.clock.clone(),
+        });
         let session = Session {
             id: self.connections.next_id(),
             peer: "memory".into(),
             name: "nobody -> nowhere".to_owned(),
             broker: self.leveret.clone(),
-            vhost: self.leveret.vhost(&self.config.default_vhost).unwrap(),
+            vhost,
             admission: Mutex::default(),
-            user: Mutex::new(Arc::new(user.unwrap())),
-            outbox: Outbox::new(FRAME_BYTES_MAX),
+            user: Mutex::new(Arc::new(user)),
+            throttles,
+            outbox,
             config: self.config.clone(),
             capabilities: Capabilities::default(),
         };

@@ -18,6 +18,7 @@ mod publish;
 mod queue;
 mod settle;
 mod stream;
+mod throttle;
 mod tx;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crate::broker::firehose::Tap;
 use crate::broker::queue::{Queue, Return};
 use crate::message::Ticket;
 use crate::occupancy::Place;
+use crate::rate::Throttle;
 
 use self::direct_reply::ReplyConsumer;
 use self::tx::Transaction;
@@ -136,6 +138,8 @@ pub struct Channel {
     /// The longest pause for the consumers of queues that it published to since the last
     /// [`Self::take_backlog_pause_ms`].
     backlog_pause_ms: u64,
+    /// Rates that it exceeded since the last [`Self::take_owed`].
+    owed: Vec<Arc<Throttle>>,
     /// It counts in its node and for its user.
     _places: (Place, Option<Place>),
 }
@@ -171,6 +175,7 @@ impl Channel {
             replies: None,
             routes: RouteCache::default(),
             backlog_pause_ms: 0,
+            owed: Vec::new(),
             _places: (of_node, of_user),
         })
     }

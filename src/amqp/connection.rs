@@ -37,6 +37,7 @@ use super::outbox::buffer::WriteBuffer;
 use super::read_buffer::ReadBuffer;
 use super::session::{Connections, Session};
 use crate::message::{Epoch, Ticket};
+use crate::rate::Throttle;
 use crate::store::Waiter;
 
 /// How long the client may take to answer connection.close.
@@ -78,6 +79,11 @@ enum Pause {
     Alarm,
     /// Consumers are behind: they get a little time, whatever they do with it.
     Backlog { until: Instant },
+    /// It is faster than these allow: asked again then.
+    Rate {
+        owed: Vec<Arc<Throttle>>,
+        until: Instant,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,7 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Pause::StoreRoom { epoch } => services.store.durable() < *epoch,
             Pause::QueueMemory { round } => services.memory.round() == *round,
             Pause::Alarm => services.alarms.is_raised(),
-            Pause::Backlog { until } => Instant::now() < *until,
+            Pause::Backlog { until } | Pause::Rate { until, .. } => Instant::now() < *until,
         };
         if goes_on {
             self.pause = Some(pause);
@@ -324,6 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Pause::Channel { channel, wait } => self.waited(channel, wait),
             Pause::StoreRoom { .. } if !services.store.has_room() => self.wait_for_store_room(),
             Pause::QueueMemory { .. } if services.memory.is_far_over() => self.wait_for_memory(),
+            Pause::Rate { owed, .. } => self.wait_for_rate(owed),
             Pause::Alarm if std::mem::take(&mut self.told_blocked) => {
                 let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
                 let unblocked = AMQPClass::Connection(unblocked);
@@ -395,6 +402,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.pause = Some(Pause::Alarm);
         let alarms = &self.session.broker.services.alarms;
         alarms.when_cleared(self.waiter());
+    }
+
+    /// Reads nothing more until these rates allow it. They are asked again in a second at the latest: others may have
+    /// been faster, and limits change.
+    fn wait_for_rate(&mut self, owed: Vec<Arc<Throttle>>) {
+        let now_ms = self.session.broker.services.now_ms();
+        let waits = owed.iter().map(|throttle| throttle.wait_ms(now_ms));
+        let wait_ms = waits.max().unwrap_or(0);
+        if wait_ms > 0 {
+            let until = Instant::now() + Duration::from_millis(wait_ms);
+            self.pause = Some(Pause::Rate { owed, until });
+        }
+    }
+
+    /// What a channel did may have been more than rates allow.
+    fn hold_to_rates(&mut self, channel: u16) {
+        if self.pause.is_none()
+            && let Some(channel) = self.channels.get_mut(&channel)
+            && channel.owes_any()
+        {
+            let owed = channel.take_owed();
+            self.wait_for_rate(owed);
+        }
     }
 
     /// Half a heartbeat interval has passed. `None`: the peer is silent for too long.

@@ -168,6 +168,8 @@ impl DeliverySink for ChannelConsumer {
         } else {
             batch.len().min(deliveries.window_left())
         };
+        let within_window = allowed;
+        let allowed = self.outbox.allowed(within_window);
         let mut encoder = Encoder::new(self.channel, self.consumer_tag.as_bytes(), payload_max);
         for delivery in &batch[..allowed] {
             let delivery_tag = self.tag(deliveries, delivery);
@@ -182,7 +184,11 @@ impl DeliverySink for ChannelConsumer {
                 trace(tap, name, delivery);
             }
         }
-        if allowed < batch.len()
+        self.outbox.spend(allowed);
+        if allowed < within_window {
+            outbox.resume_later(self.stalled());
+            self.outbox.wake();
+        } else if allowed < batch.len()
             && let Some(stalled) = self.stalled()
         {
             deliveries.wait_for_window(stalled);

@@ -6,14 +6,16 @@
 //!
 //! - [`buffer`]: the bytes.
 //! - [`deliveries`]: tags, unacknowledged deliveries and the shared window of one channel.
+//! - [`pace`]: how fast it may grow.
 //!
 //! Lock order: queue before outbox.
 
 pub mod buffer;
 pub mod deliveries;
+mod pace;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use amq_protocol::protocol::AMQPClass;
 use atomic_waker::AtomicWaker;
@@ -22,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::buffer::WriteBuffer;
 use self::deliveries::Deliveries;
+pub use self::pace::Pace;
 use super::frame;
 use crate::broker::delivery::{Cancellation, ConsumerId};
 use crate::broker::queue::Queue;
@@ -73,6 +76,7 @@ pub struct Outbox {
     has_stalled: AtomicBool,
     task: AtomicWaker,
     woken: AtomicBool,
+    pace: OnceLock<Pace>,
     /// Largest payload of a frame to this client.
     payload_max: usize,
 }
@@ -94,6 +98,7 @@ impl Outbox {
             has_stalled: AtomicBool::new(false),
             task: AtomicWaker::new(),
             woken: AtomicBool::new(false),
+            pace: OnceLock::new(),
             payload_max: frame_max_bytes as usize - frame::OVERHEAD_BYTES,
         })
     }
@@ -126,13 +131,16 @@ impl Outbox {
 
     /// Bytes that deliveries may still take.
     pub fn room_bytes(&self) -> usize {
+        if self.pace_ms() > 0 {
+            return 0;
+        }
         OUTBOX_SOFT_BYTES_MAX.saturating_sub(self.queued_bytes())
     }
 
     /// `count` bytes are on the socket. True: enough for stalled consumers to go on.
     pub fn written(&self, count: usize) -> bool {
         let left = self.queued.fetch_sub(count, Ordering::Relaxed) - count;
-        left <= OUTBOX_SOFT_BYTES_MAX / 2 && self.has_stalled.load(Ordering::Acquire)
+        left <= OUTBOX_SOFT_BYTES_MAX / 2 && self.has_stalled()
     }
 
     /// Takes what waits to be written, leaving an empty buffer.
@@ -151,14 +159,26 @@ impl Outbox {
         }
         state.stalled.push(stalled);
         self.has_stalled.store(true, Ordering::Release);
+        drop(state);
+        if self.pace_ms() > 0 {
+            // Nothing is written that would bring the connection back to it.
+            self.wake();
+        }
         true
+    }
+
+    /// Enough is written for stalled consumers to go on.
+    fn is_half_empty(&self) -> bool {
+        self.queued_bytes() <= OUTBOX_SOFT_BYTES_MAX / 2
+    }
+
+    fn has_stalled(&self) -> bool {
+        self.has_stalled.load(Ordering::Acquire)
     }
 
     /// Consumers that can go on, once the client has read enough.
     pub fn take_stalled(&self) -> Vec<Stalled> {
-        if !self.has_stalled.load(Ordering::Acquire)
-            || self.queued_bytes() > OUTBOX_SOFT_BYTES_MAX / 2
-        {
+        if !self.has_stalled() || !self.is_half_empty() || self.pace_ms() > 0 {
             return Vec::new();
         }
         let mut state = self.state.lock();

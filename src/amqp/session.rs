@@ -12,6 +12,7 @@ use crate::broker::admission::Admission;
 use crate::broker::vhost::VHost;
 use crate::broker::{Broker, ConnectionId};
 use crate::config::Config;
+use crate::rate::Rates;
 
 use super::error::AmqpError;
 
@@ -42,6 +43,8 @@ pub struct Session {
     pub admission: Mutex<Option<Admission>>,
     /// Who logged in. Replaced by connection.update-secret.
     pub user: Mutex<Arc<User>>,
+    /// What holds its user and its virtual host to their rates.
+    pub throttles: [Rates; 2],
     /// What is written to the client.
     pub outbox: Arc<Outbox>,
     /// Settings.

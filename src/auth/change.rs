@@ -191,9 +191,10 @@ impl Auth {
         change: impl FnOnce(&mut Login),
     ) -> Result<(), ChangeError> {
         self.change(|directory| {
-            let login = &mut account(directory, name)?.login;
-            change(login);
-            push(put(user_key(name), login));
+            let account = account(directory, name)?;
+            change(&mut account.login);
+            account.rates.set(&account.login.limits.rates);
+            push(put(user_key(name), &account.login));
             Ok(())
         })
     }

@@ -14,6 +14,7 @@ use super::password::PasswordHash;
 use super::pattern::Pattern;
 use super::{ChangeError, Permission, Permissions, UserLimits};
 use crate::occupancy::Occupancy;
+use crate::rate::Rates;
 
 /// The first bytes of the rows of users in the state family.
 pub const USER_ROW_PREFIX: &[u8] = b"u/";
@@ -33,14 +34,18 @@ pub(super) struct Account {
     /// What it has open; a user that is deleted and added anew begins with none.
     pub(super) connections: Occupancy,
     pub(super) channels: Occupancy,
+    pub(super) rates: Rates,
     pub(super) permissions: HashMap<Arc<str>, Arc<CompiledPermissions>>,
 }
 
 impl Account {
     /// A user without permissions.
     pub(super) fn new(login: Login) -> Self {
+        let rates = Rates::default();
+        rates.set(&login.limits.rates);
         Self {
             login,
+            rates,
             connections: Occupancy::default(),
             channels: Occupancy::default(),
             permissions: HashMap::new(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Auth, User};
 use crate::occupancy::{Full, Place};
+use crate::rate::{RateLimits, Rates};
 
 /// Limits of a user over all virtual hosts; `None` for no limit. One that is lowered closes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub struct UserLimits {
     /// Open channels, those of all its connections together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_channels: Option<u64>,
+    /// What it publishes and is given, over all its connections.
+    #[serde(flatten)]
+    pub rates: RateLimits,
 }
 
 impl UserLimits {
@@ -38,6 +42,15 @@ impl Auth {
                 account.connections.enter(limit)
             })
             .transpose()
+    }
+
+    /// What holds a user to its rates, whatever they are; nothing for a user that was deleted meanwhile.
+    pub fn rates(&self, user: &User) -> Rates {
+        let directory = self.directory.read();
+        let account = directory.accounts.get(&user.name);
+        account
+            .map(|account| account.rates.clone())
+            .unwrap_or_default()
     }
 
     /// Counts one more channel of a user, likewise.

@@ -23,6 +23,7 @@ use super::deduplication::QueueSettings;
 use super::error::Error;
 use super::names::Resource;
 use super::queue::Retry;
+use crate::rate::RateLimits;
 
 /// The longest time to live or to stay unused, in ms: ten years, as in RabbitMQ (`rabbit_misc:check_expiry`).
 pub const EXPIRY_MS_MAX: u64 = 315_360_000_000;
@@ -166,6 +167,7 @@ struct Parsed {
     max_age_ms: Option<u64>,
     stream_segment_bytes: Option<u64>,
     stream_filter_bytes: Option<u8>,
+    rates: RateLimits,
 }
 
 impl QueueArguments {
@@ -225,6 +227,11 @@ impl QueueArguments {
                 stream_segment_bytes: number("x-stream-max-segment-size-bytes"),
                 stream_filter_bytes: number("x-stream-filter-size-bytes")
                     .and_then(|bytes| u8::try_from(bytes).ok()),
+                rates: RateLimits {
+                    max_publish_rate: number("x-max-publish-rate"),
+                    max_publish_bytes_rate: number("x-max-publish-bytes-rate"),
+                    max_consume_rate: number("x-max-consume-rate"),
+                },
             })),
         }
     }
@@ -342,6 +349,12 @@ impl QueueArguments {
     /// `x-stream-filter-size-bytes`, 16 to 255.
     pub fn stream_filter_bytes(&self) -> Option<u8> {
         self.parsed.as_ref()?.stream_filter_bytes
+    }
+
+    /// `x-max-publish-rate`, `x-max-publish-bytes-rate` and `x-max-consume-rate`.
+    pub fn rates(&self) -> RateLimits {
+        let parsed = self.parsed.as_ref();
+        parsed.map(|parsed| parsed.rates).unwrap_or_default()
     }
 
     /// `x-dead-letter-routing-key`.

@@ -11,6 +11,7 @@
 //! - [`duplicates`]: what came before.
 //! - [`dying`], [`dead`]: how messages die and leave.
 //! - [`settings`]: what arguments and policies say. [`change`]: what it means when they say something else.
+//! - [`throttle`]: how fast it may take and give.
 //! - [`pending`], [`gather`]: what it owes to the store. [`evict`]: how it gives memory back.
 //! - [`publish`], [`deliver`]: the visits of publishers and consumers. [`administration`], [`browse`], [`look`]: those
 //!   of administration.
@@ -56,6 +57,7 @@ mod state;
 #[cfg(test)]
 mod state_test;
 pub(super) mod stream;
+mod throttle;
 mod timed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +91,7 @@ use super::vhost::VHost;
 use super::{ConnectionId, Services};
 use crate::message::op::Op;
 use crate::message::{QueueId, Seq, Ticket, lane_id};
+use crate::rate::Rates;
 use crate::store::{Loaded, Visit, Waiter};
 
 /// What a queue is declared as. Only its arguments ever change.
@@ -169,16 +172,24 @@ enum Kind {
     Stream(Box<Stream>),
 }
 
+/// What most queues do not have: made when it is needed, and kept.
+#[derive(Default)]
+struct Extras {
+    /// Of a queue that has had a time to wait for.
+    timer: OnceLock<Timer>,
+    /// Of one that was given a rate.
+    rates: OnceLock<Rates>,
+}
+
 /// A queue.
 pub struct Queue {
     /// What it was declared as.
     pub spec: QueueSpec,
     services: Services,
     vhost: Weak<VHost>,
-    /// Made when there is a time to wait for.
-    timer: OnceLock<Timer>,
     /// Mirrors `Inner::deleted` for those who do not hold the lock (route caches).
     deleted: AtomicBool,
+    extras: OnceLock<Box<Extras>>,
     kind: Kind,
     inner: Mutex<Inner>,
 }
@@ -208,9 +219,9 @@ impl Queue {
         let (kind, mut state) = if spec.arguments.get().queue_type() == QueueType::Stream {
             let recovered = recovered.lanes.first().map(|(_, lane)| lane);
             let stream = Stream::new(settings.clone(), recovered);
-            (Kind::Stream(Box::new(stream)), State::new(settings))
+            (Kind::Stream(Box::new(stream)), State::new(settings.clone()))
         } else {
-            (Kind::Queue, State::recovered(settings, recovered))
+            (Kind::Queue, State::recovered(settings.clone(), recovered))
         };
         state.is_durable = spec.durable;
         let inner = Inner {
@@ -227,14 +238,15 @@ impl Queue {
             spec,
             services: services.clone(),
             vhost,
-            timer: OnceLock::new(),
             deleted: AtomicBool::new(false),
+            extras: OnceLock::new(),
             kind,
             inner: Mutex::new(inner),
         });
         if let Some(delayed) = delayed {
             queue.recover_delays(delayed);
         }
+        queue.obey_rates(&mut queue.inner.lock().state, &settings.rates);
         queue
     }
 
@@ -311,6 +323,7 @@ impl Queue {
     ) -> Result<u64, DeleteRefused> {
         if let Some(stream) = self.stream() {
             self.deleted.store(true, Ordering::Release);
+            self.lift_rates();
             stream.delete(self, visit);
             return Ok(0);
         }
@@ -326,6 +339,7 @@ impl Queue {
         }
         inner.deleted = true;
         self.deleted.store(true, Ordering::Release);
+        self.lift_rates();
         let ready = inner.state.ready();
         for sink in inner.state.consumers.take_all() {
             sink.cancelled(Cancellation::QueueDeleted);
@@ -430,10 +444,13 @@ impl Queue {
         let mut effects = Effects::default();
         inner.state.dispatch(visit.now_ms(), &mut effects);
         let more = effects.more;
-        let delivered = effects.delivered;
+        let (delivered, throttled_ms) = (effects.delivered, effects.throttled_ms);
         self.apply(inner, visit, effects);
         if delivered {
             self.set_timer_for_consumers(inner);
+        }
+        if let Some(wait_ms) = throttled_ms {
+            self.call_at(visit.now_ms() + wait_ms);
         }
         self.report_memory(inner);
         more

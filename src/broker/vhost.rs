@@ -52,6 +52,7 @@ use super::{ConnectionId, NOBODY, Services, state};
 use crate::message::Ticket;
 use crate::message::op::Op;
 use crate::occupancy::Occupancy;
+use crate::rate::Rates;
 use crate::store::Visit;
 
 /// At most this many queues are deleted in one visit when a connection or a virtual host goes.
@@ -76,6 +77,7 @@ pub struct VHost {
     parameters: RwLock<Parameters>,
     /// Those that are in it.
     connections: Occupancy,
+    rates: Rates,
     policies: RwLock<Policies>,
     /// Held while a change of the policies, or of the arguments of a queue, is made and applied.
     policy_changes: Mutex<()>,
@@ -103,6 +105,7 @@ impl VHost {
             settings: RwLock::default(),
             parameters: RwLock::default(),
             connections: Occupancy::default(),
+            rates: Rates::default(),
             policies: RwLock::default(),
             policy_changes: Mutex::default(),
         });

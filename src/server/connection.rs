@@ -14,7 +14,7 @@ use super::accept::Slot;
 use crate::amqp::connection;
 use crate::amqp::events::{Ends, Told, tell_login};
 use crate::amqp::handshake::{HandshakeContext, Negotiated, handshake};
-use crate::amqp::outbox::Outbox;
+use crate::amqp::outbox::{Outbox, Pace};
 use crate::amqp::server_properties::{put_cluster_name, server_properties};
 use crate::amqp::session::{Connections, Session};
 use crate::broker::Broker;
@@ -119,6 +119,15 @@ impl Shared {
             return tracing::warn!(%peer, vhost = %negotiated.vhost, "vhost was deleted while a connection opened it");
         };
         let told = self.told(&stream, peer, &negotiated);
+        let throttles = [
+            self.broker.auth.rates(&negotiated.user),
+            vhost.rates().clone(),
+        ];
+        let outbox = Outbox::new(negotiated.limits.frame_max_bytes);
+        outbox.pace(Pace {
+            throttles: throttles.each_ref().map(|rates| rates.consume.clone()),
+            clock: self.broker.services.clock.clone(),
+        });
         let session = Arc::new(Session {
             id: self.connections.next_id(),
             peer: peer.to_string(),
@@ -127,7 +136,8 @@ impl Shared {
             vhost,
             admission: Mutex::new(Some(negotiated.admission)),
             user: Mutex::new(Arc::new(negotiated.user)),
-            outbox: Outbox::new(negotiated.limits.frame_max_bytes),
+            throttles,
+            outbox,
             config: Arc::clone(&self.config),
             capabilities: negotiated.capabilities,
         });

@@ -46,6 +46,7 @@ mod queue;
 mod queue_arguments;
 mod queue_deduplication;
 mod queue_delay;
+mod rates;
 mod routing;
 mod stream;
 mod tx;

@@ -19,8 +19,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("occupancy", &[]),
     ("random", &[]),
+    ("rate", &[]),
 ];
-const LEAVES: &[&str] = &["clock", "config", "metrics", "occupancy", "random"];
+const LEAVES: &[&str] = &["clock", "config", "metrics", "occupancy", "random", "rate"];
 /// The files of the binary, and the list of modules.
 const MAIN: &[&str] = &["main", "ping", "lib"];
 

@@ -227,7 +227,7 @@ impl Channel {
         self.reply(session, AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok)))
     }
 
-    fn get(&self, session: &Session, get: basic::Get) -> Outcome {
+    fn get(&mut self, session: &Session, get: basic::Get) -> Outcome {
         let name = self.queue_name(&get.queue)?;
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
@@ -252,7 +252,10 @@ impl Channel {
             },
         );
         match got {
-            GetOutcome::Message(()) => Ok(None),
+            GetOutcome::Message(()) => {
+                self.spend_got(session, &queue);
+                Ok(None)
+            }
             GetOutcome::Loading => {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
                 Ok(Some(Wait::Loading { queue, method }))

@@ -161,9 +161,20 @@ impl Channel {
             {
                 refused.extend(share.places(&routed, &not_taken));
                 self.backlog_pause_ms = self.backlog_pause_ms.max(backlog_pause_ms);
+                let throttle = share.queue.publish_throttle();
+                if let Some(throttle) = throttle {
+                    let runs = share.members.iter().map(|at| routed[*at as usize].run());
+                    self.spend(throttle, visit.now_ms(), runs);
+                }
                 if more {
                     crowded.push(share.queue);
                 }
+            }
+        }
+        for rates in &session.throttles {
+            if rates.publish.is_on() {
+                let runs = routed.iter().map(Routed::run);
+                self.spend(&rates.publish, visit.now_ms(), runs);
             }
         }
         if let Some(duplicates) = duplicates {

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Connection, Pause, Phase};
 use crate::amqp::frame::OVERHEAD_BYTES;
 use crate::amqp::outbox::OUTBOX_HARD_BYTES_MAX;
+use crate::store::Waiter;
 
 /// Slices that one write hands to the kernel.
 const WRITE_SLICES_MAX: usize = 32;
@@ -42,18 +44,17 @@ pub(super) enum Event {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) async fn next_event(&mut self) -> Event {
         match self.phase {
-            Phase::Open => match (self.stall_deadline(), &self.pause) {
-                (_, &Some(Pause::Backlog { until })) => match self.event_until(until).await {
-                    Event::TimedOut => Event::Woken,
-                    event => event,
-                },
-                (Some(deadline), _) => match self.event_until(deadline).await {
+            Phase::Open => {
+                let times = [self.stall_deadline(), self.pause_end(), self.pace_end()];
+                let Some(next) = times.into_iter().flatten().min() else {
+                    return std::future::poll_fn(|context| self.poll_event(context)).await;
+                };
+                match self.event_until(next).await {
                     Event::TimedOut if self.is_stalled() => Event::Stalled,
                     Event::TimedOut => Event::Woken,
                     event => event,
-                },
-                _ => std::future::poll_fn(|context| self.poll_event(context)).await,
-            },
+                }
+            }
             Phase::Closing { deadline }
             | Phase::Flushing { deadline }
             | Phase::Lingering { deadline } => self.event_until(deadline).await,
@@ -68,6 +69,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let since = *self.stalled_since.get_or_insert_with(Instant::now);
         since.checked_add(self.session.config.send_timeout)
+    }
+
+    /// When a pause is over that nothing else ends.
+    const fn pause_end(&self) -> Option<Instant> {
+        match &self.pause {
+            Some(Pause::Backlog { until } | Pause::Rate { until, .. }) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// When consumers go on that were too fast.
+    fn pace_end(&self) -> Option<Instant> {
+        let paced_ms = self.session.outbox.paced_ms()?;
+        Instant::now().checked_add(Duration::from_millis(paced_ms))
     }
 
     fn is_stalled(&mut self) -> bool {
@@ -133,7 +148,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.stalled_since = None;
             self.writing.advance(written);
             if self.session.outbox.written(written) {
-                self.session.resume(self.session.outbox.take_stalled());
+                let stalled = self.session.outbox.take_stalled();
+                if stalled.is_empty() {
+                    // They wait for the pace: when that is over is found out anew.
+                    self.session.outbox.wake();
+                }
+                self.session.resume(stalled);
             }
         }
     }

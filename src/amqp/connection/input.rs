@@ -145,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.fail(number, &error, (60, 40));
         }
         self.after_publish();
+        self.hold_to_rates(number);
     }
 
     /// A connection that publishes waits while an alarm is on, or while memory or the disk lags behind.
@@ -356,6 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Some(wait)) => self.wait_for_method(number, wait),
             Err(error) => self.fail(number, &error, ids),
         }
+        self.hold_to_rates(number);
     }
 
     /// Ends what the error says must end.

@@ -77,6 +77,9 @@ pub(super) const FOR_ALL_TYPES: &[&str] = &[
     "x-cache-size",
     "x-cache-ttl",
     "x-cache-persistence",
+    "x-max-publish-rate",
+    "x-max-publish-bytes-rate",
+    "x-max-consume-rate",
 ];
 
 /// Those of them that a stream refuses: it would have to do what it cannot.
@@ -183,6 +186,15 @@ const CHECKS: &[(&str, Check)] = &[
         not_negative(value).map(drop)
     }),
     ("x-delayed-retry-multiplier", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-max-publish-rate", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-max-publish-bytes-rate", |value, _| {
+        not_negative(value).map(drop)
+    }),
+    ("x-max-consume-rate", |value, _| {
         not_negative(value).map(drop)
     }),
 ];

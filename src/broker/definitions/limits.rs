@@ -5,6 +5,14 @@ use serde_json::Value;
 use crate::auth::UserLimits;
 use crate::broker::policy::Term;
 use crate::broker::vhost::VHostLimits;
+use crate::rate::RateLimits;
+
+/// Those that users and virtual hosts have: not in RabbitMQ.
+const RATES: [&str; 3] = [
+    "max-publish-rate",
+    "max-publish-bytes-rate",
+    "max-consume-rate",
+];
 
 /// A user's limits.
 ///
@@ -15,10 +23,12 @@ pub(super) fn of_user(value: &Value) -> Result<UserLimits, String> {
     if value.as_array().is_some_and(Vec::is_empty) {
         return Ok(UserLimits::default());
     }
-    let [max_connections, max_channels] = read(value, ["max-connections", "max-channels"])?;
+    let ([max_connections, max_channels], rates) =
+        read(value, ["max-connections", "max-channels"])?;
     Ok(UserLimits {
         max_connections,
         max_channels,
+        rates,
     })
 }
 
@@ -30,29 +40,37 @@ pub(super) fn of_vhost(value: &Value) -> Result<VHostLimits, String> {
     if value.as_array().is_some_and(Vec::is_empty) {
         return Ok(VHostLimits::default());
     }
-    let [max_connections, max_queues] = read(value, ["max-connections", "max-queues"])?;
+    let ([max_connections, max_queues], rates) = read(value, ["max-connections", "max-queues"])?;
     Ok(VHostLimits {
         max_connections,
         max_queues,
+        rates,
     })
 }
 
-fn read(value: &Value, known: [&str; 2]) -> Result<[Option<u64>; 2], String> {
+fn read(value: &Value, counts: [&str; 2]) -> Result<([Option<u64>; 2], RateLimits), String> {
     let Value::Object(limits) = value else {
         return Err(format!("limits should be a dictionary: {}", Term(value)));
     };
-    if let Some(unknown) = limits.keys().find(|key| !known.contains(&key.as_str())) {
+    let mut known = counts.iter().chain(&RATES);
+    if let Some(unknown) = limits
+        .keys()
+        .find(|key| !known.clone().any(|known| known == key))
+    {
         return Err(format!("unrecognised limit '{unknown}'"));
     }
-    let mut read = [None; 2];
-    for (limit, key) in read.iter_mut().zip(known) {
-        *limit = limits
-            .get(key)
-            .map(|value| number(key, value))
-            .transpose()?
-            .flatten();
-    }
-    Ok(read)
+    let mut next = || {
+        let key = known.next().copied().unwrap_or_default();
+        let limit = limits.get(key).map(|value| number(key, value)).transpose();
+        limit.map(Option::flatten)
+    };
+    let counts = [next()?, next()?];
+    let rates = RateLimits {
+        max_publish_rate: next()?,
+        max_publish_bytes_rate: next()?,
+        max_consume_rate: next()?,
+    };
+    Ok((counts, rates))
 }
 
 /// A negative limit is none.

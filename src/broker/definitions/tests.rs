@@ -104,13 +104,13 @@ fn what_is_there_stays_as_it_is() {
 fn limits_and_default_types_are_imported_and_stay() {
     let test = TestBroker::new();
     let definitions = json!({
-        "users": [{"name": "u", "tags": "", "limits": {"max-connections": 3, "max-channels": -1}}],
+        "users": [{"name": "u", "tags": "", "limits": {"max-connections": 3, "max-channels": -1, "max-publish-rate": 7}}],
         "vhosts": [
             {"name": "v", "default_queue_type": "undefined", "metadata": {"description": "", "tags": []}},
             {"name": "w", "metadata": {"default_queue_type": "rabbit_stream_queue"}},
         ],
         "parameters": [
-            {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2}},
+            {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 2, "max-consume-rate": 5, "max-publish-bytes-rate": -1}},
             {"vhost": "w", "component": "vhost-limits", "name": "limits", "value": []},
         ],
         // A type that is said is kept, whatever the default.
@@ -122,7 +122,17 @@ fn limits_and_default_types_are_imported_and_stay() {
             (limits.max_connections, limits.max_channels),
             (Some(3), None)
         );
+        assert_eq!(limits.rates.max_publish_rate, Some(7));
         let settings = |name| test.broker.vhost(name).unwrap().settings();
+        let rates = settings("v").limits.rates;
+        assert_eq!(
+            (rates.max_consume_rate, rates.max_publish_bytes_rate),
+            (Some(5), None)
+        );
+        assert_eq!(
+            test.broker.vhost("v").unwrap().rates().consume.available(0),
+            5
+        );
         assert_eq!(settings("v").limits.max_queues, Some(2));
         // A new virtual host keeps what the configuration says.
         assert_eq!(settings("v").default_queue_type, Some(QueueType::Classic));

@@ -136,6 +136,14 @@ const KEYS: &[Key] = &[
     both("message-ttl", Scope::Messages, "message TTL", natural),
     // Not in RabbitMQ.
     both("message-delay", Scope::Messages, "message delay", natural),
+    both("max-publish-rate", Scope::Any, "publish rate", natural),
+    both(
+        "max-publish-bytes-rate",
+        Scope::Any,
+        "publish rate in bytes",
+        natural,
+    ),
+    both("max-consume-rate", Scope::Any, "consume rate", natural),
     both("expires", Scope::Messages, "queue expiry", |value| {
         value.as_u64().is_some_and(|number| number > 0)
     }),

@@ -8,6 +8,7 @@ use crate::broker::arguments::{
     self, EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
 };
 use crate::broker::queue::{DeadLetter, Retry, Settings};
+use crate::rate::RateLimits;
 
 /// What holds for a queue with these arguments while these policies do: of numbers the smaller one; a dead letter
 /// exchange, its key and the overflow behaviour are the argument's, except that in a quorum queue the policy's overflow
@@ -20,6 +21,7 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
     let time = |key| policies.number(key).map(|ms| ms.min(EXPIRY_MS_MAX));
     let delivery_limit = delivery_limit(arguments, policies, &settings);
     let retry = retry(arguments, policies);
+    let rates = rates(&settings.rates, policies);
     Settings {
         message_ttl_ms: smaller(settings.message_ttl_ms, time("message-ttl")),
         delay_ms: smaller(settings.delay_ms, time("message-delay")),
@@ -36,6 +38,7 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
             || retry.is_some(),
         retry,
         delivery_limit,
+        rates,
         consumer_timeout_ms: smaller(
             arguments.consumer_timeout_ms(),
             policies.number("consumer-timeout"),
@@ -52,6 +55,15 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
         )
         .and_then(|bytes| u8::try_from(bytes).ok()),
         ..settings
+    }
+}
+
+fn rates(declared: &RateLimits, policies: &Effective) -> RateLimits {
+    let rate = |declared, key| smaller(declared, policies.number(key));
+    RateLimits {
+        max_publish_rate: rate(declared.max_publish_rate, "max-publish-rate"),
+        max_publish_bytes_rate: rate(declared.max_publish_bytes_rate, "max-publish-bytes-rate"),
+        max_consume_rate: rate(declared.max_consume_rate, "max-consume-rate"),
     }
 }
 

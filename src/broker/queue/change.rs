@@ -34,6 +34,7 @@ impl Queue {
         settings: Arc<Settings>,
     ) -> Result<bool, Unchangeable> {
         if let Some(stream) = self.stream() {
+            self.obey_rates(&mut self.inner.lock().state, &settings.rates);
             stream.apply_settings(self, visit, settings);
             return Ok(false);
         }
@@ -42,6 +43,7 @@ impl Queue {
             return Ok(false);
         }
         inner.state.check_change(&settings)?;
+        self.obey_rates(&mut inner.state, &settings.rates);
         inner.state.apply(settings);
         let more = self.work(&mut inner, visit);
         self.set_timer(&inner);

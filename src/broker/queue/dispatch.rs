@@ -8,6 +8,7 @@ use super::lane::{Offer, Pick};
 use super::state::{Effects, State, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX, is_expired};
 use crate::broker::delivery::Delivery;
 use crate::message::Seq;
+use crate::rate::Throttle;
 
 /// Room made at once for what a visit hands out.
 const ASSIGNED_RESERVED: u64 = 128;
@@ -21,6 +22,13 @@ impl State {
         if self.is_paused || self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
             return;
         }
+        let messages_max = match &self.throttle {
+            None => VISIT_MESSAGES_MAX,
+            Some(throttle) => allowed(throttle, now_ms),
+        };
+        if messages_max == 0 {
+            return self.wait_for_rate(now_ms, effects);
+        }
         self.consumers.begin_round();
         let capacity = self.ready_in_lanes().min(ASSIGNED_RESERVED) as usize;
         let mut picker = Picker {
@@ -29,6 +37,7 @@ impl State {
             assigned: Assigned::with_capacity(capacity),
             expired: Vec::new(),
             now_ms,
+            messages_max,
             bytes: 0,
             share_done: false,
         };
@@ -48,10 +57,34 @@ impl State {
         } = picker;
         let handed = assigned.hand_over(&mut self.consumers);
         self.account(&handed, now_ms, effects);
+        self.spend(&handed, now_ms);
+        if effects.more && messages_max < VISIT_MESSAGES_MAX {
+            self.wait_for_rate(now_ms, effects);
+        }
         for seq in expired {
             self.die(seq, DeathReason::Expired, effects);
         }
         self.forget_if_empty();
+    }
+
+    /// Books what the outboxes took where the rate is limited.
+    fn spend(&self, handed: &[Handed], now_ms: u64) {
+        if let Some(throttle) = &self.throttle {
+            let taken = handed
+                .iter()
+                .filter(|run| !matches!(run.fate, Fate::Refused { .. }));
+            let count = taken.map(|run| run.last - run.first + 1).sum();
+            throttle.spend(now_ms, count, 0);
+        }
+    }
+
+    /// There is more to do, but not now.
+    fn wait_for_rate(&self, now_ms: u64, effects: &mut Effects) {
+        if let Some(throttle) = &self.throttle {
+            let wait_ms = throttle.wait_ms(now_ms);
+            effects.more = wait_ms == 0;
+            effects.throttled_ms = (wait_ms > 0).then_some(wait_ms);
+        }
     }
 
     /// Books what the outboxes took and puts back what they refused.
@@ -78,6 +111,12 @@ impl State {
     }
 }
 
+/// How many messages a visit may hand out at this rate.
+fn allowed(throttle: &Throttle, now_ms: u64) -> usize {
+    let available = throttle.available(now_ms);
+    usize::try_from(available).map_or(VISIT_MESSAGES_MAX, |count| count.min(VISIT_MESSAGES_MAX))
+}
+
 /// The first pass: a consumer for each message.
 struct Picker<'log, 'queue> {
     consumers: &'queue mut Consumers,
@@ -85,6 +124,8 @@ struct Picker<'log, 'queue> {
     assigned: Assigned<'log>,
     expired: Vec<Seq>,
     now_ms: u64,
+    /// What the visit may hand out, as far as the rate allows it.
+    messages_max: usize,
     bytes: usize,
     /// The visit has done its share, but there is more to do.
     share_done: bool,
@@ -96,7 +137,7 @@ impl<'log> Picker<'log, '_> {
         let record = delivery.record;
         let cost = delivery.cost_bytes();
         let count = self.assigned.deliveries.len() + self.expired.len();
-        if count >= VISIT_MESSAGES_MAX || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
+        if count >= self.messages_max || (count > 0 && self.bytes + cost > VISIT_BYTES_MAX) {
             self.share_done = true;
             return Pick::Stop;
         }

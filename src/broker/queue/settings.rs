@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::retry::Retry;
 use crate::broker::arguments::{Overflow, QueueArguments, QueueType};
 use crate::broker::deduplication::QueueSettings;
+use crate::rate::RateLimits;
 
 /// Deliveries that a quorum queue gives a message before it counts as poisonous (RabbitMQ 4.0).
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub message_group: Option<Arc<str>>,
     /// What is dropped because it came before. Never changes.
     pub deduplication: Option<QueueSettings>,
+    /// How fast it takes and gives messages.
+    pub rates: RateLimits,
     /// Streams: time in ms after which a segment is removed.
     pub max_age_ms: Option<u64>,
     /// Streams: size of a segment, 500 MB if not given.
@@ -125,6 +128,7 @@ impl Settings {
                 || arguments.delayed_retry().is_some(),
             message_group: arguments.message_group().map(Into::into),
             deduplication: arguments.deduplication().cloned(),
+            rates: arguments.rates(),
             max_age_ms: arguments.max_age_ms(),
             stream_segment_bytes: arguments.stream_segment_bytes(),
             stream_filter_bytes: arguments.stream_filter_bytes(),

@@ -32,6 +32,7 @@ use crate::message::properties::has_priority;
 use crate::message::record::{NewMessage, RecordRef};
 use crate::message::run::Run;
 use crate::message::{Epoch, Seq};
+use crate::rate::Throttle;
 use crate::store::{RecoveredDue, RecoveredQueue};
 
 /// Most messages that one visit dispatches.
@@ -70,6 +71,8 @@ pub(super) struct Effects {
     pub(super) waited: Vec<DueKey>,
     /// Ids were taken or are free again.
     pub(super) ids: Vec<IdChange>,
+    /// There is more to hand out, in so many ms: the rate does not allow it now.
+    pub(super) throttled_ms: Option<u64>,
 }
 
 impl Effects {
@@ -132,6 +135,8 @@ pub(super) struct State {
     backlog: Backlog,
     /// Consumers get nothing.
     pub(super) is_paused: bool,
+    /// How fast they get something, if that is limited.
+    pub(super) throttle: Option<Arc<Throttle>>,
 }
 
 impl State {
@@ -167,6 +172,7 @@ impl State {
             unacked: 0,
             backlog: Backlog::default(),
             is_paused: false,
+            throttle: None,
         };
         for retries in found.retries {
             state.wait_still(retries);

@@ -147,6 +147,9 @@ impl Stream {
         inner.settings = settings;
         inner.retain(queue, visit);
         inner.set_timer(queue, visit);
+        drop(inner);
+        // They may have waited for a rate that is lifted.
+        self.wake_parked();
     }
 
     /// Appends a batch.
@@ -309,6 +312,10 @@ impl Stream {
         inner.write_positions(queue.spec.id, visit);
         inner.retain(queue, visit);
         inner.set_timer(queue, visit);
+        drop(inner);
+        if queue.consume_throttle().is_some() {
+            self.wake_parked();
+        }
     }
 
     pub(super) fn started(&self, queue: &Arc<Queue>, now_ms: u64) {

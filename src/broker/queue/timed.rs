@@ -45,7 +45,8 @@ impl Queue {
 
     /// Calls [`Timed::due`] at this time at the latest.
     pub(super) fn call_at(self: &Arc<Self>, at_ms: u64) {
-        let timer = self.timer.get_or_init(|| {
+        let extras = self.extras.get_or_init(Box::default);
+        let timer = extras.timer.get_or_init(|| {
             let me: Arc<dyn Timed> = self.clone();
             self.services.timers.register(Arc::downgrade(&me))
         });

@@ -8,6 +8,7 @@ use crate::broker::error::Error;
 use crate::broker::state;
 use crate::message::Ticket;
 use crate::occupancy::{Full, Place};
+use crate::rate::{RateLimits, Rates};
 use crate::store::Visit;
 
 /// Limits of a virtual host; `None` for no limit. One that is lowered closes and deletes nothing.
@@ -20,6 +21,9 @@ pub struct VHostLimits {
     /// Queues, transient and exclusive ones included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_queues: Option<u64>,
+    /// What is published in it and delivered from it, over all its connections.
+    #[serde(flatten)]
+    pub rates: RateLimits,
 }
 
 /// What is set for a virtual host.
@@ -129,6 +133,11 @@ impl VHost {
         self.connections.count()
     }
 
+    /// What holds it to its rates, whatever they are.
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
     /// A connection enters.
     pub(in crate::broker) fn enter(&self) -> Result<Place, Full> {
         let limit = self.settings.read().limits.max_connections;
@@ -156,6 +165,7 @@ impl VHost {
 
     /// Puts the settings back as the store remembers them.
     pub(in crate::broker) fn recover_settings(&self, settings: VHostSettings) {
+        self.rates.set(&settings.limits.rates);
         *self.settings.write() = settings;
     }
 
@@ -172,6 +182,7 @@ impl VHost {
         let mut settings = self.settings.write();
         let before = settings.clone();
         change(&mut settings);
+        self.rates.set(&settings.limits.rates);
         if *settings != before {
             let row = state::put_vhost(&self.name, self.firehose.is_on(), &settings);
             topology.latest = visit.push(row);

@@ -49,6 +49,21 @@ fn of_numbers_the_smaller_one_holds() {
 }
 
 #[test]
+fn rates_are_numbers_like_others() {
+    let declared = arguments(&[
+        ("x-max-publish-rate", number(5)),
+        ("x-max-consume-rate", number(50)),
+    ]);
+    let policies = effective(
+        json!({"max-publish-rate": 9, "max-consume-rate": 7, "max-publish-bytes-rate": 3}),
+    );
+    let rates = queue_settings(&declared, &policies).rates;
+    assert_eq!(rates.max_publish_rate, Some(5));
+    assert_eq!(rates.max_publish_bytes_rate, Some(3));
+    assert_eq!(rates.max_consume_rate, Some(7));
+}
+
+#[test]
 fn where_messages_go_is_the_arguments_business() {
     let policies = effective(json!({
         "dead-letter-exchange": "of the policy", "dead-letter-routing-key": "k", "overflow": "reject-publish",

@@ -18,6 +18,8 @@ const SKIPPED_DISCOUNT: usize = 8;
 struct Share {
     messages: usize,
     bytes: usize,
+    /// Messages that the rate of the stream allows.
+    allowed: usize,
 }
 
 impl Share {
@@ -40,11 +42,15 @@ impl Stream {
         let mut share = Share {
             messages: VISIT_MESSAGES_MAX,
             bytes: VISIT_BYTES_MAX,
+            allowed: usize::MAX,
         };
         while reader.window() > 0 {
             if share.is_used_up() {
                 return true;
             }
+            let Some(allowed) = self.allowed(queue, &reader) else {
+                return false;
+            };
             let room = reader.sink.room_bytes();
             if room == 0 {
                 if reader.sink.stall() {
@@ -55,11 +61,32 @@ impl Stream {
             let Some(piece) = self.next_piece(queue, &reader, &mut progress) else {
                 return false;
             };
-            if !hand_out(&reader, &mut progress, &piece, &mut share, room) {
+            share.allowed = allowed;
+            let goes_on = hand_out(&reader, &mut progress, &piece, &mut share, room);
+            if let Some(throttle) = queue.consume_throttle() {
+                let taken = allowed - share.allowed;
+                throttle.spend(queue.services.now_ms(), taken as u64, 0);
+            }
+            if !goes_on {
                 return false;
             }
         }
         false
+    }
+
+    /// How many messages the rate of the stream allows. `None`: none, and the reader is woken when there is one.
+    fn allowed(&self, queue: &Arc<Queue>, reader: &Reader) -> Option<usize> {
+        let Some(throttle) = queue.consume_throttle() else {
+            return Some(usize::MAX);
+        };
+        let now_ms = queue.services.now_ms();
+        let available = throttle.available(now_ms);
+        if available > 0 {
+            return Some(usize::try_from(available).unwrap_or(usize::MAX));
+        }
+        self.inner.lock().parked.insert(reader.id);
+        queue.call_at(now_ms + throttle.wait_ms(now_ms));
+        None
     }
 
     /// The piece with the next message that the reader may want. `None`: it waits for one.
@@ -143,7 +170,7 @@ fn hand_out(
     room: usize,
 ) -> bool {
     let (count_max, bytes_max) = (
-        share.messages.min(reader.window()),
+        share.messages.min(reader.window()).min(share.allowed),
         share.bytes.min(room).max(1),
     );
     let mut batch: Vec<Delivery<'_>> = Vec::new();
@@ -185,6 +212,7 @@ fn hand_out(
     };
     reader.delivered(progress, batch[..taken].iter().map(|delivery| delivery.seq));
     share.messages -= taken;
+    share.allowed -= taken;
     share.bytes = share
         .bytes
         .saturating_sub(bytes + skipped / SKIPPED_DISCOUNT);
