@@ -136,6 +136,26 @@ const KEYS: &[Key] = &[
     both("message-ttl", Scope::Messages, "message TTL", natural),
     // Not in RabbitMQ.
     both("message-delay", Scope::Messages, "message delay", natural),
+    key(
+        "message-deduplication",
+        Scope::Messages,
+        "message deduplication",
+        Value::is_boolean,
+    ),
+    key(
+        "deduplication-header",
+        Scope::Messages,
+        "deduplication header",
+        Value::is_string,
+    ),
+    key("cache-size", Scope::Messages, "cache size", positive),
+    key("cache-ttl", Scope::Messages, "cache TTL", positive),
+    key(
+        "cache-persistence",
+        Scope::Messages,
+        "cache persistence",
+        |value| one_of(value, &["disk", "memory"]),
+    ),
     both("max-publish-rate", Scope::Any, "publish rate", natural),
     both(
         "max-publish-bytes-rate",
@@ -144,9 +164,7 @@ const KEYS: &[Key] = &[
         natural,
     ),
     both("max-consume-rate", Scope::Any, "consume rate", natural),
-    both("expires", Scope::Messages, "queue expiry", |value| {
-        value.as_u64().is_some_and(|number| number > 0)
-    }),
+    both("expires", Scope::Messages, "queue expiry", positive),
     both("max-length", Scope::Messages, "maximum length", natural),
     both(
         "max-length-bytes",
@@ -303,6 +321,10 @@ const KEYS: &[Key] = &[
 
 fn natural(value: &Value) -> bool {
     value.is_u64()
+}
+
+fn positive(value: &Value) -> bool {
+    value.as_u64().is_some_and(|number| number > 0)
 }
 
 fn anything(_: &Value) -> bool {

@@ -1,14 +1,25 @@
 //! What arguments and policies come to.
 
-use amq_protocol::types::AMQPValue;
+use amq_protocol::types::{AMQPValue, FieldTable};
+use serde_json::Value;
 
 use super::Effective;
 use super::applied::smaller_limit;
 use crate::broker::arguments::{
     self, EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
 };
+use crate::broker::deduplication::{DEDUPLICATION, QueueSettings};
 use crate::broker::queue::{DeadLetter, Retry, Settings};
 use crate::rate::RateLimits;
+
+/// What a policy says of deduplication: the arguments without their prefix.
+const DEDUPLICATION_KEYS: &[&str] = &[
+    "message-deduplication",
+    "deduplication-header",
+    "cache-size",
+    "cache-ttl",
+    "cache-persistence",
+];
 
 /// What holds for a queue with these arguments while these policies do: of numbers the smaller one; a dead letter
 /// exchange, its key and the overflow behaviour are the argument's, except that in a quorum queue the policy's overflow
@@ -39,6 +50,7 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
         retry,
         delivery_limit,
         rates,
+        deduplication: deduplication(arguments, policies),
         consumer_timeout_ms: smaller(
             arguments.consumer_timeout_ms(),
             policies.number("consumer-timeout"),
@@ -56,6 +68,26 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
         .and_then(|bytes| u8::try_from(bytes).ok()),
         ..settings
     }
+}
+
+/// The argument's, with all that goes with it, else the policy's.
+fn deduplication(arguments: &QueueArguments, policies: &Effective) -> Option<QueueSettings> {
+    if arguments.table().contains_key(DEDUPLICATION) {
+        return arguments.deduplication().cloned();
+    }
+    let mut table = FieldTable::default();
+    for key in DEDUPLICATION_KEYS {
+        let value = match policies.as_map().get(*key) {
+            Some(Value::Bool(value)) => AMQPValue::Boolean(*value),
+            Some(Value::String(text)) => AMQPValue::LongString(text.as_str().into()),
+            Some(Value::Number(number)) => {
+                AMQPValue::LongLongInt(number.as_i64().unwrap_or(i64::MAX))
+            }
+            _ => continue,
+        };
+        table.insert(format!("x-{key}").into(), value);
+    }
+    QueueSettings::from_arguments(&table)
 }
 
 fn rates(declared: &RateLimits, policies: &Effective) -> RateLimits {

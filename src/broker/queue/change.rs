@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use super::duplicates::Duplicates;
 use super::groups::Groups;
 use super::state::State;
 use super::{Queue, Settings};
+use crate::broker::deduplication::QueueSettings;
+use crate::broker::state;
 use crate::store::Visit;
 
 /// Why a queue cannot have other arguments at the moment, or ever.
@@ -44,7 +47,9 @@ impl Queue {
         }
         inner.state.check_change(&settings)?;
         self.obey_rates(&mut inner.state, &settings.rates);
-        inner.state.apply(settings);
+        if inner.state.apply(settings) && self.spec.durable {
+            visit.push(state::delete_queue_ids(self.spec.id));
+        }
         let more = self.work(&mut inner, visit);
         self.set_timer(&inner);
         Ok(more)
@@ -69,14 +74,24 @@ impl State {
     /// Other settings hold from now on. What they mean for messages that are there shows when
     /// [`Self::enforce_limits`] and [`Self::expire`] are called next.
     ///
-    /// Lanes stay as they are: other priorities are for messages that come.
-    pub(super) fn apply(&mut self, settings: Arc<Settings>) {
+    /// Lanes stay as they are: other priorities are for messages that come. True: the ids that were known are
+    /// forgotten, and have to be in the store too.
+    pub(super) fn apply(&mut self, settings: Arc<Settings>) -> bool {
         if settings.message_group != self.settings.message_group {
             self.regroup(settings.message_group.clone());
         }
         self.consumers
             .set_single_active(settings.single_active_consumer);
+        let forgets = settings.deduplication != self.settings.deduplication
+            && self.deduplicate(settings.deduplication.as_ref());
         self.settings = settings;
+        forgets
+    }
+
+    /// What comes again is dropped by another rule from now on, or by none. True: by another one than before.
+    fn deduplicate(&mut self, rules: Option<&QueueSettings>) -> bool {
+        let duplicates = rules.map(|rules| Box::new(Duplicates::new(rules.clone())));
+        std::mem::replace(&mut self.duplicates, duplicates).is_some()
     }
 
     /// Groups are made by another header, or by none. Nothing waits for those before.

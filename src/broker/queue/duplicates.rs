@@ -4,7 +4,7 @@
 //! dropped, expired, dead-lettered. With one of them ids are remembered for so long, whatever becomes of the messages.
 //!
 //! Rows keep this over a restart. That of a message which takes its id is written with its record
-//! ([`Duplicates::row_of`]), so that both are on the disk or neither; what else changes goes to the next epoch in the
+//! ([`Duplicates::row_with`]), so that both are on the disk or neither; what else changes goes to the next epoch in the
 //! order in which it happened ([`IdChange`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -166,8 +166,16 @@ impl Duplicates {
         }
     }
 
-    /// The row that goes with a record that is written.
-    pub(super) fn row_of(&self, record: RecordRef<'_>) -> Option<IdRow> {
+    /// The row that goes with a record that is written: none, unless the message has taken its id. One that was refused
+    /// has not, nor one that came when the queue had another rule.
+    pub(super) fn row_with(&self, record: RecordRef<'_>) -> Option<IdRow> {
+        match &self.memory {
+            Memory::Taken(taken) if taken.by_seq.contains_key(&record.seq()) => self.row_of(record),
+            Memory::Taken(_) | Memory::Cache(_) => None,
+        }
+    }
+
+    fn row_of(&self, record: RecordRef<'_>) -> Option<IdRow> {
         if self.rules.is_cache || !self.rules.settings.is_persistent() {
             return None;
         }
@@ -237,7 +245,7 @@ impl State {
     }
 
     /// The same for a message that is dead-lettered. One that was refused never took its id: nobody may have it, or one
-    /// that came later.
+    /// that came later. Earlier versions wrote a row with it nevertheless.
     pub(super) fn free_id_of_dead(&mut self, record: RecordRef<'_>, effects: &mut Effects) {
         if !self.free_id(record.seq(), effects)
             && let Some(duplicates) = &self.duplicates

@@ -116,7 +116,7 @@ impl Queue {
             if record.is_persistent() {
                 draft.add(record, body);
                 if let Some(duplicates) = &duplicates {
-                    draft.ids.extend(duplicates.row_of(record));
+                    draft.ids.extend(duplicates.row_with(record));
                 }
             }
             true

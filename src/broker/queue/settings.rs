@@ -64,7 +64,7 @@ pub struct Settings {
     pub counts_deliveries: bool,
     /// The header whose value says which group a message belongs to.
     pub message_group: Option<Arc<str>>,
-    /// What is dropped because it came before. Never changes.
+    /// What is dropped because it came before.
     pub deduplication: Option<QueueSettings>,
     /// How fast it takes and gives messages.
     pub rates: RateLimits,

@@ -79,12 +79,6 @@ fn check_fixed(before: &QueueArguments, after: &QueueArguments) -> Result<(), Un
             reason: "the type decides how messages are kept",
         });
     }
-    if after.deduplication() != before.deduplication() {
-        return Err(Unchangeable {
-            argument: "x-message-deduplication",
-            reason: "nothing is known of what came before",
-        });
-    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod administration;
 mod arguments;
 mod bindings;
+mod deduplication;
 mod exchanges;
 mod moves;
 mod policies;
@@ -36,6 +37,15 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let test = TestBroker::new();
+        let vhost = test.broker.vhost("/").unwrap();
+        Self { test, vhost }
+    }
+
+    /// The broker after a restart.
+    fn restart(self) -> Self {
+        let Self { test, vhost } = self;
+        drop(vhost);
+        let test = test.restart();
         let vhost = test.broker.vhost("/").unwrap();
         Self { test, vhost }
     }

@@ -62,14 +62,6 @@ impl Fixture {
         self.visit(|_, visit| queue.activate(visit, id));
         taker
     }
-
-    fn restart(self) -> Self {
-        let Self { test, vhost } = self;
-        drop(vhost);
-        let test = test.restart();
-        let vhost = test.broker.vhost("/").unwrap();
-        Self { test, vhost }
-    }
 }
 
 #[test]
@@ -142,11 +134,6 @@ fn what_a_declaration_refuses_and_what_is_decided_at_birth_changes_nothing() {
         (
             ("x-queue-type", text("quorum")),
             "arg 'x-queue-type' of queue 'q' in vhost '/' cannot be changed: the type decides how messages are kept",
-        ),
-        (
-            ("x-message-deduplication", AMQPValue::Boolean(true)),
-            "arg 'x-message-deduplication' of queue 'q' in vhost '/' cannot be changed: nothing is known of what came \
-             before",
         ),
     ];
     for (argument, expected) in cases {
