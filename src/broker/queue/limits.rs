@@ -16,14 +16,22 @@ impl State {
         self.enforce_limits(effects);
     }
 
+    /// Messages are to be dropped from its head.
+    pub(super) fn is_too_full(&self) -> bool {
+        let settings = &self.settings;
+        settings.has_limit()
+            && settings.overflow == Overflow::DropHead
+            && settings.is_over(self.ready(), self.ready_bytes())
+    }
+
     /// Drops messages from the head while the queue is over its limits: one visit's share. RabbitMQ drops from the head
     /// of the highest priority too.
     pub(super) fn enforce_limits(&mut self, effects: &mut Effects) {
-        if !self.settings.has_limit() || self.settings.overflow != Overflow::DropHead {
+        if !self.is_too_full() {
             return;
         }
         let mut dropped = 0;
-        while self.settings.is_over(self.ready(), self.ready_bytes()) {
+        while self.is_too_full() {
             if dropped == VISIT_MESSAGES_MAX {
                 effects.more = true;
                 return;

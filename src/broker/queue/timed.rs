@@ -16,6 +16,10 @@ impl Queue {
         let mut inner = self.inner.lock();
         inner.used_ms = now_ms;
         self.set_timer(&inner);
+        if inner.state.is_too_full() {
+            // What was with consumers when the broker stopped, or about to be moved, is ready again.
+            self.call_at(now_ms);
+        }
     }
 
     /// The queue was declared again, passively or not: for `x-expires` it is in use (semantics row 78).

@@ -301,6 +301,41 @@ fn what_was_to_expire_expires_after_a_restart_and_dies_as_it_should() {
     assert_eq!(ready("source"), 2);
 }
 
+#[test]
+fn a_queue_that_comes_back_over_its_limit_drops_what_is_too_much_by_itself() {
+    let test = TestBroker::new();
+    let vhost = test.broker.vhost("/").unwrap();
+    let visit = test.broker.services.visit();
+    let limited = vhost.declare_queue(&visit, queue("limited", true));
+    let limited = limited.unwrap().queue;
+    drop(visit);
+    let message = NewMessage {
+        persistent: true,
+        ..crate::broker::testing::message("", "limited")
+    };
+    let publish = || {
+        let visit = test.broker.services.visit();
+        limited.publish(&visit, std::iter::repeat_n(&message, 5));
+        let ticket = visit.ticket();
+        drop(visit);
+        test.wait(ticket);
+    };
+    publish();
+    while limited.counts().unacked < 5 {
+        let visit = test.broker.services.visit();
+        let got = limited.get(&visit, false, |_, _| ());
+        drop(visit);
+        if let GetOutcome::Unsaved(ticket) = got {
+            test.wait(ticket);
+        }
+    }
+    publish();
+    drop((vhost, limited));
+    let test = test.restart();
+    let limited = test.broker.vhost("/").unwrap().queue("limited").unwrap();
+    eventually("five are dropped", || limited.counts().ready == 5);
+}
+
 /// A durable queue in which `count` persistent messages wait for an hour.
 fn fill_with_retries(test: &TestBroker, count: usize) {
     let vhost = test.broker.vhost("/").unwrap();
