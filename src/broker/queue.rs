@@ -162,6 +162,8 @@ struct Inner {
     /// Someone is dead_lettering the dead of this queue, or is about to.
     dead_lettering: bool,
     deleted: bool,
+    /// What a deleted queue owes to an epoch that is not gathered.
+    left_behind: Vec<Op>,
 }
 
 /// What becomes of messages. A stream leaves `Queue::inner` empty: its public methods lead to [`Stream`].
@@ -233,6 +235,7 @@ impl Queue {
             reported_bytes: 0,
             dead_lettering: false,
             deleted: false,
+            left_behind: Vec::new(),
         };
         let queue = Arc::new(Self {
             spec,
@@ -361,6 +364,7 @@ impl Queue {
         if self.spec.durable && inner.state.duplicates.is_some() {
             visit.push(broker_state::delete_queue_ids(self.spec.id));
         }
+        inner.left_behind = gather::left_behind(self.spec.id, &mut inner.state, visit.epoch());
         inner.state = State::new(inner.state.settings.clone());
         inner.state.is_durable = self.spec.durable;
         wake_all(&mut inner);

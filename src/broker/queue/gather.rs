@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::Queue;
-use super::duplicates::{IdChange, IdRow};
+use super::duplicates::{Duplicates, IdChange, IdRow};
 use super::lane::{Lane, lane_of};
-use super::log::Next;
+use super::log::{Lookup, Next};
 use super::pending::Work;
+use super::state::State;
 use crate::broker::state;
 use crate::message::op::{Counts, Op, Settle, Slice};
 use crate::message::record::{RecordRef, SharedBody};
@@ -22,36 +23,17 @@ impl Source for Queue {
             stream.gather(self.spec.id, epoch, self.services.store.durable(), ops);
             return;
         }
-        let mut appended: Vec<(Seq, Seq)> = Vec::new();
-        {
+        let appended = {
             let mut inner = self.inner.lock();
             if inner.deleted {
+                ops.append(&mut inner.left_behind);
                 return;
             }
-            let before = ops.len();
-            if let Some(duplicates) = &mut inner.state.duplicates {
-                let changes = duplicates.take_changes(epoch);
-                ops.extend(changes.map(|change| id_op(self.spec.id, &change)));
-            }
-            for lane in inner.state.lanes_mut() {
-                let Some(work) = lane.pending.take(epoch) else {
-                    continue;
-                };
-                appended.extend(work.appended);
-                ops.extend(settle(self.spec.id, lane, work).map(Op::Settle));
-            }
-            if ops.len() > before {
-                inner.state.forget_if_empty();
-            }
-        }
+            settlements(self.spec.id, &mut inner.state, epoch, ops)
+        };
         for (mut from, last) in appended {
             while let Some(draft) = self.draft(&mut from, last) {
-                let ids = draft.ids.iter();
-                // Behind what became of these ids before.
-                ops.extend(ids.map(|row| state::put_queue_id(self.spec.id, row)));
-                ops.push(Op::Append(
-                    draft.into_slice(lane_id(self.spec.id, lane_of(last))),
-                ));
+                draft.push_to(ops, self.spec.id);
             }
         }
     }
@@ -68,6 +50,60 @@ impl Source for Queue {
         };
         !inner.deleted && inner.state.unacked() > 0 && inner.state.lanes().iter().any(is_left)
     }
+}
+
+/// Takes what is gone from the lanes in epochs up to `epoch`, and what became of ids. Answers what arrived in them.
+fn settlements(
+    base: QueueId,
+    state: &mut State,
+    epoch: Epoch,
+    ops: &mut Vec<Op>,
+) -> Vec<(Seq, Seq)> {
+    let before = ops.len();
+    let mut appended = Vec::new();
+    if let Some(duplicates) = &mut state.duplicates {
+        let changes = duplicates.take_changes(epoch);
+        ops.extend(changes.map(|change| id_op(base, &change)));
+    }
+    for lane in state.lanes_mut() {
+        let Some(work) = lane.pending.take(epoch) else {
+            continue;
+        };
+        appended.extend(work.appended);
+        ops.extend(settle(base, lane, work).map(Op::Settle));
+    }
+    if ops.len() > before {
+        state.forget_if_empty();
+    }
+    appended
+}
+
+/// What a queue that is deleted in `epoch` still owes to the epochs before. The deletion may be lost with a crash: then
+/// the queue is there again, but nothing of what was settled or went elsewhere before, and all that went elsewhere in
+/// this very epoch. What else arrived need not be written any more.
+pub(super) fn left_behind(base: QueueId, state: &mut State, epoch: Epoch) -> Vec<Op> {
+    let mut ops = Vec::new();
+    let appended = settlements(base, state, epoch.saturating_sub(1), &mut ops);
+    let duplicates = state.duplicates.take();
+    for (first, last) in appended {
+        let lane = state.lane_mut(first);
+        let work = lane.pending.take(epoch).unwrap_or_default();
+        let moved = work.moved.iter().flat_map(|(first, last)| *first..=*last);
+        let mut moved: Vec<Seq> = moved.filter(|seq| (first..=last).contains(seq)).collect();
+        moved.sort_unstable();
+        let mut draft = Draft::default();
+        for seq in moved {
+            if let Lookup::Found(record, body) = lane.log.lookup(seq) {
+                draft.add(record, body, duplicates.as_deref());
+            }
+            if draft.bytes >= SLICE_BYTES_MAX {
+                std::mem::take(&mut draft).push_to(&mut ops, base);
+            }
+        }
+        draft.push_to(&mut ops, base);
+    }
+    state.duplicates = duplicates;
+    ops
 }
 
 /// What is gone from a lane, and what rides along. Records that were moved away go now.
@@ -114,10 +150,7 @@ impl Queue {
             }
             *from = record.seq() + 1;
             if record.is_persistent() {
-                draft.add(record, body);
-                if let Some(duplicates) = &duplicates {
-                    draft.ids.extend(duplicates.row_with(record));
-                }
+                draft.add(record, body, duplicates.as_deref());
             }
             true
         });
@@ -150,7 +183,12 @@ struct Draft {
 }
 
 impl Draft {
-    fn add(&mut self, record: RecordRef<'_>, body: Option<&SharedBody>) {
+    fn add(
+        &mut self,
+        record: RecordRef<'_>,
+        body: Option<&SharedBody>,
+        duplicates: Option<&Duplicates>,
+    ) {
         if self.count == 0 {
             self.first = record.seq();
         }
@@ -161,6 +199,19 @@ impl Draft {
         if let Some(body) = body {
             self.bytes += body.bytes.len();
             self.bodies.push((record.seq(), body.clone()));
+        }
+        if let Some(duplicates) = duplicates {
+            self.ids.extend(duplicates.row_with(record));
+        }
+    }
+
+    /// Adds the slice to what a queue owes, if there is anything in it.
+    fn push_to(self, ops: &mut Vec<Op>, base: QueueId) {
+        if self.count > 0 {
+            // Behind what became of these ids before.
+            ops.extend(self.ids.iter().map(|row| state::put_queue_id(base, row)));
+            let lane = lane_of(self.last);
+            ops.push(Op::Append(self.into_slice(lane_id(base, lane))));
         }
     }
 
