@@ -48,7 +48,7 @@ pub const LIMITS: Limits = Limits {
     ahead_ms: 5_000,
 };
 
-/// What an entry is found by. An owner never uses one twice.
+/// What an entry is found by. An owner stores one at most once; what was taken out may come back to stay in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DueKey {
     /// When, in ms since the Unix epoch.
@@ -224,7 +224,7 @@ impl<T: Payload> DueIndex<T> {
             }
         }
         let before = self.known.insert(key, entry);
-        debug_assert!(before.is_none(), "an owner uses a key once");
+        debug_assert!(before.is_none(), "one at a time has a key");
         self.shrink();
     }
 
@@ -315,7 +315,9 @@ impl<T: Payload> DueIndex<T> {
         // What became durable after the page was asked for may be missing in it, or still be in it.
         let settled = self.loading.map_or(self.durable, |(_, before)| before);
         while let Some((_, key)) = self.unwritten.pop_front_if(|(epoch, _)| *epoch <= settled) {
-            if key >= self.horizon {
+            // It may have been taken out since, and be back: then it is nowhere else.
+            let is_stored = self.known.get(&key).is_some_and(|entry| entry.stored);
+            if key >= self.horizon && is_stored {
                 self.known.remove(&key);
             }
         }

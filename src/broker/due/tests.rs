@@ -30,6 +30,8 @@ enum Step {
     },
     /// Take one out before its time, chosen by its place.
     Remove { place: u8 },
+    /// One that was taken out before its time comes back and stays in memory from now on, chosen by its place.
+    ComeBack { place: u8 },
     /// Time goes on, and what is due is taken out.
     Pop { after_ms: u64, count: u8 },
     /// A new epoch begins.
@@ -53,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (prop_oneof![0..30u64, 0..300u64], 0..60usize, prop::bool::weighted(0.15))
             .prop_map(|(in_ms, bytes, transient)| Step::Insert { in_ms, bytes, transient }),
         3 => any::<u8>().prop_map(|place| Step::Remove { place }),
+        3 => any::<u8>().prop_map(|place| Step::ComeBack { place }),
         4 => (0..40u64, 1..20u8).prop_map(|(after_ms, count)| Step::Pop { after_ms, count }),
         4 => Just(Step::Cut),
         4 => Just(Step::Write),
@@ -76,6 +79,8 @@ struct World {
     index: DueIndex<usize>,
     /// What is there, and whether it is stored.
     model: BTreeMap<DueKey, (usize, bool)>,
+    /// What was taken out before its time.
+    removed: BTreeMap<DueKey, usize>,
     /// Rows of the store.
     rows: BTreeMap<DueKey, usize>,
     /// Epochs that are not written yet, the last one still open.
@@ -92,6 +97,7 @@ impl World {
         Self {
             index: DueIndex::new(SMALL),
             model: BTreeMap::new(),
+            removed: BTreeMap::new(),
             rows: BTreeMap::new(),
             epochs: VecDeque::from([Vec::new()]),
             open_epoch: 1,
@@ -118,6 +124,7 @@ impl World {
                 transient,
             } => self.insert(in_ms, bytes, transient),
             Step::Remove { place } => self.remove(place),
+            Step::ComeBack { place } => self.come_back(place),
             Step::Pop { after_ms, count } => {
                 self.now_ms += after_ms;
                 self.pop(count.into());
@@ -182,12 +189,21 @@ impl World {
             Removed::Missing => panic!("{key:?} is there"),
         }
         self.model.remove(&key);
+        self.removed.insert(key, bytes);
         if stored {
             self.change(Change::Remove(key));
-        }
-        if stored {
             assert_eq!(self.index.remove(key, self.open_epoch), Removed::Missing);
         }
+    }
+
+    fn come_back(&mut self, place: u8) {
+        let place = self.removed.len() * usize::from(place) / 256;
+        let Some((key, bytes)) = self.removed.iter().nth(place).map(|(k, v)| (*k, *v)) else {
+            return;
+        };
+        self.removed.remove(&key);
+        self.model.insert(key, (bytes, false));
+        self.index.insert(key, bytes, None);
     }
 
     fn pop(&mut self, count: usize) {
@@ -257,6 +273,7 @@ impl World {
             .iter()
             .map(|(key, bytes)| (*key, (*bytes, true)))
             .collect();
+        self.removed.clear();
         let earliest_ms = self
             .rows
             .first_key_value()
@@ -367,4 +384,26 @@ fn a_million_entries_take_the_memory_of_a_few() {
     }
     assert_eq!(index.len(), 1_000_000);
     assert!(index.resident() <= LIMITS.near_max, "{}", index.resident());
+}
+
+#[test]
+fn what_comes_back_before_its_row_is_written_is_not_taken_for_the_row() {
+    let mut index = DueIndex::<usize>::new(SMALL);
+    let key = |seq| DueKey {
+        time_ms: 1_000 + seq,
+        seq,
+    };
+    // More than memory holds: the last of them are beyond the horizon.
+    let last = 2 * SMALL.near_max as u64;
+    for seq in 1..=last {
+        index.insert(key(seq), 1, Some(1));
+    }
+    assert!(matches!(index.remove(key(last), 1), Removed::Near(_)));
+    index.insert(key(last), 1, None);
+    index.durable(1);
+    assert_eq!(index.known(key(last)), Some(&1));
+    let Removed::Near(taken) = index.remove(key(last), 2) else {
+        panic!("it is in memory");
+    };
+    assert!(!taken.stored, "its row is removed already");
 }
