@@ -106,6 +106,9 @@ impl State {
             if let Fate::Refused { redelivered, bytes } = run.fate {
                 self.lane_mut(run.first)
                     .put_back(run.first, redelivered, u64::from(bytes));
+                self.back_in_group(run.first);
+                // Somebody else may have room for it.
+                effects.more |= self.consumers.any_turning();
             }
         }
     }

@@ -113,7 +113,9 @@ impl Groups {
         let Some(group) = self.groups.get_mut(key) else {
             return Admission::Granted(Some(key));
         };
-        if group.busy_with.is_none() {
+        // Of an idle group the one before those that are set aside is ready, unless it has expired a moment ago.
+        let is_overtaking = group.blocked.first().is_some_and(|first| *first < place);
+        if group.busy_with.is_none() && !is_overtaking {
             return Admission::Granted(Some(key));
         }
         if self.blocked >= BLOCKED_MAX {

@@ -320,6 +320,7 @@ impl Lane {
         if let Some(entry) = self.blocked.remove(&seq) {
             // It stays held.
             self.blocked_bytes -= entry.bytes;
+            self.expiry.unmark(seq, entry.expiry_ms);
             return;
         }
         self.ready = self.ready.saturating_sub(1);

@@ -141,6 +141,12 @@ impl Marks {
         self.index.install(rows, more);
     }
 
+    /// All marks.
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> u64 {
+        self.index.len()
+    }
+
     /// Marks in memory.
     #[cfg(test)]
     pub(super) fn resident(&self) -> usize {

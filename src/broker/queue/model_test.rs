@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use amq_protocol::types::{AMQPValue, FieldTable};
 use parking_lot::Mutex;
@@ -29,11 +29,12 @@ use crate::message::{Epoch, Seq};
 /// What a delivery said.
 type Seen = (Seq, bool, Counts);
 
-/// A consumer that takes everything, in a log that all consumers share.
+/// A consumer that takes what the test lets it take, in a log that all consumers share.
 struct Taker {
     number: usize,
     log: Arc<Mutex<Vec<(usize, Seen)>>>,
     room: AtomicUsize,
+    refuses: Arc<AtomicBool>,
 }
 
 impl DeliverySink for Taker {
@@ -41,10 +42,15 @@ impl DeliverySink for Taker {
         self.room.load(Ordering::Relaxed)
     }
     fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize {
+        let count = if self.refuses.load(Ordering::Relaxed) {
+            deliveries.len() / 2
+        } else {
+            deliveries.len()
+        };
         let mut log = self.log.lock();
-        let seen = deliveries.iter().map(seen);
+        let seen = deliveries[..count].iter().map(seen);
         log.extend(seen.map(|seen| (self.number, seen)));
-        deliveries.len()
+        count
     }
     fn stall(&self) -> bool {
         false
@@ -87,6 +93,7 @@ struct Holder {
     no_ack: bool,
     prefetch: u32,
     is_there: bool,
+    refuses: Arc<AtomicBool>,
 }
 
 struct World {
@@ -367,10 +374,11 @@ impl World {
         for _ in 0..10_000 {
             let mut effects = Effects::default();
             work(self, &mut effects);
-            let moved = self.book() | self.keep_marks();
+            self.book();
+            let has_read = self.keep_marks();
             if let Some((from, upto)) = effects.load {
                 self.load(from, upto);
-            } else if !effects.more && !moved {
+            } else if !effects.more && !has_read {
                 return;
             }
         }
@@ -394,12 +402,8 @@ impl World {
                 for (key, bytes) in changes.puts {
                     assert_eq!(self.marks.insert(key, bytes), None, "written once");
                 }
-                // A message that was held back for its group may be taken for one that still has a row: removing what
-                // is not there does nothing.
-                let has_groups = self.settings.message_group.is_some();
                 for key in changes.removals {
-                    let removed = self.marks.remove(&key).is_some();
-                    assert!(removed || has_groups, "removed once");
+                    assert!(self.marks.remove(&key).is_some(), "removed once");
                 }
             }
             if let Some(page) = marks.wanted_page(self.now_ms, self.epoch) {
@@ -435,7 +439,7 @@ impl World {
     }
 
     /// The consumers of one dispatch got their shares one after the other: merged they are in the queue's order.
-    fn book(&mut self) -> bool {
+    fn book(&mut self) {
         let mut taken = std::mem::take(&mut *self.log.lock());
         let order: BTreeMap<Seq, usize> = self.ready().into_iter().zip(0..).collect();
         let place = |seq: &Seq| order.get(seq).copied();
@@ -446,12 +450,16 @@ impl World {
         }
         taken.sort_by_key(|(_, (seq, ..))| place(seq));
         let last = taken.last().and_then(|(_, (seq, ..))| place(seq));
-        let moved = !taken.is_empty();
         for (holder, seen) in taken {
             let no_ack = self.holders[holder].no_ack;
             self.deliver_model(holder, no_ack, seen);
         }
-        // What stands before a delivered message was delivered too. Messages of different groups may pass each other.
+        // What stands before a delivered message was delivered too. Messages of different groups may pass each other,
+        // and others pass what a consumer refused.
+        let refuses = |holder: &Holder| holder.refuses.load(Ordering::Relaxed);
+        if self.holders.iter().any(refuses) {
+            return;
+        }
         for seq in self.ready() {
             let overtaken = order.contains_key(&seq) && order.get(&seq).copied() < last;
             assert!(
@@ -459,7 +467,6 @@ impl World {
                 "{seq} was overtaken"
             );
         }
-        moved
     }
 
     fn get(&mut self, no_ack: bool) {
@@ -578,10 +585,12 @@ impl World {
         if self.holders.len() == 4 {
             return;
         }
+        let refuses = Arc::new(AtomicBool::new(false));
         let sink = Arc::new(Taker {
             number: self.holders.len(),
             log: self.log.clone(),
             room: AtomicUsize::new(1 << 20),
+            refuses: refuses.clone(),
         });
         let id = self.state.consumers.add(ConsumerSpec {
             sink,
@@ -597,7 +606,16 @@ impl World {
             no_ack,
             prefetch,
             is_there: true,
+            refuses,
         });
+    }
+
+    /// From now on a consumer takes half of what it is offered, or all of it again.
+    fn refuse(&mut self, holder: usize, refuses: bool) {
+        if let Some(holder) = self.holders.get(holder) {
+            holder.refuses.store(refuses, Ordering::Relaxed);
+            self.state.consumers.resume(holder.id);
+        }
     }
 
     fn cancel(&mut self, holder: usize) {
@@ -631,7 +649,8 @@ impl World {
             assert!(
                 consumer.no_ack || consumer.prefetch == 0 || held <= consumer.prefetch as usize
             );
-            can_take |= consumer.is_there && (consumer.no_ack || has_window);
+            let refuses = consumer.refuses.load(Ordering::Relaxed);
+            can_take |= consumer.is_there && !refuses && (consumer.no_ack || has_window);
         }
         if can_take && !self.settings.single_active_consumer {
             assert_eq!(
@@ -640,6 +659,14 @@ impl World {
                 "nothing waits that could go"
             );
         }
+        let expiring = |message: &&Message| message.place == Place::Ready && message.expiry_ms != 0;
+        let expiring = self.messages.values().filter(expiring).count() as u64;
+        let lanes = self.state.lanes_mut().iter_mut();
+        let marks: u64 = lanes
+            .filter_map(|lane| lane.expiry.marks())
+            .map(|marks| marks.len())
+            .sum();
+        assert!(marks <= expiring, "what is not ready has no mark");
         if let Some(next_ms) = self.next_expiry_ms() {
             let deadline_ms = self.state.deadline_ms();
             assert!(
@@ -710,6 +737,7 @@ enum Step {
         priority: i32,
     },
     Cancel(usize),
+    Refuse(usize, bool),
     Get(bool),
     Finish {
         holder: usize,
@@ -740,6 +768,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), 0u32..8, -1i32..2)
             .prop_map(|(no_ack, prefetch, priority)| Step::Consume { no_ack, prefetch, priority }),
         1 => (0usize..4).prop_map(Step::Cancel),
+        1 => (0usize..4, any::<bool>()).prop_map(|(holder, refuses)| Step::Refuse(holder, refuses)),
         2 => any::<bool>().prop_map(Step::Get),
         5 => (0usize..5, 1usize..4, how)
             .prop_map(|(holder, every, how)| Step::Finish { holder, every, how }),
@@ -832,6 +861,7 @@ fn run(world: &mut World, step: Step) {
             priority,
         } => world.consume(no_ack, prefetch, priority),
         Step::Cancel(holder) => world.cancel(holder),
+        Step::Refuse(holder, refuses) => world.refuse(holder, refuses),
         Step::Get(no_ack) => world.get(no_ack),
         Step::Finish { holder, every, how } => {
             world.finish(if holder == 4 { GETTER } else { holder }, every, how);

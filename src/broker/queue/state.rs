@@ -442,7 +442,7 @@ impl State {
             let Lookup::Found(record, _) = lane.log.lookup(seq) else {
                 continue;
             };
-            let bytes = record.body_len() as u64;
+            let (bytes, expiry_ms) = (record.body_len() as u64, record.expiry_ms());
             if is_expired(record, now_ms) {
                 lane.take(seq, bytes);
                 self.die(seq, DeathReason::Expired, effects);
@@ -460,7 +460,7 @@ impl State {
                     }
                     Admission::Full => return First::None,
                     Admission::Blocked => {
-                        lane.block(seq, bytes);
+                        lane.block(seq, bytes, expiry_ms);
                         return First::Again;
                     }
                 },
@@ -529,11 +529,14 @@ impl State {
 
     /// A message that was with a consumer is ready again, and first in its group.
     pub(super) fn give_back(&mut self, seq: Seq) {
-        let lane = self.lane_mut(seq);
-        if !lane.give_back(seq) {
-            return;
+        if self.lane_mut(seq).give_back(seq) {
+            self.back_in_group(seq);
         }
-        let place = lane.place(seq);
+    }
+
+    /// A message is ready again that its group was busy with.
+    pub(super) fn back_in_group(&mut self, seq: Seq) {
+        let place = self.lane_mut(seq).place(seq);
         if let Some(groups) = &mut self.groups
             && let Some(next) = groups.came_back(place)
         {

@@ -198,6 +198,7 @@ impl<F> Offering<'_, F> {
                     bytes,
                     was_returned,
                     turn,
+                    expiry_ms,
                 };
                 self.blocked.insert(seq, entry);
                 *self.blocked_bytes += bytes;
