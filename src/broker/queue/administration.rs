@@ -41,6 +41,8 @@ pub enum Removal {
 pub struct Leaving {
     pub(super) copied: Copied,
     was_delivered: bool,
+    /// It had taken its id.
+    had_id: bool,
 }
 
 impl Leaving {
@@ -97,6 +99,7 @@ impl Queue {
             return (0, Progress::Done);
         }
         let mut inner = self.inner.lock();
+        self.open(&mut inner);
         let mut effects = Effects::default();
         let share = count.min(VISIT_MESSAGES_MAX as u64);
         let mut purged = 0;
@@ -144,6 +147,7 @@ impl Queue {
         count: u64,
     ) -> (Vec<Leaving>, Progress) {
         let mut inner = self.inner.lock();
+        self.open(&mut inner);
         let mut effects = Effects::default();
         let mut leaving: Vec<Leaving> = Vec::new();
         let mut bytes = 0;
@@ -188,10 +192,12 @@ impl Queue {
         if inner.deleted {
             return;
         }
+        let mut effects = Effects::default();
         // The first one goes back last: where the order of return counts it must come out first.
         for leaving in staying.iter().rev() {
-            inner.state.put_back(leaving);
+            inner.state.put_back(leaving, &mut effects);
         }
+        self.apply(&mut inner, visit, effects);
         let more = self.work(&mut inner, visit);
         drop(inner);
         if more {
@@ -242,17 +248,19 @@ impl State {
         let copied = Copied::new(record, body);
         lane.take(seq, bytes);
         lane.hold(seq);
+        // Free before it arrives where it goes, which may be here.
+        let had_id = self.free_id(seq, effects);
         Got::Message(Leaving {
             copied,
             was_delivered,
+            had_id,
         })
     }
 
-    fn put_back(&mut self, leaving: &Leaving) {
+    fn put_back(&mut self, leaving: &Leaving, effects: &mut Effects) {
         let (seq, was_delivered) = (leaving.copied.seq, leaving.was_delivered);
-        if self.groups.is_some() {
-            // First in its group again.
-            return self.give_back(seq);
+        if let Some(record) = leaving.record().filter(|_| leaving.had_id) {
+            self.take_id_again(record, effects);
         }
         let bytes = leaving
             .record()
@@ -260,5 +268,6 @@ impl State {
         let lane = self.lane_mut(seq);
         lane.held.remove(seq);
         lane.put_back(seq, was_delivered, bytes);
+        self.back_in_group(seq);
     }
 }

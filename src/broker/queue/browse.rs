@@ -141,7 +141,7 @@ impl Page {
 }
 
 impl State {
-    /// Whether a message that does not die is held by its lane although no consumer has it.
+    /// Whether a message that is neither ready nor dying is held by its lane: then no consumer has it.
     fn waits_for_retry(&self, seq: Seq) -> bool {
         let lane = self.lanes.iter().find(|lane| lane.number() == lane_of(seq));
         lane.is_some_and(|lane| lane.waiting() > 0 && lane.held.contains(seq))

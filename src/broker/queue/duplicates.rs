@@ -256,6 +256,23 @@ impl State {
         }
     }
 
+    /// A message whose id was freed stays after all. Its row may be gone already, or on its way.
+    pub(super) fn take_id_again(&mut self, record: RecordRef<'_>, effects: &mut Effects) {
+        let Some(duplicates) = &mut self.duplicates else {
+            return;
+        };
+        let identity = duplicates.rules.settings.identity(record.properties(), 0);
+        if let Some(Identity { hash, .. }) = identity
+            && let Memory::Taken(taken) = &mut duplicates.memory
+            && !taken.places.contains_key(&hash)
+        {
+            taken.insert(hash, record.seq());
+            let row = duplicates.row_of(record);
+            let row = row.filter(|_| record.is_persistent() && self.is_durable);
+            effects.ids.extend(row.map(IdChange::Put));
+        }
+    }
+
     /// A message that waited waits no more.
     pub(super) fn free_waiting_id(&mut self, identity: &Identity, effects: &mut Effects) {
         if let Some(duplicates) = &mut self.duplicates

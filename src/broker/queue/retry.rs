@@ -112,7 +112,8 @@ impl State {
             Lookup::Cold => (true, 0),
             Lookup::Gone => return false,
         };
-        lane.hold(seq);
+        // Wherever it stands: only so is it known from what is with a consumer.
+        lane.held.insert(seq);
         let key = DueKey {
             time_ms: now_ms.saturating_add(delay_ms),
             seq,

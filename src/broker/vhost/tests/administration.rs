@@ -196,6 +196,42 @@ fn pages_show_what_is_ready_and_what_is_not_without_touching_it() {
 }
 
 #[test]
+fn pages_tell_what_waits_for_its_retry_from_what_waits_for_its_group() {
+    let fixture = Fixture::new();
+    let arguments = [
+        ("x-message-group", text("g")),
+        ("x-delayed-retry-type", text("all")),
+        ("x-delayed-retry-min", AMQPValue::LongInt(600_000)),
+    ];
+    let queue = fixture.declare(durable("q", &arguments)).unwrap().queue;
+    for (body, group) in [("a", 1), ("b", 1), ("c", 2), ("d", 3)] {
+        let properties = [&b"\x20\0\0\0\0\x04\x01gb"[..], &[group]].concat();
+        let message = NewMessage {
+            body: Body::Inline(body.as_bytes()),
+            properties: &properties,
+            persistent: true,
+            ..message("", "q")
+        };
+        fixture.visit(|_, visit| queue.publish(visit, std::iter::once(&message)));
+    }
+    // Two of three groups are busy, and what the one is busy with waits for its retry.
+    let (body, _, first) = get(&fixture, &queue, false).unwrap();
+    assert_eq!(body, "a");
+    assert_eq!(get(&fixture, &queue, false).unwrap().0, "c");
+    let consumer = crate::broker::delivery::ConsumerId::NONE;
+    fixture.visit(|_, visit| queue.requeue(visit, consumer, &[first], Return::Failed));
+    use Whereabouts::{Ready, Retry, Unacknowledged};
+    let expected = [
+        ("a", Retry),
+        ("b", Ready),
+        ("c", Unacknowledged),
+        ("d", Ready),
+    ];
+    let expected = expected.map(|(body, whereabouts)| (body.to_owned(), whereabouts));
+    assert_eq!(browse(&queue, 10), expected);
+}
+
+#[test]
 fn what_is_only_in_the_store_is_shown_purged_and_moved_too() {
     let fixture = Fixture::new();
     let queue = fixture.declare(durable("q", &[])).unwrap().queue;

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::GetOutcome;
+use crate::broker::vhost::{MoveTo, Moving};
 
 /// A persistent message with the id `a`.
 fn with_id() -> NewMessage<'static> {
@@ -129,4 +130,50 @@ fn an_argument_comes_before_the_policy_and_can_come_later() {
         .change_queue_arguments("q", table(&[]))
         .unwrap();
     assert_eq!(queue.ids(), Some(0));
+}
+
+/// Moves one message, as soon as there is one that can be moved.
+fn move_one(fixture: &Fixture, from: &Arc<Queue>, to: &MoveTo) {
+    let moved = loop {
+        fixture.test.wait(fixture.visit(|_, visit| visit.ticket()));
+        let moved = fixture.visit(|vhost, visit| vhost.move_messages(visit, from, to, 1).unwrap());
+        if moved.1 != Moving::Loading {
+            break moved;
+        }
+    };
+    assert_eq!(moved, (1, Moving::Done), "{to:?}");
+}
+
+#[test]
+fn a_message_that_is_moved_frees_its_id_and_one_that_stays_keeps_it() {
+    let fixture = Fixture::new();
+    let on = ("x-message-deduplication", AMQPValue::Boolean(true));
+    let queue = fixture.declare(durable("q", &[on])).unwrap().queue;
+    fixture.declare(durable("other", &[])).unwrap();
+    fixture.publish(&queue);
+    let nowhere = MoveTo::Exchange {
+        name: "amq.direct".into(),
+        routing_key: None,
+    };
+    let moved = fixture.visit(|vhost, visit| vhost.move_messages(visit, &queue, &nowhere, 1));
+    assert_eq!(moved.unwrap(), (0, Moving::Unroutable));
+    assert_eq!((fixture.publish(&queue), queue.ids()), (1, Some(1)));
+    drop(queue);
+    let fixture = fixture.restart();
+    let queue = fixture.vhost.queue("q").unwrap();
+    assert_eq!((fixture.publish(&queue), queue.ids()), (1, Some(1)));
+    let back = MoveTo::Exchange {
+        name: "".into(),
+        routing_key: Some("q".into()),
+    };
+    // As one that dies and comes back, it is no duplicate of itself.
+    move_one(&fixture, &queue, &back);
+    assert_eq!((fixture.publish(&queue), queue.ids()), (1, Some(1)));
+    move_one(&fixture, &queue, &MoveTo::Queue("other".into()));
+    assert_eq!((queue.counts().ready, queue.ids()), (0, Some(0)));
+    drop(queue);
+    let fixture = fixture.restart();
+    let queue = fixture.vhost.queue("q").unwrap();
+    assert_eq!((queue.counts().ready, queue.ids()), (0, Some(0)));
+    assert_eq!(fixture.publish(&queue), 1);
 }
