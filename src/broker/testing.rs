@@ -53,7 +53,14 @@ impl TestBroker {
 
     /// A restart lifts them.
     pub(super) fn with_limits(limits: NodeLimits) -> Self {
-        Self::start_with(TempDir::new().unwrap(), limits).unwrap_or_else(|error| panic!("{error}"))
+        Self::start_with(TempDir::new().unwrap(), limits, QUEUE_MEMORY_BYTES_MAX)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// With this budget for all queues, until a restart.
+    pub(super) fn with_memory(bytes: usize) -> Self {
+        Self::start_with(TempDir::new().unwrap(), NodeLimits::default(), bytes)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Stops it and starts another one on the same directory.
@@ -79,10 +86,14 @@ impl TestBroker {
     }
 
     fn start(dir: TempDir) -> Result<Self, RecoverError> {
-        Self::start_with(dir, NodeLimits::default())
+        Self::start_with(dir, NodeLimits::default(), QUEUE_MEMORY_BYTES_MAX)
     }
 
-    fn start_with(dir: TempDir, limits: NodeLimits) -> Result<Self, RecoverError> {
+    fn start_with(
+        dir: TempDir,
+        limits: NodeLimits,
+        memory_bytes: usize,
+    ) -> Result<Self, RecoverError> {
         let options = StoreOptions {
             ballast_bytes: 0,
             ..StoreOptions::new(dir.path())
@@ -91,7 +102,7 @@ impl TestBroker {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let services = Services::from(Parts {
             dead_letters: DeadLetters::default(),
-            memory: Arc::new(QueueMemory::new(QUEUE_MEMORY_BYTES_MAX)),
+            memory: Arc::new(QueueMemory::new(memory_bytes)),
             loader: Loader::start(&store, &clock).unwrap(),
             timers: Timers::start(&clock).unwrap(),
             census: Arc::new(Census::new(limits)),

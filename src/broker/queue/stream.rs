@@ -14,6 +14,8 @@ mod directory;
 mod filter;
 mod log;
 mod pull;
+#[cfg(test)]
+mod pull_test;
 mod readers;
 pub(in crate::broker) mod restore;
 pub(in crate::broker) mod rows;
