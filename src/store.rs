@@ -23,6 +23,7 @@ mod batch;
 mod bodies;
 mod cleaner;
 mod commit;
+mod direct;
 mod due;
 mod durable_file;
 mod encode;

@@ -7,6 +7,7 @@ use rocksdb::{
     DBRecoveryMode, IteratorMode, LiveFile, LogLevel, Options, ReadOptions,
 };
 
+use super::direct;
 use super::keys::OnceKey;
 
 const MIB: usize = 1024 * 1024;
@@ -98,7 +99,7 @@ pub(super) struct Database {
 impl Database {
     /// Opens or creates the database; `spill` starts empty.
     pub(super) fn open(dir: &Path) -> Result<Self, rocksdb::Error> {
-        Self::open_with(dir, &database_options())
+        Self::open_with(dir, database_options())
     }
 
     /// Opens a database whose log is damaged where some families are already ahead of it: reads of the log what can be
@@ -106,15 +107,18 @@ impl Database {
     pub(super) fn salvage(dir: &Path) -> Result<Self, rocksdb::Error> {
         let mut options = database_options();
         options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
-        Self::open_with(dir, &options)
+        Self::open_with(dir, options)
     }
 
-    fn open_with(dir: &Path, options: &Options) -> Result<Self, rocksdb::Error> {
+    fn open_with(dir: &Path, mut options: Options) -> Result<Self, rocksdb::Error> {
+        // If that fails RocksDB says why.
+        let _ = std::fs::create_dir_all(dir);
+        options.set_use_direct_io_for_flush_and_compaction(direct::is_possible(dir));
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = NAMES
             .iter()
             .map(|name| ColumnFamilyDescriptor::new(*name, family_options(name, &cache)));
-        let mut db = DB::open_cf_descriptors(options, dir, families)?;
+        let mut db = DB::open_cf_descriptors(&options, dir, families)?;
         let spill = WriteOnce::Spill.name();
         // Without a log and without files there is nothing in it. To make a family anew costs several syncs.
         let is_spill = |file: &LiveFile| file.column_family_name == spill;
