@@ -144,16 +144,27 @@ impl Queue {
         let mut draft = Draft::default();
         let duplicates = inner.state.duplicates.take();
         let lane = inner.state.lane_mut(*from);
-        lane.log.scan(*from, |record, body| {
-            if record.seq() > last || draft.bytes >= SLICE_BYTES_MAX {
-                return false;
+        loop {
+            let next = lane.log.scan(*from, |record, body| {
+                if record.seq() > last || draft.bytes >= SLICE_BYTES_MAX {
+                    return false;
+                }
+                *from = record.seq() + 1;
+                if record.is_persistent() {
+                    draft.add(record, body, duplicates.as_deref());
+                }
+                true
+            });
+            // What is only in the store before it was written here is transient, and was spilled.
+            let Next::Cold(cold) = next else { break };
+            let Some(end) = lane.log.cold_end(cold).filter(|_| cold <= last) else {
+                break;
+            };
+            *from = end + 1;
+            if draft.count > 0 {
+                break;
             }
-            *from = record.seq() + 1;
-            if record.is_persistent() {
-                draft.add(record, body, duplicates.as_deref());
-            }
-            true
-        });
+        }
         inner.state.duplicates = duplicates;
         drop(inner);
         (draft.count > 0).then_some(draft)
