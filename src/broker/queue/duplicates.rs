@@ -7,7 +7,7 @@
 //! ([`Duplicates::row_with`]), so that both are on the disk or neither; what else changes goes to the next epoch in the
 //! order in which it happened ([`IdChange`]).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::log::Lookup;
 use super::state::{Effects, State};
@@ -63,6 +63,9 @@ struct Taken {
     places: HashMap<Hash, Seq>,
     /// Those in a lane.
     by_seq: BTreeMap<Seq, Hash>,
+    /// Messages that had an id and moved elsewhere, until the epoch of that is gathered: epochs before it write them
+    /// here with their ids.
+    moving: BTreeSet<Seq>,
 }
 
 impl Taken {
@@ -169,9 +172,28 @@ impl Duplicates {
     /// The row that goes with a record that is written: none, unless the message has taken its id. One that was refused
     /// has not, nor one that came when the queue had another rule.
     pub(super) fn row_with(&self, record: RecordRef<'_>) -> Option<IdRow> {
+        let seq = record.seq();
         match &self.memory {
-            Memory::Taken(taken) if taken.by_seq.contains_key(&record.seq()) => self.row_of(record),
+            Memory::Taken(taken)
+                if taken.by_seq.contains_key(&seq) || taken.moving.contains(&seq) =>
+            {
+                self.row_of(record)
+            }
             Memory::Taken(_) | Memory::Cache(_) => None,
+        }
+    }
+
+    /// A message that had its id goes elsewhere.
+    fn is_moving(&mut self, seq: Seq) {
+        if let Memory::Taken(taken) = &mut self.memory {
+            taken.moving.insert(seq);
+        }
+    }
+
+    /// A message that moved elsewhere is not written here any more.
+    pub(super) fn has_moved(&mut self, seq: Seq) {
+        if let Memory::Taken(taken) = &mut self.memory {
+            taken.moving.remove(&seq);
         }
     }
 
@@ -247,9 +269,13 @@ impl State {
     /// The same for a message that is dead-lettered. One that was refused never took its id: nobody may have it, or one
     /// that came later. Earlier versions wrote a row with it nevertheless.
     pub(super) fn free_id_of_dead(&mut self, record: RecordRef<'_>, effects: &mut Effects) {
-        if !self.free_id(record.seq(), effects)
-            && let Some(duplicates) = &self.duplicates
-            && let Some(row) = duplicates.row_of(record)
+        let had_id = self.free_id(record.seq(), effects);
+        let Some(duplicates) = &mut self.duplicates else {
+            return;
+        };
+        if had_id {
+            duplicates.is_moving(record.seq());
+        } else if let Some(row) = duplicates.row_of(record)
             && !duplicates.contains(&row.hash, 0)
         {
             effects.ids.push(IdChange::Forget(row.hash));

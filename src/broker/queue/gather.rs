@@ -61,7 +61,8 @@ fn settlements(
 ) -> Vec<(Seq, Seq)> {
     let before = ops.len();
     let mut appended = Vec::new();
-    if let Some(duplicates) = &mut state.duplicates {
+    let mut duplicates = state.duplicates.take();
+    if let Some(duplicates) = &mut duplicates {
         let changes = duplicates.take_changes(epoch);
         ops.extend(changes.map(|change| id_op(base, &change)));
     }
@@ -70,8 +71,13 @@ fn settlements(
             continue;
         };
         appended.extend(work.appended);
+        if let Some(duplicates) = &mut duplicates {
+            let moved = work.moved.iter().flat_map(|(first, last)| *first..=*last);
+            moved.for_each(|seq| duplicates.has_moved(seq));
+        }
         ops.extend(settle(base, lane, work).map(Op::Settle));
     }
+    state.duplicates = duplicates;
     if ops.len() > before {
         state.forget_if_empty();
     }

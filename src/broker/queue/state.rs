@@ -574,6 +574,9 @@ impl State {
             effects.settle(seq);
         }
         self.free_id(seq, effects);
+        if let Some(duplicates) = &mut self.duplicates {
+            duplicates.has_moved(seq);
+        }
         self.forget_if_empty();
     }
 
