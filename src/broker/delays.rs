@@ -243,7 +243,7 @@ impl Delays {
         for (owner, page) in state.waiting.wanted_pages(now_ms) {
             self.services.loader.load_due(self.me.clone(), owner, page);
         }
-        if let Some(at_ms) = state.waiting.wake_ms() {
+        if let Some(at_ms) = state.waiting.wake_ms(now_ms) {
             self.timer.set_by(at_ms);
         }
     }
