@@ -28,6 +28,8 @@ pub mod parameters;
 pub mod policy;
 pub mod queue;
 pub mod recovery;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 #[cfg(test)]
 mod testing;

@@ -21,6 +21,8 @@
 mod apply;
 mod batch;
 mod bodies;
+#[cfg(test)]
+mod by_hand;
 mod cleaner;
 mod commit;
 mod direct;
@@ -58,6 +60,8 @@ use std::thread::JoinHandle;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+#[cfg(test)]
+pub(crate) use by_hand::{Step, StoreByHand};
 pub use due::{DueEntry, DuePage, RecoveredDue};
 pub use error::{LoadError, OpenError, SpillError};
 pub use gate::{Source, Visit};
@@ -93,36 +97,19 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in a directory and reads what has to be known of it. Blocks.
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
-        let ballast = Ballast::new(&options.dir, options.ballast_bytes);
-        let opened = recovery::open(&options, &ballast)?;
-        let shared = Arc::new(Shared {
-            gate: Gate::new(opened.epoch + 1, opened.clock_ms),
-            watermark: Watermark::new(opened.epoch),
-            database: RwLock::new(Some(opened.database)),
-            index: RwLock::new(opened.index),
-            ids_written: Mutex::new(opened.ids.encode()),
-            ids: opened.ids,
-            space: watch::channel(SpaceState::Ok).0,
-            room: Notify::new(),
-            counters: Counters::default(),
-            upkeep: Upkeep::default(),
-            ballast,
-            closing: AtomicBool::new(false),
-            stopped: watch::channel(false).0,
-            options,
-        });
-        let committer = Committer::new(Arc::clone(&shared), opened.sparse, opened.full);
-        let cleaner = Cleaner::new(Arc::clone(&shared), opened.durable_file);
-        let thread = start(Arc::clone(&shared), committer, cleaner, opened.owner);
-        Ok((
-            Self {
-                inner: Arc::new(Inner {
-                    shared,
-                    thread: Mutex::new(Some(thread)),
-                }),
-            },
-            opened.recovered,
-        ))
+        let (parts, recovered) = Parts::open(options)?;
+        let shared = Arc::clone(&parts.shared);
+        let thread = Some(start(parts));
+        Ok((Self::over(shared, thread), recovered))
+    }
+
+    fn over(shared: Arc<Shared>, thread: Option<JoinHandle<()>>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                thread: Mutex::new(thread),
+            }),
+        }
     }
 
     /// Begins a piece of work on shared state. `now_ms` is the time since the Unix epoch, read once for the visit.
@@ -364,13 +351,52 @@ impl Shared {
     }
 }
 
-/// Starts the store thread, which starts the upkeep thread and takes everything down at the end.
-fn start(
+/// An open store at rest: whoever has this makes it work.
+struct Parts {
     shared: Arc<Shared>,
     committer: Committer,
     cleaner: Cleaner,
     owner: File,
-) -> JoinHandle<()> {
+}
+
+impl Parts {
+    fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
+        let ballast = Ballast::new(&options.dir, options.ballast_bytes);
+        let opened = recovery::open(&options, &ballast)?;
+        let shared = Arc::new(Shared {
+            gate: Gate::new(opened.epoch + 1, opened.clock_ms),
+            watermark: Watermark::new(opened.epoch),
+            database: RwLock::new(Some(opened.database)),
+            index: RwLock::new(opened.index),
+            ids_written: Mutex::new(opened.ids.encode()),
+            ids: opened.ids,
+            space: watch::channel(SpaceState::Ok).0,
+            room: Notify::new(),
+            counters: Counters::default(),
+            upkeep: Upkeep::default(),
+            ballast,
+            closing: AtomicBool::new(false),
+            stopped: watch::channel(false).0,
+            options,
+        });
+        let parts = Self {
+            committer: Committer::new(Arc::clone(&shared), opened.sparse, opened.full),
+            cleaner: Cleaner::new(Arc::clone(&shared), opened.durable_file),
+            owner: opened.owner,
+            shared,
+        };
+        Ok((parts, opened.recovered))
+    }
+}
+
+/// Starts the store thread, which starts the upkeep thread and takes everything down at the end.
+fn start(parts: Parts) -> JoinHandle<()> {
+    let Parts {
+        shared,
+        committer,
+        cleaner,
+        owner,
+    } = parts;
     let gate_owner = Arc::clone(&shared);
     let thread = spawn("store", move || {
         let upkeep = spawn("store-upkeep", move || cleaner.run());

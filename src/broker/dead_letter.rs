@@ -44,14 +44,19 @@ impl DeadLetters {
         // Without a thread the broker is about to end: what died is still in its queue.
         let _ = self.queues.send(queue.clone());
     }
+
+    /// Whoever has the inbox serves the queues in it.
+    pub(super) fn take_inbox(&self) -> Option<Receiver<Arc<Queue>>> {
+        self.inbox.lock().take()
+    }
 }
 
-/// Starts the thread. It ends with the broker. A second call does nothing.
+/// Starts the thread, unless somebody else has the inbox. It ends with the broker.
 ///
 /// # Errors
 /// The system refuses a thread.
 pub(super) fn start(broker: &Arc<Broker>) -> std::io::Result<()> {
-    let Some(inbox) = broker.services.dead_letters.inbox.lock().take() else {
+    let Some(inbox) = broker.services.dead_letters.take_inbox() else {
         return Ok(());
     };
     let broker = Arc::downgrade(broker);
@@ -92,7 +97,7 @@ pub(super) fn died_in(annotations: &[u8], name: &str) -> bool {
 }
 
 /// Moves one visit's share. `false`: there is nothing left for now.
-fn serve(broker: &Broker, queue: &Arc<Queue>) -> bool {
+pub(super) fn serve(broker: &Broker, queue: &Arc<Queue>) -> bool {
     let visit = broker.services.visit();
     let Some(batch) = queue.take_dead(&visit) else {
         return false;

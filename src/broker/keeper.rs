@@ -47,7 +47,7 @@ fn run(broker: &Weak<Broker>) {
 }
 
 /// Evicts and spills until the budget holds or nothing more can be given back at the moment.
-fn relieve(broker: &Broker) {
+pub(super) fn relieve(broker: &Broker) {
     let memory = &broker.services.memory;
     broker.for_each_queue(|queue| {
         if memory.is_over() {

@@ -83,10 +83,37 @@ fn run(store: &Store, clock: &dyn Clock, inbox: &Mutex<Receiver<Request>>) {
     loop {
         let request = inbox.lock().recv();
         let Ok(request) = request else { return };
-        match request {
-            Request::Records { queue, from, upto } => serve(store, clock, &queue, from, upto),
-            Request::Due { owner, id, page } => serve_due(store, &owner, id, page),
+        request.serve(store, clock);
+    }
+}
+
+impl Request {
+    fn serve(self, store: &Store, clock: &dyn Clock) {
+        match self {
+            Self::Records { queue, from, upto } => serve(store, clock, &queue, from, upto),
+            Self::Due { owner, id, page } => serve_due(store, &owner, id, page),
         }
+    }
+}
+
+/// The requests of a [`Loader`] without threads, for who serves them when it suits.
+#[cfg(test)]
+pub(super) struct LoaderByHand(Receiver<Request>);
+
+#[cfg(test)]
+impl LoaderByHand {
+    pub(super) fn new() -> (Loader, Self) {
+        let (requests, inbox) = channel();
+        (Loader { requests }, Self(inbox))
+    }
+
+    /// Serves the request that waits longest. `false`: there is none.
+    pub(super) fn serve_one(&self, store: &Store, clock: &dyn Clock) -> bool {
+        let request = self.0.try_recv();
+        request.is_ok_and(|request| {
+            request.serve(store, clock);
+            true
+        })
     }
 }
 

@@ -28,6 +28,8 @@ mod browse;
 mod change;
 mod chunk;
 mod consumers;
+#[cfg(test)]
+mod contents;
 mod dead;
 mod delay;
 mod deliver;

@@ -130,7 +130,7 @@ impl Cleaner {
         !upkeep.stopped.load(Ordering::Acquire)
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let shared = Arc::clone(&self.shared);
         self.state_durable();
         if *shared.space.borrow() == SpaceState::Ok
@@ -156,7 +156,7 @@ impl Cleaner {
         }
     }
 
-    fn state_durable(&mut self) {
+    pub(super) fn state_durable(&mut self) {
         let synced = self.shared.upkeep.synced.load(Ordering::Acquire);
         if synced == 0 {
             return;

@@ -105,18 +105,15 @@ impl Committer {
     /// Ends the open epoch and makes it durable. False when there was nothing in it and nobody waits for it.
     fn commit(&mut self) -> bool {
         let start = Instant::now();
-        let shared = Arc::clone(&self.shared);
-        self.choose_old_chunks();
-        let force = shared.watermark.is_awaited(shared.gate.epoch())
-            || (self.rewrites.has_work() && !shared.is_closing());
-        let Some(Cut { epoch, open, bytes }) = shared.gate.cut(force) else {
+        let Some(cut) = self.cut() else {
             self.busy = false;
             return false;
         };
         self.last_start = Some(start);
+        let Cut { epoch, open, bytes } = cut;
         let waited = self
             .grace
-            .give(&open.dirty, epoch, bytes, || shared.is_closing());
+            .give(&open.dirty, epoch, bytes, || self.shared.is_closing());
         let mut ops = Vec::new();
         for source in open.dirty {
             source.gather(epoch, &mut ops);
@@ -126,21 +123,40 @@ impl Committer {
                 .learn(bytes, ops.iter().map(appended_bytes).sum());
         }
         ops.extend(open.ops);
-        let written = self.write_epoch(epoch, ops);
-        shared.index.write().written(epoch);
-        count(&shared.counters.epochs, 1);
-        if written {
+        let shared = Arc::clone(&self.shared);
+        if self.write_epoch(epoch, ops) {
             shared.counters.committed(start.elapsed());
             shared.upkeep.poke();
         }
         self.busy = shared.gate.has_wake();
-        shared.watermark.advance(epoch);
-        shared.give_back(bytes);
+        self.announce(epoch, bytes);
         true
     }
 
-    /// Composes and writes an epoch. False when there was nothing to write.
-    fn write_epoch(&mut self, epoch: Epoch, ops: Vec<Op>) -> bool {
+    /// Ends the open epoch. `None` when there was nothing in it and nobody waits for it.
+    pub(super) fn cut(&mut self) -> Option<Cut> {
+        self.choose_old_chunks();
+        let shared = &self.shared;
+        let force = shared.watermark.is_awaited(shared.gate.epoch())
+            || (self.rewrites.has_work() && !shared.is_closing());
+        shared.gate.cut(force)
+    }
+
+    /// Tells everybody that an epoch is durable.
+    pub(super) fn announce(&self, epoch: Epoch, bytes: usize) {
+        self.shared.watermark.advance(epoch);
+        self.shared.give_back(bytes);
+    }
+
+    /// Composes an epoch, writes it and waits for the disk. False when there was nothing to write.
+    pub(super) fn write_epoch(&mut self, epoch: Epoch, ops: Vec<Op>) -> bool {
+        let written = self.compose_and_write(epoch, ops);
+        self.shared.index.write().written(epoch);
+        count(&self.shared.counters.epochs, 1);
+        written
+    }
+
+    fn compose_and_write(&mut self, epoch: Epoch, ops: Vec<Op>) -> bool {
         let shared = Arc::clone(&self.shared);
         let (mut batch, spill_gone) = {
             let database = shared.database.read();

@@ -126,16 +126,22 @@ impl Page {
     /// Says of each message what it waits for.
     fn locate(&mut self, inner: &Inner) {
         for message in &mut self.messages {
-            let seq = message.seq;
-            message.whereabouts = if inner.state.is_ready(seq) {
-                Whereabouts::Ready
-            } else if inner.state.dying.contains(seq) {
-                Whereabouts::Dying
-            } else if inner.state.waits_for_retry(seq) {
-                Whereabouts::Retry
-            } else {
-                Whereabouts::Unacknowledged
-            };
+            message.whereabouts = inner.whereabouts(message.seq);
+        }
+    }
+}
+
+impl Inner {
+    /// What a message that is there waits for.
+    pub(super) fn whereabouts(&self, seq: Seq) -> Whereabouts {
+        if self.state.is_ready(seq) {
+            Whereabouts::Ready
+        } else if self.state.dying.contains(seq) {
+            Whereabouts::Dying
+        } else if self.state.waits_for_retry(seq) {
+            Whereabouts::Retry
+        } else {
+            Whereabouts::Unacknowledged
         }
     }
 }

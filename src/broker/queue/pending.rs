@@ -144,6 +144,14 @@ impl Pending {
         work.appended.filter(|_| work.epoch <= epoch)
     }
 
+    /// Whether a record went elsewhere, and is here for the epochs before only.
+    #[cfg(test)]
+    pub(super) fn has_moved(&self, seq: Seq) -> bool {
+        let slots = self.cut.iter().chain([&self.pending]);
+        let mut moved = slots.flat_map(|work| &work.moved);
+        moved.any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+
     /// Takes the work of epochs up to `epoch`.
     pub(super) fn take(&mut self, epoch: Epoch) -> Option<Work> {
         if let Some(cut) = self.cut.take() {

@@ -1,0 +1,195 @@
+//! Consumers, and what they hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::ledger::CopyId;
+use super::message::{body, number};
+use super::oracle::Delivered;
+use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
+use crate::broker::queue::Queue;
+use crate::message::{QueueId, Seq, Ticket};
+
+/// Who holds deliveries: a consumer by its number, or `None` for those of basic.get.
+pub(super) type HolderNumber = Option<usize>;
+
+/// What outboxes saw.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) deliveries: Vec<Delivered>,
+    pub(super) refused: Vec<CopyId>,
+}
+
+/// The outbox of one consumer. It has room for so many deliveries.
+pub(super) struct Outbox {
+    number: usize,
+    queue: QueueId,
+    no_ack: bool,
+    room: AtomicUsize,
+    is_stalled: AtomicBool,
+    log: Arc<Mutex<Log>>,
+}
+
+impl Outbox {
+    pub(super) fn room(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// There is room for more. True: the queue waits to be told.
+    pub(super) fn drain(&self, room: usize) -> bool {
+        self.room.fetch_add(room, Ordering::Relaxed);
+        self.is_stalled.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl DeliverySink for Outbox {
+    fn room_bytes(&self) -> usize {
+        match self.room() {
+            0 => 0,
+            _ => 1 << 20,
+        }
+    }
+
+    fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize {
+        let taken = deliveries.len().min(self.room());
+        self.room.fetch_sub(taken, Ordering::Relaxed);
+        let (taken, refused) = deliveries.split_at(taken);
+        let mut log = self.log.lock();
+        for delivery in taken {
+            let delivered = seen(Some(self.number), self.queue, self.no_ack, delivery);
+            log.deliveries.push(delivered);
+        }
+        log.refused
+            .extend(refused.iter().map(|delivery| (self.queue, delivery.seq)));
+        if !refused.is_empty() {
+            self.is_stalled.store(true, Ordering::Relaxed);
+        }
+        taken.len()
+    }
+
+    fn wake(&self) {}
+
+    fn stall(&self) -> bool {
+        let is_full = self.room() == 0;
+        self.is_stalled.store(is_full, Ordering::Relaxed);
+        is_full
+    }
+
+    fn cancelled(&self, _: Cancellation) {}
+}
+
+pub(super) fn seen(
+    consumer: HolderNumber,
+    queue: QueueId,
+    no_ack: bool,
+    delivery: &Delivery<'_>,
+) -> Delivered {
+    let number = number(delivery.record.properties());
+    let bytes = delivery.body_bytes();
+    Delivered {
+        consumer,
+        queue,
+        seq: delivery.seq,
+        number,
+        no_ack,
+        redelivered: delivery.redelivered,
+        counts: delivery.counts,
+        is_body_right: *bytes == *body(number, bytes.len()),
+    }
+}
+
+pub(super) struct Consumer {
+    pub(super) number: usize,
+    pub(super) queue: Arc<Queue>,
+    pub(super) id: ConsumerId,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) prefetch: u32,
+    /// Deliveries begin when this is durable; `None`: they have begun.
+    pub(super) waits_for: Option<Ticket>,
+}
+
+/// All clients of a broker.
+#[derive(Default)]
+pub(super) struct Clients {
+    pub(super) consumers: BTreeMap<usize, Consumer>,
+    /// What was delivered to be acknowledged, and by which id the queue knows who has it.
+    held: BTreeMap<CopyId, (HolderNumber, ConsumerId)>,
+    next_number: usize,
+    pub(super) log: Arc<Mutex<Log>>,
+}
+
+impl Clients {
+    /// An outbox for the next consumer.
+    pub(super) fn outbox(&mut self, queue: QueueId, no_ack: bool, room: usize) -> Arc<Outbox> {
+        self.next_number += 1;
+        Arc::new(Outbox {
+            number: self.next_number,
+            queue,
+            no_ack,
+            room: AtomicUsize::new(room),
+            is_stalled: AtomicBool::new(false),
+            log: self.log.clone(),
+        })
+    }
+
+    pub(super) fn add(&mut self, consumer: Consumer) {
+        self.consumers.insert(consumer.number, consumer);
+    }
+
+    pub(super) fn number_of(outbox: &Outbox) -> usize {
+        outbox.number
+    }
+
+    /// Takes what the outboxes saw, and keeps what is to be acknowledged.
+    pub(super) fn take_log(&mut self) -> Log {
+        let log = std::mem::take(&mut *self.log.lock());
+        for delivered in log.deliveries.iter().filter(|delivered| !delivered.no_ack) {
+            let consumer = delivered
+                .consumer
+                .and_then(|number| self.consumers.get(&number));
+            let id = consumer.map_or(ConsumerId::NONE, |consumer| consumer.id);
+            let copy = (delivered.queue, delivered.seq);
+            self.held.insert(copy, (delivered.consumer, id));
+        }
+        log
+    }
+
+    pub(super) fn held(&self) -> BTreeSet<CopyId> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Who holds something, of which queue.
+    pub(super) fn holders(&self) -> Vec<(QueueId, HolderNumber)> {
+        let held = self.held.iter();
+        let holders: BTreeSet<_> = held
+            .map(|((queue, _), (number, _))| (*queue, *number))
+            .collect();
+        holders.into_iter().collect()
+    }
+
+    /// What that one holds of that queue.
+    pub(super) fn held_by(&self, queue: QueueId, number: HolderNumber) -> Vec<Seq> {
+        let held = self.held.iter();
+        let own = held.filter(|((of, _), (by, _))| (*of, *by) == (queue, number));
+        own.map(|((_, seq), _)| *seq).collect()
+    }
+
+    /// Deliveries end. By which id the queue knows the consumer.
+    pub(super) fn end(&mut self, queue: QueueId, seqs: &[Seq]) -> ConsumerId {
+        let mut id = ConsumerId::NONE;
+        for seq in seqs {
+            (_, id) = self.held.remove(&(queue, *seq)).expect("it is held");
+        }
+        id
+    }
+
+    /// A queue is gone.
+    pub(super) fn forget(&mut self, queue: QueueId) {
+        self.held.retain(|(of, _), _| *of != queue);
+        self.consumers
+            .retain(|_, consumer| consumer.queue.spec.id != queue);
+    }
+}

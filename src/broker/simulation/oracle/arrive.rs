@@ -1,0 +1,278 @@
+//! Copies that come to a queue.
+
+use super::super::ledger::{Checked, Copy, Held, Holder, promise, told, violated};
+use super::super::message::Found;
+use super::follow::may_drop;
+use super::{Arrival, Cause, Facts, Oracle, Seen, SeenQueue};
+use crate::broker::arguments::Overflow;
+use crate::broker::queue::{DeathReason, Whereabouts};
+use crate::message::{QueueId, Seq};
+
+impl Oracle {
+    /// Every arrival is found or accounted for, and nothing else is new.
+    pub(super) fn arrive(&mut self, facts: &Facts, seen: &Seen, arrivals: Vec<Arrival>) -> Checked {
+        for arrival in &arrivals {
+            let count = self.came.entry(arrival.queue).or_default();
+            *count += 1;
+        }
+        for arrival in arrivals {
+            let Some(queue) = seen.queues.get(&arrival.queue) else {
+                continue;
+            };
+            let delay_ms = queue.settings.delay_ms.filter(|ms| *ms > 0);
+            let may_wait = !matches!(arrival.cause, Cause::DueHere | Cause::Refused);
+            match delay_ms.filter(|_| may_wait) {
+                Some(delay_ms) => self.wait(facts, seen, queue, &arrival, delay_ms)?,
+                None => self.appear(facts, seen, queue, &arrival)?,
+            }
+        }
+        for (id, queue) in &seen.queues {
+            let copies = &self.ledger.books[id].copies;
+            let mut messages = queue.messages.iter();
+            if let Some((seq, (_, number, _))) = messages.find(|(seq, _)| !copies.contains_key(seq))
+            {
+                violated!(
+                    "message {number} came to {} at {seq:x} from nowhere",
+                    queue.name
+                );
+            }
+        }
+        if let Some((holder, key)) = seen
+            .held
+            .keys()
+            .find(|key| !self.ledger.held.contains_key(key))
+        {
+            violated!(
+                "something waits in {holder:?} until {} that came from nowhere",
+                key.time_ms
+            );
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &mut self,
+        facts: &Facts,
+        seen: &Seen,
+        queue: &SeenQueue,
+        arrival: &Arrival,
+        delay_ms: u64,
+    ) -> Checked {
+        let mut found = arrival.found.clone();
+        found.expiry_ms = 0;
+        let held = Held {
+            found,
+            ttl_ms: arrival.ttl_ms,
+            routing_key: queue.name.clone(),
+        };
+        let holder = Holder::Queue(arrival.queue);
+        match self.hold(facts, seen, holder, held, &arrival.histories, delay_ms) {
+            // One that is refused dies at once, where that is what the queue does.
+            Err(_) if self.find(queue, arrival).is_some() => {
+                self.appear(facts, seen, queue, arrival)
+            }
+            Err(_) if self.is_dropped(seen, queue, arrival) => Ok(()),
+            held => held,
+        }
+    }
+
+    fn appear(
+        &mut self,
+        facts: &Facts,
+        seen: &Seen,
+        queue: &SeenQueue,
+        arrival: &Arrival,
+    ) -> Checked {
+        let Some((seq, place, found)) = self.find(queue, arrival) else {
+            if self.is_accounted_for(facts, seen, queue, arrival) {
+                // It may have kept out others before it went.
+                let tokens = self.tokens_before.entry(arrival.queue).or_default();
+                tokens.extend(arrival.found.token);
+                if !matches!(arrival.cause, Cause::Published | Cause::Refused) {
+                    // It may have been there for a moment, in any lane.
+                    (0..=u64::from(u8::MAX)).for_each(|lane| self.close(arrival.queue, lane << 48));
+                }
+                return Ok(());
+            }
+            violated!(
+                "message {} did not come to {} ({:?}), settings {:?}",
+                arrival.found.number,
+                queue.name,
+                arrival.cause,
+                queue.settings
+            );
+        };
+        let mut expected = arrival.found.clone();
+        expected.expiry_ms = expiry_ms(facts, queue, arrival);
+        expected.deaths.clone_from(&found.deaths);
+        let mut reasons = Vec::new();
+        if place == Whereabouts::Dying {
+            let is_refused = arrival.cause == Cause::Refused
+                || (self.is_refused(queue, arrival) && found.expiry_ms == 0);
+            if is_refused {
+                expected.expiry_ms = 0;
+            }
+            if is_refused || may_drop(facts, arrival.queue, queue) {
+                reasons.push(DeathReason::MaxLen);
+            }
+            if found.expiry_ms != 0 && found.expiry_ms <= facts.now_ms {
+                reasons.push(DeathReason::Expired);
+            }
+        }
+        promise!(
+            *found == expected,
+            "{found:?} came to {} instead of {expected:?}",
+            queue.name
+        );
+        let number = expected.number;
+        let may_be_so = match place {
+            Whereabouts::Dying => !reasons.is_empty(),
+            Whereabouts::Ready | Whereabouts::Unacknowledged => arrival.cause != Cause::Refused,
+            Whereabouts::Retry => false,
+        };
+        promise!(
+            may_be_so,
+            "message {number} ({:?}) came to {} as {place:?}",
+            arrival.cause,
+            queue.name
+        );
+        let mut copy = Copy::new(expected, facts.now_ms);
+        copy.place = place;
+        copy.was_refused = facts.refused.contains(&(arrival.queue, seq));
+        copy.reasons = reasons;
+        let is_moved = !matches!(arrival.cause, Cause::Published | Cause::Refused);
+        if is_moved && copy.found.persistent {
+            copy.moved_in = self.open;
+            self.close(arrival.queue, seq);
+        }
+        self.check_duplicate(queue, arrival, &copy)?;
+        let book = self
+            .ledger
+            .books
+            .get_mut(&arrival.queue)
+            .expect("it is seen");
+        let change = format!("    {}: came as {place:?}", told(book, seq, number));
+        self.changes.push(change);
+        book.copies.insert(seq, copy);
+        Ok(())
+    }
+
+    /// What stands here and behind waits until the epoch is on the disk.
+    fn close(&mut self, queue: QueueId, seq: Seq) {
+        let firsts = self.closed.entry((queue, self.open)).or_default();
+        firsts.push(seq);
+    }
+
+    /// The new message that an arrival is.
+    fn find<'a>(
+        &self,
+        queue: &'a SeenQueue,
+        arrival: &Arrival,
+    ) -> Option<(Seq, Whereabouts, &'a Found)> {
+        let copies = &self.ledger.books[&arrival.queue].copies;
+        let mut messages = queue.messages.iter();
+        messages.find_map(|(seq, (place, number, found))| {
+            let found = found.as_ref().filter(|_| !copies.contains_key(seq))?;
+            let is_it =
+                *number == arrival.found.number && arrival.histories.contains(&found.deaths);
+            is_it.then_some((*seq, *place, found))
+        })
+    }
+
+    /// A copy that came and went in one step, or was not let in.
+    fn is_accounted_for(
+        &self,
+        facts: &Facts,
+        seen: &Seen,
+        queue: &SeenQueue,
+        arrival: &Arrival,
+    ) -> bool {
+        let settings = &queue.settings;
+        let mut deliveries = facts.deliveries.iter();
+        let was_taken = deliveries.any(|delivered| {
+            delivered.no_ack
+                && delivered.queue == arrival.queue
+                && delivered.number == arrival.found.number
+        });
+        let is_dropped = settings.dead_letter.is_none() && may_drop(facts, arrival.queue, queue);
+        let expiry_ms = expiry_ms(facts, queue, arrival);
+        let is_expired =
+            settings.dead_letter.is_none() && expiry_ms != 0 && expiry_ms <= facts.now_ms;
+        was_taken
+            || is_dropped
+            || is_expired
+            || arrival.cause == Cause::Refused
+            || self.is_dropped(seen, queue, arrival)
+    }
+
+    /// It is not let in: the queue is full, or had it before.
+    fn is_dropped(&self, seen: &Seen, queue: &SeenQueue, arrival: &Arrival) -> bool {
+        self.is_refused(queue, arrival) || self.has_token(seen, queue, arrival)
+    }
+
+    /// A queue that refuses what is too much may have refused it.
+    fn is_refused(&self, queue: &SeenQueue, arrival: &Arrival) -> bool {
+        let settings = &queue.settings;
+        let id = arrival.queue;
+        // Any of them may have been ready in between.
+        let were_there = self.count_before.get(&id).copied().unwrap_or_default();
+        let came = self.came.get(&id).copied().unwrap_or_default();
+        let most = were_there + came + self.held_in(id).count() as u64;
+        // A client is told.
+        !matches!(arrival.cause, Cause::Published | Cause::Refused)
+            && settings.overflow != Overflow::DropHead
+            && settings.max_length.is_some_and(|max| most > max)
+    }
+
+    fn held_in(&self, queue: QueueId) -> impl Iterator<Item = &Held> {
+        let held = self.ledger.held.iter();
+        held.filter(move |((holder, _), _)| *holder == Holder::Queue(queue))
+            .map(|(_, held)| held)
+    }
+
+    /// Whether a queue that deduplicates has a message with the token of this one, or has got one in this step.
+    fn has_token(&self, seen: &Seen, queue: &SeenQueue, arrival: &Arrival) -> bool {
+        if arrival.found.token.is_none() || queue.settings.deduplication.is_none() {
+            return false;
+        }
+        let known = self.tokens_before.get(&arrival.queue);
+        let known = known.into_iter().flatten().map(|token| Some(*token));
+        let new = queue
+            .messages
+            .values()
+            .filter_map(|(.., found)| found.as_ref());
+        let new = new.map(|found| found.token);
+        let held = seen.held.iter();
+        let held = held.filter(|((holder, _), _)| *holder == Holder::Queue(arrival.queue));
+        let held = held.map(|(_, found)| found.token);
+        known
+            .chain(new)
+            .chain(held)
+            .any(|other| other == arrival.found.token)
+    }
+
+    /// A queue that deduplicates takes nothing that it has.
+    fn check_duplicate(&self, queue: &SeenQueue, arrival: &Arrival, copy: &Copy) -> Checked {
+        let is_new = copy.place != Whereabouts::Dying && arrival.cause != Cause::DueHere;
+        if !is_new || queue.settings.deduplication.is_none() || copy.found.token.is_none() {
+            return Ok(());
+        }
+        let copies = self.ledger.books[&arrival.queue].copies.values();
+        // What was there before the last start may have lost its token.
+        let mut live = copies.filter(|other| other.place != Whereabouts::Dying);
+        promise!(
+            !live.any(|other| other.found.token == copy.found.token),
+            "message {} is the second of its token in {}",
+            copy.found.number,
+            queue.name
+        );
+        Ok(())
+    }
+}
+
+/// When the copy expires: the earlier of what its publisher and the queue say.
+fn expiry_ms(facts: &Facts, queue: &SeenQueue, arrival: &Arrival) -> u64 {
+    let ttls = [arrival.ttl_ms, queue.settings.message_ttl_ms];
+    let shortest = ttls.into_iter().flatten().min();
+    shortest.map_or(0, |ttl_ms| facts.now_ms + ttl_ms)
+}

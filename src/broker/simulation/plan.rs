@@ -1,0 +1,139 @@
+//! The queues of a run and how they are joined: chosen once, so that they can be declared again.
+
+use amq_protocol::types::{AMQPValue, FieldTable};
+
+use super::chance::Chance;
+use super::message::GROUP;
+
+/// A fanout exchange.
+pub(super) const ALL: &str = "all";
+/// A fanout exchange for dead letters.
+pub(super) const GRAVES: &str = "graves";
+/// An exchange that delays; each queue is bound by its name.
+pub(super) const LATER: &str = "later";
+/// An exchange that deduplicates; each queue is bound by its name.
+pub(super) const ONCE: &str = "once";
+
+/// How long [`ONCE`] remembers, in ms.
+pub(super) const REMEMBERED_MS: u64 = 700;
+
+pub(super) struct QueuePlan {
+    pub(super) name: String,
+    pub(super) durable: bool,
+    pub(super) arguments: FieldTable,
+    /// The exchanges that it is bound to.
+    pub(super) bound_to: Vec<&'static str>,
+}
+
+/// Draws the queues of a run.
+pub(super) fn draw(chance: &mut Chance) -> Vec<QueuePlan> {
+    let count = chance.between(3, 6) as usize;
+    let names: Vec<String> = (0..count).map(|number| format!("q{number}")).collect();
+    let mut plans: Vec<QueuePlan> = (0..count)
+        .map(|at| draw_queue(chance, &names, at))
+        .collect();
+    thin_out_graves(&mut plans);
+    plans
+}
+
+/// A dead letter may go to several queues where that is the end of it: otherwise each rejection would multiply a message.
+fn thin_out_graves(plans: &mut [QueuePlan]) {
+    let is_grave = |plan: &&mut QueuePlan| plan.bound_to.contains(&GRAVES);
+    let dead_letters = |plan: &QueuePlan| {
+        let arguments = plan.arguments.inner();
+        arguments.contains_key("x-dead-letter-exchange")
+    };
+    let has_end = plans
+        .iter()
+        .any(|plan| plan.bound_to.contains(&GRAVES) && !dead_letters(plan));
+    let mut kept = 0;
+    for plan in plans.iter_mut().filter(is_grave) {
+        let stays = if has_end {
+            !dead_letters(plan)
+        } else {
+            kept == 0
+        };
+        if stays {
+            kept += 1;
+        } else {
+            plan.bound_to.retain(|exchange| *exchange != GRAVES);
+        }
+    }
+}
+
+fn draw_queue(chance: &mut Chance, names: &[String], at: usize) -> QueuePlan {
+    let is_quorum = chance.percent(15);
+    let mut bound_to = vec![LATER, ONCE];
+    for (exchange, percent) in [(ALL, 60), (GRAVES, 30)] {
+        if chance.percent(percent) {
+            bound_to.push(exchange);
+        }
+    }
+    let arguments = draw_arguments(chance, names, is_quorum);
+    QueuePlan {
+        name: names[at].clone(),
+        durable: is_quorum || chance.percent(85),
+        arguments,
+        bound_to,
+    }
+}
+
+fn draw_arguments(chance: &mut Chance, names: &[String], is_quorum: bool) -> FieldTable {
+    let mut table = FieldTable::default();
+    let mut put = |name: &str, value| {
+        table.insert(name.into(), value);
+    };
+    let number = |number: u64| AMQPValue::LongLongInt(number as i64);
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    if is_quorum {
+        put("x-queue-type", text("quorum"));
+    } else if chance.percent(30) {
+        put("x-max-priority", number(3));
+    }
+    match chance.below(10) {
+        0..4 => {
+            put("x-dead-letter-exchange", text(""));
+            let target = &names[chance.below(names.len())];
+            put("x-dead-letter-routing-key", text(target));
+        }
+        4..7 => put("x-dead-letter-exchange", text(GRAVES)),
+        _ => {}
+    }
+    if chance.percent(35) {
+        put("x-message-ttl", number(chance.between(0, 400)));
+    }
+    if chance.percent(30) {
+        put("x-max-length", number(chance.between(0, 12)));
+        let overflows = ["drop-head", "reject-publish", "reject-publish-dlx"];
+        let choices = if is_quorum {
+            &overflows[..2]
+        } else {
+            &overflows
+        };
+        if let Some(overflow) = chance.one_of(choices) {
+            put("x-overflow", text(overflow));
+        }
+    }
+    if chance.percent(30) {
+        put("x-delivery-limit", number(chance.between(0, 3)));
+    }
+    if chance.percent(30) {
+        let types = ["all", "failed", "returned"];
+        put("x-delayed-retry-type", text(types[chance.below(3)]));
+        put("x-delayed-retry-min", number(chance.between(20, 100)));
+        put("x-delayed-retry-max", number(300));
+    }
+    if chance.percent(20) {
+        put("x-single-active-consumer", AMQPValue::Boolean(true));
+    }
+    if chance.percent(20) {
+        put("x-message-group", text(GROUP));
+    }
+    if chance.percent(20) {
+        put("x-message-deduplication", AMQPValue::Boolean(true));
+    }
+    if chance.percent(15) {
+        put("x-message-delay", number(chance.between(10, 200)));
+    }
+    table
+}
