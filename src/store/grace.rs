@@ -1,8 +1,8 @@
 //! A moment for consumers: what they acknowledge before an epoch is gathered is never written.
 //!
 //! To write a large epoch takes a millisecond and more, and each of its bytes passes through the log, a memtable and a
-//! file. Where consumers are about to settle it, waiting about as long costs less. Whether they do is seen from what
-//! the epochs before came to.
+//! file; to write a small one takes a sync. Where consumers are about to settle it, waiting about as long costs less.
+//! Whether they do is seen from what the epochs before came to.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +11,6 @@ use super::gate::Source;
 use super::options::EPOCH_BYTES_EARLY;
 use crate::message::Epoch;
 
-/// The longest that an epoch waits.
-const GRACE_MAX: Duration = Duration::from_millis(4);
-
-/// How often is looked whether everything is settled.
-const GRACE_STEP: Duration = Duration::from_micros(200);
-
 /// An epoch with more queues does not wait: looking at them would take too long.
 const SOURCES_MAX: usize = 64;
 
@@ -24,11 +18,32 @@ const SOURCES_MAX: usize = 64;
 const BACKOFF_MAX: u32 = 64;
 
 /// Whether waiting has paid.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Grace {
+    small: Patience,
+    large: Patience,
+}
+
+/// With epochs of one kind.
+#[derive(Debug)]
+struct Patience {
+    /// The longest that an epoch waits.
+    max: Duration,
+    /// How often is looked whether everything is settled.
+    step: Duration,
     backoff: u32,
-    /// Large epochs that do not wait.
+    /// Epochs that do not wait.
     left: u32,
+}
+
+impl Default for Grace {
+    fn default() -> Self {
+        Self {
+            // A sync of a quick disk, and a way to the consumer and back.
+            small: Patience::new(Duration::from_micros(250), Duration::from_micros(20)),
+            large: Patience::new(Duration::from_millis(4), Duration::from_micros(200)),
+        }
+    }
 }
 
 impl Grace {
@@ -41,28 +56,53 @@ impl Grace {
         bytes: usize,
         is_closing: impl Fn() -> bool,
     ) -> bool {
-        if bytes < EPOCH_BYTES_EARLY || sources.len() > SOURCES_MAX {
+        if bytes == 0 || sources.len() > SOURCES_MAX {
             return false;
         }
+        self.patience(bytes)
+            .give(|| !is_closing() && sources.iter().any(|source| source.may_settle_soon(epoch)))
+    }
+
+    /// An epoch waited: of the bytes `announced` so many are left to write.
+    pub(super) fn learn(&mut self, announced: usize, left: usize) {
+        self.patience(announced).learn(left <= announced / 2);
+    }
+
+    const fn patience(&mut self, bytes: usize) -> &mut Patience {
+        if bytes < EPOCH_BYTES_EARLY {
+            &mut self.small
+        } else {
+            &mut self.large
+        }
+    }
+}
+
+impl Patience {
+    const fn new(max: Duration, step: Duration) -> Self {
+        Self {
+            max,
+            step,
+            backoff: 0,
+            left: 0,
+        }
+    }
+
+    fn give(&mut self, is_worth_it: impl Fn() -> bool) -> bool {
         if self.left > 0 {
             self.left -= 1;
             return false;
         }
         let start = Instant::now();
         let mut waited = false;
-        while !is_closing()
-            && start.elapsed() < GRACE_MAX
-            && sources.iter().any(|source| source.may_settle_soon(epoch))
-        {
-            std::thread::sleep(GRACE_STEP);
+        while is_worth_it() && start.elapsed() < self.max {
+            std::thread::sleep(self.step);
             waited = true;
         }
         waited
     }
 
-    /// An epoch waited: of the bytes `announced` so many are left to write.
-    pub(super) fn learn(&mut self, announced: usize, left: usize) {
-        self.backoff = if left <= announced / 2 {
+    fn learn(&mut self, has_paid: bool) {
+        self.backoff = if has_paid {
             0
         } else {
             (self.backoff * 2).clamp(1, BACKOFF_MAX)
@@ -97,14 +137,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_large_epoch_whose_records_are_with_consumers_waits() {
+    fn only_an_epoch_whose_records_are_with_consumers_waits() {
         let mut grace = Grace::default();
-        assert!(give(&mut grace, 2, EPOCH_BYTES_EARLY));
-        assert!(!give(&mut grace, 0, EPOCH_BYTES_EARLY), "all is settled");
-        assert!(
-            !give(&mut grace, 2, EPOCH_BYTES_EARLY - 1),
-            "little to write"
-        );
+        for bytes in [1, EPOCH_BYTES_EARLY] {
+            assert!(give(&mut grace, 2, bytes));
+            assert!(!give(&mut grace, 0, bytes), "all is settled");
+        }
+        assert!(!give(&mut grace, 2, 0), "nothing to write");
+    }
+
+    #[test]
+    fn small_epochs_and_large_ones_are_judged_apart() {
+        let mut grace = Grace::default();
+        grace.learn(1000, 1000);
+        assert!(!give(&mut grace, 1, 1000));
+        assert!(give(&mut grace, 1, EPOCH_BYTES_EARLY));
     }
 
     #[test]
@@ -114,11 +161,11 @@ mod tests {
         for epoch in 0..20 {
             if give(&mut grace, 1, EPOCH_BYTES_EARLY) {
                 waited.push(epoch);
-                grace.learn(1000, 501);
+                grace.learn(EPOCH_BYTES_EARLY, EPOCH_BYTES_EARLY / 2 + 1);
             }
         }
         assert_eq!(waited, [0, 2, 5, 10, 19]);
-        grace.learn(1000, 500);
+        grace.learn(EPOCH_BYTES_EARLY, EPOCH_BYTES_EARLY / 2);
         assert!(give(&mut grace, 1, EPOCH_BYTES_EARLY), "it paid again");
     }
 }
