@@ -55,6 +55,7 @@ mod publish;
 mod retry;
 mod returned;
 mod settings;
+mod settle;
 mod state;
 #[cfg(test)]
 mod state_test;
