@@ -65,6 +65,11 @@ impl State {
             self.die(seq, DeathReason::Expired, effects);
         }
         self.forget_if_empty();
+        // What went out or died may have been all that there was to load.
+        effects.load = effects.load.filter(|(from, _)| {
+            let log = &self.lane_mut(*from).log;
+            log.cold_end(*from).is_some()
+        });
     }
 
     /// Books what the outboxes took where the rate is limited.
