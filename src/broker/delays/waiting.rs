@@ -163,7 +163,10 @@ impl Waiting {
     /// See [`DueIndex::wake_ms`]. `None` also when a page is being read without which nothing can come out: whoever
     /// installs it asks again.
     pub(super) fn wake_ms(&self, now_ms: u64) -> Option<u64> {
-        let mut firsts = self.sides().into_iter().map(|side| side.index.first(now_ms));
+        let mut firsts = self
+            .sides()
+            .into_iter()
+            .map(|side| side.index.first(now_ms));
         if firsts.any(|first| first == First::Unread) {
             return None;
         }
