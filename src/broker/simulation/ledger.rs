@@ -23,6 +23,8 @@ pub(super) struct Copy {
     pub(super) was_delivered: bool,
     /// It was there before the last start: the broker may take it for delivered.
     pub(super) is_old: bool,
+    /// In a queue that deduplicates it keeps out others with its token. One that was refused does not.
+    pub(super) has_id: bool,
     /// The epoch in which the broker moved it here; 0: it did not, or long ago.
     pub(super) moved_in: Epoch,
     /// It came in this step.
@@ -46,6 +48,7 @@ impl Copy {
             place: Whereabouts::Ready,
             was_delivered: false,
             is_old: false,
+            has_id: true,
             moved_in: 0,
             is_new: true,
             was_refused: false,

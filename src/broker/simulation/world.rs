@@ -124,21 +124,11 @@ impl World {
     }
 
     fn look(&self) -> Seen {
-        let mut seen = Seen {
+        Seen {
             with_consumers: self.clients.held(),
             consumers: self.clients.consumers.keys().copied().collect(),
             ..self.machine().look(&self.oracle.ledger)
-        };
-        // What is neither ready nor dying and with no consumer waits for its retry.
-        for (id, queue) in &mut seen.queues {
-            for (seq, (place, ..)) in &mut queue.messages {
-                let is_out = seen.with_consumers.contains(&(*id, *seq));
-                if *place == Whereabouts::Unacknowledged && !is_out {
-                    *place = Whereabouts::Retry;
-                }
-            }
         }
-        seen
     }
 
     /// The store goes one step further.

@@ -139,6 +139,7 @@ impl Oracle {
         let mut copy = Copy::new(expected, facts.now_ms);
         copy.place = place;
         copy.was_refused = facts.refused.contains(&(arrival.queue, seq));
+        copy.has_id = !reasons.contains(&DeathReason::MaxLen);
         copy.reasons = reasons;
         let is_moved = !matches!(arrival.cause, Cause::Published | Cause::Refused);
         if is_moved && copy.found.persistent {
@@ -258,8 +259,8 @@ impl Oracle {
             return Ok(());
         }
         let copies = self.ledger.books[&arrival.queue].copies.values();
-        // What was there before the last start may have lost its token.
-        let mut live = copies.filter(|other| other.place != Whereabouts::Dying);
+        // What dies keeps nobody out, and what was refused never did.
+        let mut live = copies.filter(|other| other.has_id && other.place != Whereabouts::Dying);
         promise!(
             !live.any(|other| other.found.token == copy.found.token),
             "message {} is the second of its token in {}",
