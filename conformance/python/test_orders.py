@@ -33,6 +33,8 @@ def send(orders, *amounts):
 @pytest.fixture
 def consumer(orders):
     command = [sys.executable, HERE / "orders_consumer.py"]
+    # A shell's background job ignores it, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, env=orders, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "waiting for orders\n"
         yield process
