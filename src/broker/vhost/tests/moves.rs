@@ -1,15 +1,10 @@
 //! When consumers get what the broker itself moves into a queue.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::broker::delivery::{Cancellation, Delivery, DeliverySink};
 use crate::broker::queue::{ConsumerSpec, GetOutcome};
-
-/// Takes everything and counts it.
-#[derive(Default)]
-struct Taker(AtomicUsize);
 
 impl Taker {
     fn taken(&self) -> usize {
@@ -27,25 +22,6 @@ impl Taker {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-impl DeliverySink for Taker {
-    fn room_bytes(&self) -> usize {
-        usize::MAX
-    }
-
-    fn deliver(&self, deliveries: &[Delivery<'_>]) -> usize {
-        self.0.fetch_add(deliveries.len(), Ordering::Relaxed);
-        deliveries.len()
-    }
-
-    fn stall(&self) -> bool {
-        false
-    }
-
-    fn wake(&self) {}
-
-    fn cancelled(&self, _: Cancellation) {}
 }
 
 fn durable(fixture: &Fixture, arguments: &[(&str, AMQPValue)]) -> Arc<Queue> {
