@@ -14,7 +14,7 @@
 //! - [`plan`]: which queues there are. [`steps`], [`publishing`]: what can happen. [`clients`]: who has what.
 //! - [`machine`]: the broker without threads. [`image`]: what the disk keeps.
 //! - [`message`], [`ledger`]: every copy of every message. [`oracle`]: what may become of it.
-//! - [`world`]: a run.
+//! - [`world`]: a run. [`scenes`]: what happened once, told as a test.
 
 mod chance;
 mod clients;
@@ -25,22 +25,14 @@ mod message;
 mod oracle;
 mod plan;
 mod publishing;
+mod scenes;
 mod steps;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use amq_protocol::types::FieldTable;
-
-use self::image::new_folder;
-use self::machine::{Machine, Setup, VirtualClock};
+use self::machine::Setup;
 use self::world::World;
-use super::delivery::ConsumerId;
-use super::queue::{GetOutcome, Queue};
-use super::vhost::QueueDeclare;
-use crate::message::record::{Body, NewMessage};
-use crate::store::Step;
 
 /// Repeats one run.
 const SEED: &str = "LEVERET_TEST_SEED";
@@ -54,8 +46,9 @@ const SHOWN: usize = 40;
 fn setup(seed: u64) -> Setup {
     Setup {
         seed,
-        memory_bytes: match seed % 3 {
+        memory_bytes: match seed % 6 {
             0 => Setup::LITTLE_BYTES,
+            3 => 0,
             _ => 64 * 1024 * 1024,
         },
         no_sync: false,
@@ -102,79 +95,6 @@ fn a_store_that_does_not_wait_for_the_disk_is_found_out() {
         run(setup, STEPS).is_err()
     });
     assert!(caught.count() > 0);
-}
-
-/// A durable queue.
-fn declare(machine: &Machine) -> Arc<Queue> {
-    let declare = QueueDeclare {
-        name: "q".into(),
-        server_named: false,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        arguments: FieldTable::default(),
-        connection: 1,
-    };
-    let declared = machine.vhost.declare_queue(&machine.visit(), declare);
-    declared.unwrap().queue
-}
-
-/// Without memory transient messages are put aside while the persistent ones around them are not written yet.
-#[test]
-fn what_stands_behind_spilled_messages_is_written() {
-    let (folder, clock) = (new_folder(), Arc::new(VirtualClock::new()));
-    let (mut machine, _) = Machine::start(folder.path(), &clock, setup(0));
-    let queue = declare(&machine);
-    let body = vec![0; 1_024];
-    let publish = |count: usize, persistent: bool| {
-        let message = NewMessage {
-            persistent,
-            body: Body::Inline(&body),
-            ..super::testing::message("", "q")
-        };
-        queue.publish(&machine.visit(), std::iter::repeat_n(&message, count));
-    };
-    publish(1, true);
-    publish(600, false);
-    machine.relieve();
-    publish(1, true);
-    while machine.store.step() != Step::Idle {}
-    drop((queue, machine));
-    let (machine, _) = Machine::start(folder.path(), &clock, setup(0));
-    let queue = machine.vhost.queue("q").expect("it is durable");
-    assert_eq!(queue.counts().ready, 2);
-}
-
-/// A deletion may be lost with a crash, but not what was settled before it: the store gathers an epoch when the queue is
-/// gone already.
-#[test]
-fn what_was_settled_before_its_queue_was_deleted_does_not_come_back_without_the_deletion() {
-    let (folder, clock) = (new_folder(), Arc::new(VirtualClock::new()));
-    let (mut machine, _) = Machine::start(folder.path(), &clock, setup(1));
-    let queue = declare(&machine);
-    let message = NewMessage {
-        persistent: true,
-        ..super::testing::message("", "q")
-    };
-    queue.publish(&machine.visit(), std::iter::once(&message));
-    let seq = loop {
-        let got = queue.get(&machine.visit(), false, |delivery, _| delivery.seq);
-        if let GetOutcome::Message(seq) = got {
-            break seq;
-        }
-        while machine.store.step() != Step::Idle {}
-    };
-    queue.settle(&machine.visit(), ConsumerId::NONE, &[seq]);
-    assert!(matches!(machine.store.step(), Step::Cut(_)));
-    let deleted = machine
-        .vhost
-        .delete_queue(&machine.visit(), "q", Default::default(), 1);
-    assert!(deleted.is_ok());
-    while !matches!(machine.store.step(), Step::Announced(_)) {}
-    drop((queue, machine));
-    let (machine, _) = Machine::start(folder.path(), &clock, setup(1));
-    let queue = machine.vhost.queue("q").expect("the deletion is lost");
-    assert_eq!(queue.counts().ready, 0);
 }
 
 #[test]

@@ -129,7 +129,8 @@ impl State {
         true
     }
 
-    /// Messages that waited long enough are ready again: one visit's share.
+    /// Messages that waited long enough are ready again: one visit's share. A visit hands out before it looks at times:
+    /// where somebody could take them there is more to do.
     pub(super) fn retry(&mut self, now_ms: u64, effects: &mut Effects) {
         let mut count = 0;
         for at in 0..self.lanes.len() {
@@ -140,6 +141,7 @@ impl State {
                     effects.waited.push(taken.key);
                 }
                 self.give_back(taken.key.seq);
+                effects.more |= self.consumers.any_turning();
                 count += 1;
                 if count == VISIT_MESSAGES_MAX {
                     effects.more = true;
