@@ -113,7 +113,10 @@ impl Queue {
         let removed = inner.state.consumers.remove(consumer);
         inner.used_ms = visit.now_ms();
         self.set_timer(&inner);
-        self.dispatch(&mut inner, visit);
+        if self.dispatch(&mut inner, visit) {
+            // Who takes its place may have any room.
+            self.call_at(visit.now_ms());
+        }
         removed && self.spec.auto_delete && !inner.deleted && inner.state.consumers.count() == 0
     }
 

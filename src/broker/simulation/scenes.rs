@@ -299,6 +299,20 @@ fn what_comes_back_from_its_retry_while_another_message_is_read_goes_out() {
     assert_eq!(delivered, [1, 2, 3]);
 }
 
+#[test]
+fn who_takes_over_from_the_single_active_consumer_gets_all_there_is() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    let single = ("x-single-active-consumer", AMQPValue::Boolean(true));
+    let queue = stage.declare("q", &[single]);
+    (1..=600).for_each(|at| stage.publish(&queue, number(at)));
+    let (first, _) = stage.consume(&queue, 1);
+    let (_, _) = stage.consume(&queue, 0);
+    assert_eq!(stage.delivered(), [1]);
+    queue.cancel(&stage.machine.visit(), first);
+    stage.work();
+    assert_eq!(stage.delivered().len(), 599);
+}
+
 /// An epoch that is gathered after a message has moved out still writes it, and its id with it.
 #[test]
 fn a_message_whose_move_is_lost_keeps_repetitions_out() {
