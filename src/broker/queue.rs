@@ -92,7 +92,7 @@ use super::state as broker_state;
 use super::timers::Timer;
 use super::vhost::VHost;
 use super::{ConnectionId, Services};
-use crate::message::op::Op;
+use crate::message::op::{Counts, Op};
 use crate::message::{QueueId, Seq, Ticket, lane_id};
 use crate::rate::Rates;
 use crate::store::{Loaded, Visit, Waiter};
@@ -495,8 +495,13 @@ impl Queue {
         }
         if self.spec.durable {
             for seq in effects.counted {
-                let pending = &mut inner.state.lane_mut(seq).pending;
-                pending.counted(epoch, seq, || visit.mark_dirty(self.clone()));
+                let lane = inner.state.lane_mut(seq);
+                let counts = lane.counts(seq);
+                // One that is gone by now has none.
+                if counts != Counts::default() {
+                    lane.pending
+                        .counted(epoch, seq, counts, || visit.mark_dirty(self.clone()));
+                }
             }
         }
         if effects.delivered {

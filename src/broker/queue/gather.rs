@@ -9,7 +9,7 @@ use super::log::{Lookup, Next};
 use super::pending::Work;
 use super::state::State;
 use crate::broker::state;
-use crate::message::op::{Counts, Op, Settle, Slice};
+use crate::message::op::{Op, Settle, Slice};
 use crate::message::record::{RecordRef, SharedBody};
 use crate::message::{Epoch, QueueId, Seq, lane_id};
 use crate::store::Source;
@@ -121,13 +121,7 @@ fn settle(base: QueueId, lane: &mut Lane, mut work: Work) -> Option<Settle> {
         work.settle_range(first, last);
     }
     let ranges = work.take_settled();
-    work.counted.sort_unstable();
-    work.counted.dedup();
-    let counts: Vec<(Seq, Counts)> = work
-        .counted
-        .iter()
-        .filter_map(|seq| Some((*seq, *lane.counts.get(seq)?)))
-        .collect();
+    let counts = work.take_counted();
     // The mark of deliveries goes with the first records that it covers.
     let marked = work.delivered || (work.appended.is_some() && lane.delivered_mark > 0);
     if ranges.is_empty() && counts.is_empty() && !marked {

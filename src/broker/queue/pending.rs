@@ -4,6 +4,9 @@
 //! before while its gatherer has not come yet. Whoever touches the queue first in a new epoch moves `pending` to `cut`;
 //! the gatherer takes all of `cut` before the next cut, so `cut` is free when it is needed (design.md 5, C4).
 
+use std::collections::BTreeMap;
+
+use crate::message::op::Counts;
 use crate::message::{Epoch, Seq};
 
 /// The work of one epoch.
@@ -17,8 +20,8 @@ pub(super) struct Work {
     /// Records that went elsewhere in this epoch. Until it is gathered they are still to be written by epochs before
     /// it: these may be all that the disk gets to see (design-notes C5).
     pub(super) moved: Vec<(Seq, Seq)>,
-    /// Messages whose counts of deliveries changed.
-    pub(super) counted: Vec<Seq>,
+    /// Counts of deliveries that changed, as they came.
+    counted: Vec<(Seq, Counts)>,
     /// Deliveries moved `delivered_upto`.
     pub(super) delivered: bool,
     /// The store has this queue on the dirty list of `epoch`.
@@ -53,6 +56,12 @@ impl Work {
             joins
         });
         settled
+    }
+
+    /// The last counts of each message, by rising seq.
+    pub(super) fn take_counted(&mut self) -> Vec<(Seq, Counts)> {
+        let last: BTreeMap<Seq, Counts> = std::mem::take(&mut self.counted).into_iter().collect();
+        last.into_iter().collect()
     }
 }
 
@@ -123,9 +132,15 @@ impl Pending {
         }
     }
 
-    /// The counts of deliveries of a message changed.
-    pub(super) fn counted(&mut self, epoch: Epoch, seq: Seq, mark_dirty: impl FnOnce()) {
-        self.touch(epoch, mark_dirty).counted.push(seq);
+    /// The counts of deliveries of a message are these now. They are written whatever becomes of it in later epochs.
+    pub(super) fn counted(
+        &mut self,
+        epoch: Epoch,
+        seq: Seq,
+        counts: Counts,
+        mark_dirty: impl FnOnce(),
+    ) {
+        self.touch(epoch, mark_dirty).counted.push((seq, counts));
     }
 
     /// There is something for the store that is not kept here.

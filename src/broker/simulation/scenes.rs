@@ -313,6 +313,26 @@ fn who_takes_over_from_the_single_active_consumer_gets_all_there_is() {
     assert_eq!(stage.delivered().len(), 599);
 }
 
+/// The counts of an epoch are written with it, whatever became of their message since.
+#[test]
+fn a_message_whose_acknowledgement_is_lost_comes_back_with_its_counts() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    let queue = stage.declare("q", &[("x-delivery-limit", integer(5))]);
+    stage.publish(&queue, number(1));
+    stage.commit();
+    let (seq, ..) = stage.get(&queue).expect("it is there");
+    stage.commit();
+    stage.requeue(&queue, seq, Return::Failed);
+    stage.cut();
+    let (seq, ..) = stage.get(&queue).expect("it is there again");
+    queue.settle(&stage.machine.visit(), ConsumerId::NONE, &[seq]);
+    stage.finish_epoch();
+    let mut stage = stage.crash(ENOUGH_BYTES);
+    let queue = stage.queue("q");
+    let (.., counts) = stage.get(&queue).expect("its acknowledgement is lost");
+    assert_eq!((counts.delivered, counts.acquired), (1, 1));
+}
+
 /// An epoch that is gathered after a message has moved out still writes it, and its id with it.
 #[test]
 fn a_message_whose_move_is_lost_keeps_repetitions_out() {

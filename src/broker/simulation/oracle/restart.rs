@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::super::ledger::{Book, Checked, Ledger, promise, told, violated};
 use super::{Oracle, Seen, SeenQueue};
 use crate::broker::queue::Whereabouts;
-use crate::message::op::Counts;
 use crate::message::{Epoch, QueueId};
 
 impl Oracle {
@@ -118,10 +117,6 @@ impl Oracle {
             let known = ((id, *seq), copy.found.number);
             copy.was_delivered |= self.ever_delivered.contains(&known);
             copy.counts_max = self.highest_counts.get(&known).copied();
-            if self.settled.contains(&(id, *seq)) {
-                // Nobody counts for what is gone.
-                copy.counts = Counts::default();
-            }
             copy.moved_in = 0;
             copy.reasons.clear();
         }
