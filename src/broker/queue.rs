@@ -77,6 +77,8 @@ pub(in crate::broker) use self::delay::is_delay_lane;
 pub use self::deliver::{ConsumeRefused, GetOutcome};
 pub use self::duplicates::IdRow;
 pub use self::dying::DeathReason;
+#[cfg(test)]
+pub(super) use self::dying::REFUSED_MS;
 pub use self::publish::Published;
 pub(in crate::broker) use self::retry::retry_lane;
 pub use self::retry::{RecoveredRetries, Retry};

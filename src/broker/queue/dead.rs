@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::dying::REFUSED_MS;
 use super::log::Lookup;
 use super::state::{Effects, VISIT_BYTES_MAX, VISIT_MESSAGES_MAX};
 use super::{DeadLetter, DeathReason, Inner, Queue};
@@ -84,6 +85,10 @@ impl Queue {
                     }
                     bytes += cost;
                     let message = Copied::new(record, body);
+                    let reason = match record.expiry_ms() {
+                        REFUSED_MS => DeathReason::MaxLen,
+                        _ => reason,
+                    };
                     dead.push(Dead { message, reason });
                 }
                 Lookup::Cold => {

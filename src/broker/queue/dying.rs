@@ -29,6 +29,10 @@ impl DeathReason {
     }
 }
 
+/// When a message that was refused expired: before it came. A crash may find it before its letter moved, and then it is
+/// ready with the others, but nobody gets it and it dies again.
+pub(in crate::broker) const REFUSED_MS: u64 = 1;
+
 /// Seqs of dying messages, consecutive ones together.
 #[derive(Debug, Default)]
 pub(super) struct Dying {

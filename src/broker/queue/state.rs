@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::backlog::Backlog;
 use super::consumers::Consumers;
 use super::duplicates::{Duplicates, IdChange};
-use super::dying::{DeathReason, Dying};
+use super::dying::{DeathReason, Dying, REFUSED_MS};
 use super::groups::{Admission, Groups};
 use super::lane::{Head, Lane, lane_of};
 use super::log::Lookup;
@@ -327,12 +327,12 @@ impl State {
         effects: &mut Effects,
     ) -> Seq {
         let message = NewMessage {
-            expiry_ms: 0,
+            expiry_ms: REFUSED_MS,
             ..message.clone()
         };
+        // It is at no time ready, and has no time left.
         let lane = self.lane_for(&message);
-        let (seq, _) = lane.append_run(now_ms, Run::single(&message), epoch);
-        lane.take(seq, message.body.len() as u64);
+        let seq = lane.log.append(now_ms, &message, epoch);
         self.die(seq, DeathReason::MaxLen, effects);
         seq
     }
@@ -520,8 +520,8 @@ pub(super) enum First {
 }
 
 /// Its time is up. A message whose time ended in the millisecond of its arrival (TTL 0) may still go to a consumer that
-/// takes it at once (semantics row 33): it does not outlive that visit otherwise.
+/// takes it at once (semantics row 33): it does not outlive that visit otherwise. One that was refused never may.
 pub(super) fn is_expired(record: RecordRef<'_>, now_ms: u64) -> bool {
     let expiry_ms = record.expiry_ms();
-    expiry_ms != 0 && expiry_ms <= now_ms && record.arrival_ms() < now_ms
+    expiry_ms != 0 && expiry_ms <= now_ms && expiry_ms.min(record.arrival_ms()) < now_ms
 }

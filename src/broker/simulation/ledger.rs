@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::message::{Death, Found, Number};
 use crate::broker::due::DueKey;
-use crate::broker::queue::{DeathReason, Whereabouts};
+use crate::broker::queue::{DeathReason, REFUSED_MS, Whereabouts};
 use crate::message::op::Counts;
 use crate::message::{Epoch, QueueId, Seq};
 
@@ -61,6 +61,20 @@ impl Copy {
 
     pub(super) fn is_expired(&self, now_ms: u64) -> bool {
         self.found.expiry_ms != 0 && self.found.expiry_ms <= now_ms
+    }
+
+    /// It was refused: nobody ever gets it.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.found.expiry_ms == REFUSED_MS
+    }
+
+    /// What it dies of when its time is up.
+    pub(super) const fn dies_in_time_of(&self) -> DeathReason {
+        if self.is_refused() {
+            DeathReason::MaxLen
+        } else {
+            DeathReason::Expired
+        }
     }
 }
 

@@ -313,6 +313,35 @@ fn who_takes_over_from_the_single_active_consumer_gets_all_there_is() {
     assert_eq!(stage.delivered().len(), 599);
 }
 
+#[test]
+fn what_was_refused_dies_again_if_a_crash_was_faster_than_its_letter() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    let mut arguments = with_graves().to_vec();
+    arguments.push(("x-max-length", integer(1)));
+    arguments.push(("x-overflow", text("reject-publish-dlx")));
+    stage.declare("graves", &[]);
+    let queue = stage.declare("q", &arguments);
+    stage.publish(&queue, number(1));
+    stage.publish(&queue, number(2));
+    stage.commit();
+    let mut stage = stage.crash(ENOUGH_BYTES);
+    let queue = stage.queue("q");
+    let first = stage.get(&queue).map(|(_, number, _)| number);
+    let second = stage.get(&queue).map(|(_, number, _)| number);
+    assert_eq!((first, second), (Some(1), None));
+    stage.work();
+    assert_eq!(stage.numbers("q"), [1]);
+    let graves = stage.contents("graves");
+    let [(Whereabouts::Ready, letter)] = &graves[..] else {
+        panic!("{graves:?}");
+    };
+    let reasons: Vec<_> = letter.deaths.iter().map(|death| death.reason).collect();
+    assert_eq!(
+        (letter.number, &reasons[..]),
+        (2, &[DeathReason::MaxLen][..])
+    );
+}
+
 /// The counts of an epoch are written with it, whatever became of their message since.
 #[test]
 fn a_message_whose_acknowledgement_is_lost_comes_back_with_its_counts() {

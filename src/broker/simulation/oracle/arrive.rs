@@ -5,7 +5,7 @@ use super::super::message::Found;
 use super::follow::may_drop;
 use super::{Arrival, Cause, Facts, Oracle, Seen, SeenQueue};
 use crate::broker::arguments::Overflow;
-use crate::broker::queue::{DeathReason, Whereabouts};
+use crate::broker::queue::{DeathReason, REFUSED_MS, Whereabouts};
 use crate::message::{QueueId, Seq};
 
 impl Oracle {
@@ -108,14 +108,14 @@ impl Oracle {
         let mut reasons = Vec::new();
         if place == Whereabouts::Dying {
             let is_refused = arrival.cause == Cause::Refused
-                || (self.is_refused(queue, arrival) && found.expiry_ms == 0);
+                || (self.is_refused(queue, arrival) && found.expiry_ms == REFUSED_MS);
             if is_refused {
-                expected.expiry_ms = 0;
+                expected.expiry_ms = REFUSED_MS;
             }
             if is_refused || may_drop(facts, arrival.queue, queue) {
                 reasons.push(DeathReason::MaxLen);
             }
-            if found.expiry_ms != 0 && found.expiry_ms <= facts.now_ms {
+            if !is_refused && found.expiry_ms != 0 && found.expiry_ms <= facts.now_ms {
                 reasons.push(DeathReason::Expired);
             }
         }

@@ -117,6 +117,7 @@ fn check_delivery(facts: &Facts, book: &Book, copy: &Copy, delivered: &Delivered
         "{message} was delivered and is {:?}",
         copy.place
     );
+    promise!(!copy.is_refused(), "{message} was refused and delivered");
     promise!(
         !copy.is_expired(facts.now_ms) || copy.arrival_ms == facts.now_ms,
         "{message} was delivered after its time"

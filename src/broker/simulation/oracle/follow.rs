@@ -260,7 +260,7 @@ fn goes_on(
         None if scene.was_delivered(seq) => Ok(()),
         None | Some(Whereabouts::Dying) => {
             let reasons = [
-                (copy.is_expired(scene.facts.now_ms), DeathReason::Expired),
+                (copy.is_expired(scene.facts.now_ms), copy.dies_in_time_of()),
                 (scene.may_drop, DeathReason::MaxLen),
             ];
             let reasons = reasons.into_iter().filter(|(may_be, _)| *may_be);
