@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
+use super::log::Keep;
 use super::{Inner, Queue};
 use crate::message::op::Slice;
 use crate::message::record::SharedBody;
@@ -34,9 +35,13 @@ impl Queue {
         let durable = self.services.store.durable();
         let mut freed = 0;
         // What is delivered last goes first.
+        let dying = inner.state.dying.first().map(|(seq, _)| seq);
         for lane in inner.state.lanes_mut().iter_mut().rev() {
             if freed < excess {
-                let keep = lane.head();
+                let keep = Keep {
+                    next: lane.head(),
+                    leaves: dying,
+                };
                 freed += lane.log.evict(keep, durable, excess - freed);
             }
         }

@@ -68,7 +68,7 @@ fn runs(piece: &[u8], is_wanted: impl Fn(Seq) -> bool) -> Vec<Run> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::{Log, Lookup, Next};
+    use super::super::log::{Keep, Log, Lookup, Next};
     use super::*;
     use crate::message::record::{Body, NewMessage, encode};
 
@@ -119,7 +119,11 @@ mod tests {
         let seqs = [5, 6, 9_000, 700_000];
         let mut log = Log::cold(1, last, seqs.len() as u64);
         assert!(log.install(1, last - 1, piece(&seqs), Vec::new()));
-        log.evict(700_000, 1, usize::MAX);
+        let keep = Keep {
+            next: 700_000,
+            leaves: None,
+        };
+        log.evict(keep, 1, usize::MAX);
         assert_eq!(log.cold_end(5), Some(9_000));
         assert!(log.install(5, 9_000, piece(&seqs), Vec::new()));
         assert_eq!(found(&log), seqs);

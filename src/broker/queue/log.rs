@@ -78,6 +78,15 @@ pub(super) enum Next {
     End,
 }
 
+/// What stays in memory: the chunks of these seqs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// Where reading goes on.
+    pub(super) next: Seq,
+    /// What leaves the queue next and may have been read for that.
+    pub(super) leaves: Option<Seq>,
+}
+
 /// The records of a queue.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -369,16 +378,15 @@ impl Log {
         }
     }
 
-    /// Turns stored chunks cold: first those before `keep`, which is where reading goes on, then the newest, but
-    /// neither the open chunk nor the one that holds `keep`. Stops when `excess` bytes are free. Answers the bytes
-    /// freed.
-    pub(super) fn evict(&mut self, keep: Seq, durable: Epoch, excess: usize) -> usize {
+    /// Turns stored chunks cold: first those before the one from which reading goes on, then the newest, but neither
+    /// the open chunk nor what is to be kept. Stops when `excess` bytes are free. Answers the bytes freed.
+    pub(super) fn evict(&mut self, keep: Keep, durable: Epoch, excess: usize) -> usize {
         let before = self.resident_bytes;
         let target = before.saturating_sub(excess);
         let last = self.segments.len().saturating_sub(1);
-        self.evict_in(0..self.position(keep).min(last), durable, target);
+        self.evict_in(0..self.position(keep.next).min(last), keep, durable, target);
         let last = self.segments.len().saturating_sub(1);
-        self.evict_in(self.position(keep) + 1..last, durable, target);
+        self.evict_in(self.position(keep.next) + 1..last, keep, durable, target);
         before - self.resident_bytes
     }
 
@@ -389,12 +397,16 @@ impl Log {
     }
 
     /// Turns stored chunks cold, the newest first, until `target` bytes are left.
-    fn evict_in(&mut self, indexes: Range<usize>, durable: Epoch, target: usize) {
+    fn evict_in(&mut self, indexes: Range<usize>, keep: Keep, durable: Epoch, target: usize) {
         for index in indexes.rev() {
             if self.resident_bytes <= target {
                 break;
             }
-            if self.evict_one(index, durable) {
+            let leaves = keep.leaves.is_some_and(|seq| {
+                let segment = &self.segments[index];
+                (segment.first()..segment.end()).contains(&seq)
+            });
+            if !leaves && self.evict_one(index, durable) {
                 self.merge_cold_after(index);
                 if let Some(before) = index.checked_sub(1) {
                     self.merge_cold_after(before);

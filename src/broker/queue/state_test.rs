@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::consumers::ConsumerSpec;
-use super::log::Lookup;
+use super::log::{Keep, Lookup};
 use super::settings::Settings;
 use super::state::{Effects, Got, RecoveredLanes, Return, State};
 use crate::broker::delivery::{Cancellation, ConsumerId, Delivery, DeliverySink};
@@ -367,7 +367,14 @@ fn run(world: &mut World, step: Step) {
         Step::Evict => {
             let lane = &mut world.state.lanes_mut()[0];
             let head = lane.head();
-            lane.log.evict(head, 1, usize::MAX);
+            lane.log.evict(
+                Keep {
+                    next: head,
+                    leaves: None,
+                },
+                1,
+                usize::MAX,
+            );
         }
         Step::Purge => {
             let ready: Vec<Seq> = world.model.ready().map(|(seq, _)| seq).collect();

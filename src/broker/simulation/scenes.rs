@@ -362,6 +362,37 @@ fn a_message_whose_acknowledgement_is_lost_comes_back_with_its_counts() {
     assert_eq!((counts.delivered, counts.acquired), (1, 1));
 }
 
+/// What is read for its way to the dead-letter exchange stays in memory until it went.
+#[test]
+fn the_dead_leave_a_queue_that_has_no_memory() {
+    let mut stage = Stage::new(0);
+    stage.declare("graves", &[]);
+    let queue = stage.declare("q", &with_graves());
+    for at in 1..=2 {
+        let brief = Labels {
+            ttl_ms: Some(10),
+            ..number(at)
+        };
+        stage.publish(&queue, brief);
+    }
+    stage.commit();
+    let mut stage = stage.crash(0);
+    let queue = stage.queue("q");
+    stage.publish(&queue, number(3));
+    stage.commit();
+    stage.clock.advance(20);
+    for _ in 0..10 {
+        stage.machine.call_due();
+        while stage.machine.load() {}
+        // The cursor goes past them.
+        let _ = stage.get(&queue);
+        stage.machine.relieve();
+        let _ = stage.machine.bury();
+        stage.commit();
+    }
+    assert_eq!(stage.numbers("graves"), [1, 2]);
+}
+
 /// An epoch that is gathered after a message has moved out still writes it, and its id with it.
 #[test]
 fn a_message_whose_move_is_lost_keeps_repetitions_out() {

@@ -88,12 +88,11 @@ impl Step {
         (3, Self::Restart),
     ];
 
-    /// What is left to do when no client does anything. What is loaded for its way to the dead-letter exchange must not
-    /// be evicted before it went.
+    /// What is left to do when no client does anything. Memory is short whenever something was read.
     pub(super) const OF_THREADS: &[Self] = &[
-        Self::Relieve,
         Self::Timers,
         Self::Load,
+        Self::Relieve,
         Self::Bury,
         Self::Activate,
         Self::Store,

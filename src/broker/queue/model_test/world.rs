@@ -14,7 +14,7 @@ use crate::broker::due::DueKey;
 use crate::broker::queue::consumers::ConsumerSpec;
 use crate::broker::queue::dying::DeathReason;
 use crate::broker::queue::lane::lane_of;
-use crate::broker::queue::log::Lookup;
+use crate::broker::queue::log::{Keep, Lookup};
 use crate::broker::queue::marks::MARKS_MAX;
 use crate::broker::queue::settings::Settings;
 use crate::broker::queue::state::{Effects, Got, State};
@@ -385,7 +385,14 @@ impl World {
     pub(super) fn evict(&mut self) {
         for lane in self.state.lanes_mut() {
             let head = lane.head();
-            lane.log.evict(head, 1, usize::MAX);
+            lane.log.evict(
+                Keep {
+                    next: head,
+                    leaves: None,
+                },
+                1,
+                usize::MAX,
+            );
         }
     }
 
