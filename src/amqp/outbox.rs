@@ -13,6 +13,7 @@
 pub mod buffer;
 pub mod deliveries;
 mod pace;
+mod unacked;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -27,6 +27,7 @@ mod blocked;
 mod browse;
 mod change;
 mod chunk;
+mod cold;
 mod consumers;
 #[cfg(test)]
 mod contents;

@@ -22,6 +22,9 @@ const PUBLISHER_INPUT_BYTES: usize = 16 << 10;
 /// What one connection reads and writes before the others of its thread have their turn.
 const READS_PER_TURN_MAX: usize = 4;
 const WRITES_PER_TURN_MAX: usize = 2;
+/// Nothing more is read while this many bytes of acknowledgements are not written: a client that took deliveries faster
+/// than the broker takes their acknowledgements would hold ever more of them, and so would the broker.
+const UNWRITTEN_BYTES_MAX: usize = 64 << 10;
 
 /// What a connection is for.
 pub(super) enum Role {
@@ -112,14 +115,16 @@ impl Link {
     /// Reads, thinks and writes, as far as the socket goes along but not for long.
     pub(super) fn turn(&mut self, clock: Clock) -> Result<Turn, PerfError> {
         let more_input = self.read(clock)?;
+        let was_behind = self.control.is_behind();
         let more_output = self.write(clock)?;
+        let catches_up = was_behind && !self.control.is_behind();
         let wake_ns = match &self.role {
             Role::Publisher(publisher) if self.writable => publisher.wake_ns(clock.now_ns()),
             Role::Publisher(_) => None,
             Role::Consumer(consumer) => consumer.wake_ns(),
         };
         Ok(Turn {
-            again: more_input || more_output,
+            again: more_input || more_output || catches_up,
             wake_ns,
         })
     }
@@ -128,7 +133,7 @@ impl Link {
     fn read(&mut self, clock: Clock) -> Result<bool, PerfError> {
         self.take_frames(clock.now_ns())?;
         for _ in 0..READS_PER_TURN_MAX {
-            if !self.readable || !self.role.open() {
+            if !self.readable || !self.role.open() || self.control.is_behind() {
                 return Ok(false);
             }
             match self.input.fill(&mut self.stream) {
@@ -148,7 +153,7 @@ impl Link {
             }
             self.take_frames(now_ns)?;
         }
-        Ok(self.readable && self.role.open())
+        Ok(self.readable && self.role.open() && !self.control.is_behind())
     }
 
     /// Hands all frames that are there to the role, as far as it wants them.
@@ -411,11 +416,104 @@ impl Control {
         &self.bytes[self.written..]
     }
 
+    /// The broker does not take what is written as fast as it comes.
+    fn is_behind(&self) -> bool {
+        self.rest().len() > UNWRITTEN_BYTES_MAX
+    }
+
     fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
         if self.is_empty() {
             self.bytes.clear();
             self.written = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::Arc;
+
+    use super::super::args::PerfArgs;
+    use super::super::meter::Meter;
+    use super::super::settings::Settings;
+    use super::*;
+
+    /// basic.deliver with tag `tag` to consumer "0", an empty message.
+    fn push_empty_delivery(out: &mut Vec<u8>, tag: u64) {
+        out.extend_from_slice(b"\x01\x00\x01\x00\x00\x00\x11\x00\x3c\x00\x3c\x010");
+        out.extend_from_slice(&tag.to_be_bytes());
+        out.extend_from_slice(b"\x00\x00\x00\xCE");
+        out.extend_from_slice(
+            b"\x02\x00\x01\x00\x00\x00\x0e\x00\x3c\x00\x00\0\0\0\0\0\0\0\0\0\0\xCE",
+        );
+    }
+
+    fn consuming_link() -> (Link, net::TcpStream) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let settings = Settings::new(PerfArgs::default()).unwrap();
+        let queues = vec![(0, "q".into())];
+        let consumer = Consumer::new(
+            queues,
+            0,
+            &settings.consuming,
+            false,
+            Arc::new(Meter::new()),
+        );
+        let opened = Opened {
+            stream,
+            role: "consumer".into(),
+            rest: Vec::new(),
+            frame_bytes_max: 131_072,
+            heartbeat: None,
+        };
+        let role = Role::Consumer(Box::new(consumer));
+        (Link::new(opened, role, Vec::new()).unwrap(), peer)
+    }
+
+    #[test]
+    fn a_consumer_whose_acknowledgements_nobody_takes_stops_reading_until_somebody_does() {
+        let (mut link, mut peer) = consuming_link();
+        let clock = Clock::start();
+        let mut deliveries = Vec::new();
+        (1..=10_000).for_each(|tag| push_empty_delivery(&mut deliveries, tag));
+        peer.set_nonblocking(true).unwrap();
+        let mut unsent: &[u8] = &[];
+        let mut refusals = 0;
+        // The peer sends without end and reads nothing: the sockets fill in both directions.
+        while refusals < 1000 {
+            if unsent.is_empty() {
+                unsent = &deliveries;
+            }
+            match peer.write(unsent) {
+                Ok(written) => {
+                    unsent = &unsent[written..];
+                    refusals = 0;
+                }
+                Err(_) => refusals += 1,
+            }
+            link.set_ready(true, true);
+            link.turn(clock).unwrap();
+            let most = UNWRITTEN_BYTES_MAX + CONSUMER_INPUT_BYTES;
+            assert!(
+                link.control.rest().len() <= most,
+                "{}",
+                link.control.rest().len()
+            );
+        }
+        assert!(link.control.is_behind());
+        let mut acknowledgements = vec![0; 1 << 20];
+        while link.control.is_behind() {
+            while peer.read(&mut acknowledgements).is_ok_and(|read| read > 0) {}
+            link.set_ready(false, true);
+            link.turn(clock).unwrap();
+        }
+        assert!(
+            link.turn(clock).unwrap().again || !link.readable,
+            "what arrived meanwhile is read without another word from the poller"
+        );
     }
 }

@@ -1,31 +1,18 @@
 //! The deliveries of one channel: tags, what is unacknowledged, and the window that all its consumers share.
 //!
-//! Tags count from 1 over get and consume, acknowledged or not (semantics row 17). Unacknowledged deliveries are a
-//! deque indexed by `tag - base`: 16 bytes each.
+//! Tags count from 1 over get and consume, acknowledged or not (semantics row 17).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Stalled;
+use super::unacked::{Unacked, UnackedTable};
 use crate::broker::delivery::ConsumerId;
 use crate::broker::queue::Queue;
 use crate::message::Seq;
 use crate::message::ranges::RangeSet;
 
-/// No delivery waits under this tag.
-const SETTLED: u32 = u32::MAX;
-
 /// Set in `source`: acknowledged in a transaction that is not committed.
 const HELD: u32 = 1 << 31;
-
-#[derive(Debug, Clone, Copy)]
-struct Unacked {
-    seq: Seq,
-    source: u32,
-}
-
-// What docs/limits.md promises of each unacknowledged delivery.
-const _: () = assert!(size_of::<Unacked>() <= 16);
 
 /// Where deliveries come from: a consumer, or basic.get on a queue.
 #[derive(Debug, Clone)]
@@ -59,9 +46,7 @@ pub struct UnknownTag;
 /// Tags and unacknowledged deliveries of a channel.
 #[derive(Default)]
 pub struct Deliveries {
-    /// Tag of the front of `unacked`, less one.
-    base: u64,
-    unacked: VecDeque<Unacked>,
+    unacked: UnackedTable,
     outstanding: u32,
     sources: Vec<Option<SourceEntry>>,
     /// All places below in `sources` are taken.
@@ -172,25 +157,16 @@ impl Deliveries {
 
     /// The tag of the next delivery, which needs no acknowledgement.
     pub fn next_tag_no_ack(&mut self) -> u64 {
-        if self.unacked.is_empty() {
-            self.base += 1;
-            return self.base;
-        }
-        self.unacked.push_back(Unacked {
-            seq: 0,
-            source: SETTLED,
-        });
-        self.base + self.unacked.len() as u64
+        self.unacked.skip()
     }
 
     /// The tag of the next delivery, which waits for its acknowledgement.
     pub fn next_tag(&mut self, source: u32, seq: Seq) -> u64 {
-        self.unacked.push_back(Unacked { seq, source });
         self.outstanding += 1;
         if let Some(Some(entry)) = self.sources.get_mut(source as usize) {
             entry.outstanding += 1;
         }
-        self.base + self.unacked.len() as u64
+        self.unacked.push(Unacked { seq, source })
     }
 
     /// Takes the deliveries that an ack, nack or reject names, grouped by source, each oldest first.
@@ -228,40 +204,33 @@ impl Deliveries {
         multiple: bool,
     ) -> Result<(), UnknownTag> {
         if multiple && tag == 0 {
-            self.take_front(shares, self.unacked.len());
+            self.take_upto(shares, self.unacked.last());
             return Ok(());
         }
         let was_late = self.late.as_mut().is_some_and(|late| late.remove(tag));
-        let Some(index) = tag.checked_sub(self.base + 1) else {
-            return if was_late { Ok(()) } else { Err(UnknownTag) };
-        };
-        let index = index as usize;
-        match self.unacked.get(index) {
-            Some(entry) if entry.source != SETTLED || was_late => {}
-            _ => return Err(UnknownTag),
-        }
         if multiple {
-            self.take_front(shares, index + 1);
-        } else {
-            let entry = std::mem::replace(
-                &mut self.unacked[index],
-                Unacked {
-                    seq: 0,
-                    source: SETTLED,
-                },
-            );
-            share(shares, &mut self.sources, &mut self.outstanding, entry);
-            self.trim();
+            if self.unacked.get(tag).is_none() && !was_late {
+                return Err(UnknownTag);
+            }
+            self.take_upto(shares, tag);
+            return Ok(());
+        }
+        match self.unacked.take(tag) {
+            Some(entry) => share(shares, &mut self.sources, &mut self.outstanding, entry),
+            None if was_late => {}
+            None => return Err(UnknownTag),
         }
         Ok(())
     }
 
-    fn take_front(&mut self, shares: &mut Vec<(u32, Vec<Seq>)>, count: usize) {
-        self.base += count as u64;
-        for entry in self.unacked.drain(..count) {
-            share(shares, &mut self.sources, &mut self.outstanding, entry);
-        }
-        self.trim();
+    fn take_upto(&mut self, shares: &mut Vec<(u32, Vec<Seq>)>, tag: u64) {
+        let Self {
+            unacked,
+            sources,
+            outstanding,
+            ..
+        } = self;
+        unacked.take_upto(tag, |entry| share(shares, sources, outstanding, entry));
     }
 
     /// Sets deliveries aside for a transaction: they are not outstanding for further acknowledgements, but come back
@@ -270,21 +239,23 @@ impl Deliveries {
     /// # Errors
     /// As for [`Self::take`].
     pub fn hold(&mut self, tag: u64, multiple: bool) -> Result<Vec<u64>, UnknownTag> {
-        let last = match (tag, multiple) {
-            (0, true) => self.base + self.unacked.len() as u64,
-            _ => tag,
-        };
-        let first = if multiple { self.base + 1 } else { last };
-        let is_outstanding =
-            |this: &Self, tag: u64| this.at(tag).is_some_and(|entry| entry.source & HELD == 0);
-        if !(is_outstanding(self, tag) || tag == 0 && multiple) {
+        let is_outstanding = |entry: &Unacked| entry.source & HELD == 0;
+        if !(self.unacked.get(tag).is_some_and(is_outstanding) || tag == 0 && multiple) {
             return Err(UnknownTag);
         }
-        let tags: Vec<u64> = (first..=last)
-            .filter(|tag| is_outstanding(self, *tag))
-            .collect();
+        let tags = match (tag, multiple) {
+            (tag, false) => vec![tag],
+            (tag, true) => {
+                let last = if tag == 0 { self.unacked.last() } else { tag };
+                let upto = self.unacked.iter().take_while(|(tag, _)| *tag <= last);
+                let outstanding = upto.filter(|(_, entry)| is_outstanding(entry));
+                outstanding.map(|(tag, _)| tag).collect()
+            }
+        };
         for tag in &tags {
-            self.unacked[(tag - self.base - 1) as usize].source |= HELD;
+            if let Some(entry) = self.unacked.get_mut(*tag) {
+                entry.source |= HELD;
+            }
         }
         Ok(tags)
     }
@@ -292,86 +263,41 @@ impl Deliveries {
     /// The transaction was rolled back: the deliveries are outstanding again.
     pub fn release_held(&mut self, tags: &[u64]) {
         for tag in tags {
-            if self.at(*tag).is_some_and(|entry| entry.source != SETTLED) {
-                self.unacked[(tag - self.base - 1) as usize].source &= !HELD;
+            if let Some(entry) = self.unacked.get_mut(*tag) {
+                entry.source &= !HELD;
             }
         }
     }
 
     /// The transaction is committed: takes what [`Self::hold`] set aside.
     pub fn take_held(&mut self, tags: &[u64]) -> Vec<Share> {
-        self.release_held(tags);
         let mut shares = Vec::new();
         for tag in tags {
-            if self.at(*tag).is_some_and(|entry| entry.source != SETTLED) {
-                let index = (tag - self.base - 1) as usize;
-                let entry = std::mem::replace(
-                    &mut self.unacked[index],
-                    Unacked {
-                        seq: 0,
-                        source: SETTLED,
-                    },
-                );
+            if let Some(entry) = self.unacked.take(*tag) {
                 share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
             }
         }
-        self.trim();
         self.finish(shares)
-    }
-
-    fn at(&self, tag: u64) -> Option<&Unacked> {
-        self.unacked
-            .get(usize::try_from(tag.checked_sub(self.base + 1)?).ok()?)
     }
 
     /// Takes back what a source has not acknowledged: it was held for too long. The client may still settle it, to no
     /// effect.
     pub fn take_late(&mut self, source: u32) -> Vec<Share> {
+        let of_source = |(_, entry): &(u64, &Unacked)| entry.source & !HELD == source;
+        let tags = self.unacked.iter().filter(of_source).map(|(tag, _)| tag);
+        let tags: Vec<u64> = tags.collect();
         let late = self.late.get_or_insert_default();
-        let mut shares = Vec::new();
-        for (index, unacked) in self.unacked.iter_mut().enumerate() {
-            if unacked.source != SETTLED && unacked.source & !HELD == source {
-                late.insert(self.base + 1 + index as u64);
-                let mut entry = std::mem::replace(
-                    unacked,
-                    Unacked {
-                        seq: 0,
-                        source: SETTLED,
-                    },
-                );
-                entry.source &= !HELD;
-                share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
-            }
-        }
-        self.trim();
-        self.finish(shares)
+        tags.iter().for_each(|tag| {
+            late.insert(*tag);
+        });
+        self.take_held(&tags)
     }
 
     /// Takes everything that is unacknowledged: the channel closes, or the client recovers.
     pub fn take_all(&mut self) -> Vec<Share> {
         let mut shares = Vec::new();
-        self.base += self.unacked.len() as u64;
-        for mut entry in std::mem::take(&mut self.unacked) {
-            if entry.source != SETTLED {
-                entry.source &= !HELD;
-            }
-            share(&mut shares, &mut self.sources, &mut self.outstanding, entry);
-        }
+        self.take_upto(&mut shares, self.unacked.last());
         self.finish(shares)
-    }
-
-    fn trim(&mut self) {
-        while self
-            .unacked
-            .front()
-            .is_some_and(|entry| entry.source == SETTLED)
-        {
-            self.unacked.pop_front();
-            self.base += 1;
-        }
-        if self.unacked.is_empty() && self.unacked.capacity() > 1024 {
-            self.unacked = VecDeque::new();
-        }
     }
 
     fn finish(&mut self, shares: Vec<(u32, Vec<Seq>)>) -> Vec<Share> {
@@ -400,19 +326,13 @@ fn share(
     outstanding: &mut u32,
     entry: Unacked,
 ) {
-    if entry.source == SETTLED {
-        return;
-    }
+    let number = entry.source & !HELD;
     *outstanding -= 1;
-    if let Some(Some(source)) = sources.get_mut(entry.source as usize) {
+    if let Some(Some(source)) = sources.get_mut(number as usize) {
         source.outstanding -= 1;
     }
-    match shares
-        .iter_mut()
-        .rev()
-        .find(|(number, _)| *number == entry.source)
-    {
+    match shares.iter_mut().rev().find(|(known, _)| *known == number) {
         Some((_, seqs)) => seqs.push(entry.seq),
-        None => shares.push((entry.source, vec![entry.seq])),
+        None => shares.push((number, vec![entry.seq])),
     }
 }

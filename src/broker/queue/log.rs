@@ -12,26 +12,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::chunk::Chunk;
+use super::cold::Cold;
 use super::loaded;
-use crate::message::ranges::RangeSet;
 use crate::message::record::{Body, NewMessage, RecordRef, SharedBody};
 use crate::message::run::Run;
 use crate::message::{Epoch, Seq};
-
-/// Neighbouring cold stretches stay apart when one of both would have this many gaps: messages that are settled at
-/// random would make it ever slower to take a piece out.
-const COLD_GAPS_MAX: usize = 1024;
-
-/// Records that only the store holds.
-#[derive(Debug)]
-pub(super) struct Cold {
-    pub(super) first: Seq,
-    pub(super) last: Seq,
-    /// Records that are still wanted.
-    pub(super) live: u64,
-    /// Settled since the stretch went cold, or settled before but perhaps not yet applied by the store.
-    pub(super) gone: RangeSet,
-}
 
 #[derive(Debug)]
 enum Segment {
@@ -51,7 +36,7 @@ impl Segment {
     const fn end(&self) -> Seq {
         match self {
             Self::Resident(chunk) => chunk.end(),
-            Self::Cold(cold) => cold.last + 1,
+            Self::Cold(cold) => cold.end(),
         }
     }
 }
@@ -108,12 +93,8 @@ impl Log {
     pub(super) fn cold(first: Seq, next_seq: Seq, live: u64) -> Self {
         let mut log = Self::new(next_seq);
         if live > 0 && first < next_seq {
-            log.segments.push_back(Segment::Cold(Cold {
-                first,
-                last: next_seq - 1,
-                live,
-                gone: RangeSet::new(),
-            }));
+            let cold = Cold::new(first, next_seq - 1, live);
+            log.segments.push_back(Segment::Cold(cold));
         }
         log
     }
@@ -197,7 +178,7 @@ impl Log {
                 Some((record, body)) => Lookup::Found(record, body),
                 None => Lookup::Gone,
             },
-            Some(Segment::Cold(cold)) if !cold.gone.contains(seq) => Lookup::Cold,
+            Some(Segment::Cold(cold)) if !cold.is_gone(seq) => Lookup::Cold,
             _ => Lookup::Gone,
         }
     }
@@ -292,8 +273,7 @@ impl Log {
                 }
                 Segment::Cold(cold) => {
                     for seq in at..=upto {
-                        if cold.gone.insert(seq) {
-                            cold.live = cold.live.saturating_sub(1);
+                        if cold.settle(seq) {
                             stored(seq);
                         }
                     }
@@ -323,9 +303,7 @@ impl Log {
                     chunk.live() == 0
                 }
                 Segment::Cold(cold) => {
-                    cold.gone.insert_range(from, upto);
-                    // Seqs that were never written are among those gone: what is left is the most that can be live.
-                    cold.live = cold.live.min(cold.last - cold.first + 1 - cold.gone.len());
+                    cold.settle_range(from, upto);
                     cold.live == 0
                 }
             };
@@ -423,46 +401,31 @@ impl Log {
         if !chunk.is_stored(durable) {
             return false;
         }
-        let mut gone = RangeSet::new();
+        let live = u64::from(chunk.live());
+        let mut cold = Cold::new(chunk.first(), chunk.end() - 1, live);
         for (first, last) in chunk.gone_ranges() {
-            gone.insert_range(first, last);
+            cold.forget(first, last);
         }
-        let cold = Cold {
-            first: chunk.first(),
-            last: chunk.end() - 1,
-            live: u64::from(chunk.live()),
-            gone,
-        };
         self.resident_bytes -= chunk.resident_bytes();
         self.segments[index] = Segment::Cold(cold);
         true
     }
 
-    /// Two neighbouring cold stretches become one; the seqs between them are gone. Not so when that one would have too
-    /// many gaps.
+    /// Two neighbouring cold stretches become one, unless that one would have too many gaps.
     fn merge_cold_after(&mut self, index: usize) {
         let [Some(Segment::Cold(first)), Some(Segment::Cold(second))] =
             [self.segments.get(index), self.segments.get(index + 1)]
         else {
             return;
         };
-        if first.gone.range_count() + second.gone.range_count() >= COLD_GAPS_MAX {
+        if !first.merges_with(second) {
             return;
         }
-        let (Some(Segment::Cold(after)), Some(Segment::Cold(before))) = (
-            self.segments.remove(index + 1),
-            self.segments.get_mut(index),
-        ) else {
-            return;
-        };
-        if before.last + 1 < after.first {
-            before.gone.insert_range(before.last + 1, after.first - 1);
+        if let Some(Segment::Cold(after)) = self.segments.remove(index + 1)
+            && let Some(Segment::Cold(before)) = self.segments.get_mut(index)
+        {
+            before.merge(after);
         }
-        for (first, last) in after.gone.iter() {
-            before.gone.insert_range(first, last);
-        }
-        before.last = after.last;
-        before.live += after.live;
         if self.segments.capacity() > 4 * self.segments.len() + 8 {
             self.segments.shrink_to_fit();
         }
@@ -511,31 +474,21 @@ impl Log {
             return false;
         };
         let upto = upto.min(cold.last);
-        let is_gone = |seq| cold.gone.contains(seq);
+        let is_gone = |seq| cold.is_gone(seq);
         let chunks = loaded::chunks((from, upto), records, bodies, is_gone);
         let live: u64 = chunks.iter().map(|chunk| u64::from(chunk.live())).sum();
-        let after = cold.gone.split_off(upto + 1);
-        cold.gone.remove_from(from);
-        let before = std::mem::take(&mut cold.gone);
         let left_live = cold.live.saturating_sub(live);
-        // How the rest divides over both sides is unknown; each side gets what it can hold at most.
-        let rest_before = (cold.first < from).then(|| Cold {
-            first: cold.first,
-            last: from - 1,
-            live: left_live.min(from - cold.first),
-            gone: before,
-        });
-        let rest_after = (upto < cold.last).then(|| Cold {
-            first: upto + 1,
-            last: cold.last,
-            live: left_live.min(cold.last - upto),
-            gone: after,
-        });
-        let behind = self.segments.split_off(index + 1);
-        self.segments.pop_back();
-        self.resident_bytes += chunks.iter().map(Chunk::resident_bytes).sum::<usize>();
+        let rest_after = (upto < cold.last).then(|| cold.split_off(upto + 1, left_live));
+        let has_rest_before = cold.first < from;
+        if has_rest_before {
+            cold.split_off(from, left_live);
+        }
         let is_wanted = |cold: &Cold| cold.live > 0;
-        let rest_before = rest_before.filter(is_wanted).map(Segment::Cold);
+        let behind = self.segments.split_off(index + 1);
+        let rest_before = self.segments.pop_back().filter(
+            |rest| matches!(rest, Segment::Cold(cold) if has_rest_before && is_wanted(cold)),
+        );
+        self.resident_bytes += chunks.iter().map(Chunk::resident_bytes).sum::<usize>();
         let rest_after = rest_after.filter(is_wanted).map(Segment::Cold);
         let resident = chunks.into_iter().map(Segment::Resident);
         self.segments
@@ -554,9 +507,8 @@ impl Log {
             if cold.first >= from {
                 self.segments.remove(index);
             } else if cold.last >= from {
-                cold.gone.remove_from(from);
-                cold.last = from - 1;
-                cold.live = cold.live.min(cold.last - cold.first + 1);
+                let live = cold.live;
+                cold.split_off(from, live);
             }
         }
     }
