@@ -1,7 +1,8 @@
 //! The unacknowledged deliveries of a channel by tag.
 //!
 //! Tags rise by one; acknowledgements come in order, in groups, or at random. One slow message, or a consumer that
-//! acknowledges at random, keeps the lowest tag far behind the highest: what is acknowledged in between takes no memory.
+//! acknowledges at random, keeps the lowest tag far behind the highest: what is acknowledged in between takes no
+//! memory.
 //!
 //! ```text
 //! closed pages of 512 tags, by number                          the open page
