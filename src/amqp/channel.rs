@@ -34,7 +34,7 @@ use super::content::Assembly;
 use super::error::AmqpError;
 use super::events;
 use super::outbox::Cancelled;
-use super::outbox::deliveries::Deliveries;
+use super::outbox::deliveries::{Deliveries, Share};
 use super::route_cache::RouteCache;
 use super::session::Session;
 use crate::auth::{Permission, Resource};
@@ -270,15 +270,29 @@ impl Channel {
                 &AMQPClass::Basic(basic_methods::AMQPMethod::Cancel(cancel)),
             );
             // After the word of it: the same client may get the messages again.
-            self.requeue(session, late, Return::Failed);
+            self.give_back_late(session, &entry, cancelled.why, late);
             return Ok(());
         }
-        self.requeue(session, late, Return::Failed);
+        self.give_back_late(session, &entry, cancelled.why, late);
         match cancelled.why {
             Cancellation::TimedOut { timeout_ms } => {
                 Err(AmqpError::consumer_timed_out(self.number, timeout_ms))
             }
             Cancellation::QueueDeleted => Ok(()),
+        }
+    }
+
+    /// What a consumer held for too long goes back to its queue, and only then does the consumer leave it.
+    fn give_back_late(
+        &self,
+        session: &Session,
+        entry: &ConsumerEntry,
+        why: Cancellation,
+        late: Vec<Share>,
+    ) {
+        self.requeue(session, late, Return::Failed);
+        if let Cancellation::TimedOut { .. } = why {
+            cancel_consumer(session, entry);
         }
     }
 
@@ -331,12 +345,13 @@ impl Channel {
     }
 
     /// Removes the consumers and requeues what is unacknowledged, in order: the channel ends.
+    ///
+    /// A single active consumer goes last: as long as it is there nobody takes its place and overtakes what comes back.
     pub fn end(&mut self, session: &Session) {
-        for (consumer_tag, entry) in std::mem::take(&mut self.consumers) {
-            cancel_consumer(session, &entry);
-            let queue = &entry.queue.spec.name;
-            events::tell_consumer_deleted(session, self.number, queue, &consumer_tag);
-        }
+        let consumers = std::mem::take(&mut self.consumers).into_iter();
+        let (single, others): (Vec<_>, Vec<_>) =
+            consumers.partition(|(_, entry)| entry.queue.settings().single_active_consumer);
+        self.end_consumers(session, others);
         self.end_replies(session, None);
         let shares = {
             let mut outbox = session.outbox.lock();
@@ -346,11 +361,20 @@ impl Channel {
                 .map(|mut deliveries| deliveries.take_all())
         };
         self.requeue(session, shares.unwrap_or_default(), Return::Failed);
+        self.end_consumers(session, single);
         self.mode = Mode::Plain;
         self.assembly = Assembly::Idle;
         // One that was closed for an error ended before.
         if self.phase == Phase::Open {
             events::tell_channel_closed(session, self.number);
+        }
+    }
+
+    fn end_consumers(&self, session: &Session, consumers: Vec<(Arc<str>, ConsumerEntry)>) {
+        for (consumer_tag, entry) in consumers {
+            cancel_consumer(session, &entry);
+            let queue = &entry.queue.spec.name;
+            events::tell_consumer_deleted(session, self.number, queue, &consumer_tag);
         }
     }
 }

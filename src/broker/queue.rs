@@ -340,7 +340,8 @@ impl Queue {
         if inner.deleted {
             return Ok(0);
         }
-        if condition.if_empty && (inner.state.ready() > 0 || inner.delayed() > 0) {
+        let waiting = inner.delayed() + inner.state.retries();
+        if condition.if_empty && (inner.state.ready() > 0 || waiting > 0) {
             return Err(DeleteRefused::NotEmpty);
         }
         if condition.if_unused && inner.state.consumers.count() > 0 {
@@ -454,9 +455,9 @@ impl Queue {
         let mut effects = Effects::default();
         inner.state.dispatch(visit.now_ms(), &mut effects);
         let more = effects.more;
-        let (delivered, throttled_ms) = (effects.delivered, effects.throttled_ms);
+        let (held, throttled_ms) = (effects.held, effects.throttled_ms);
         self.apply(inner, visit, effects);
-        if delivered {
+        if held {
             self.set_timer_for_consumers(inner);
         }
         if let Some(wait_ms) = throttled_ms {

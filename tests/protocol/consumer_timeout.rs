@@ -1,6 +1,9 @@
 //! `x-consumer-timeout`: only the consumer that is too slow is cancelled, and told.
 
-use crate::check::{consume, expect_counts, expect_delivery, expect_get, peer, peer_with, send_to};
+use crate::check::{
+    check_channel_error_on, consume, expect_counts, expect_delivery, expect_get, peer, peer_with,
+    send_to, unique,
+};
 use crate::support::method::Method;
 use crate::support::peer::{Login, Peer};
 use crate::support::wire::{Value, table};
@@ -39,6 +42,19 @@ fn a_consumer_that_holds_a_message_for_too_long_is_cancelled_and_loses_it() {
     assert!(message.redelivered());
 }
 
+/// A transient message asks for no mark on the disk that it was delivered, and yet its consumer is to be watched.
+#[test]
+fn what_was_there_before_the_consumer_times_out_too() {
+    let mut peer = peer();
+    let queue = slow_queue(&mut peer);
+    send_to(&mut peer, &queue, "a");
+    expect_counts(&mut peer, &queue, 1, 0);
+    consume(&mut peer, &queue, "slow");
+    expect_delivery(&mut peer, "a");
+    peer.expect(1, method!(basic.cancel { consumer_tag: "slow" }));
+    expect_counts(&mut peer, &queue, 1, 0);
+}
+
 #[test]
 fn others_go_on() {
     let mut peer = peer();
@@ -55,6 +71,61 @@ fn others_go_on() {
     assert_eq!(message.text(), "a");
     peer.send(2, method!(basic.ack { delivery_tag: 1 }));
     expect_counts(&mut peer, &queue, 0, 1);
+}
+
+/// The next one in line begins when what the late one held is back, and so with that.
+#[test]
+fn a_late_single_active_consumer_hands_over_in_order() {
+    let mut peer = peer();
+    let arguments = table([
+        ("x-consumer-timeout", Value::I32(TIMEOUT_MS)),
+        ("x-single-active-consumer", Value::Bool(true)),
+    ]);
+    let declare = method!(queue.declare { exclusive: true, arguments: arguments });
+    let declared = peer.call(1, declare, method!(queue.declare_ok));
+    let queue = declared.text("queue");
+    qos(&mut peer, 2);
+    consume(&mut peer, &queue, "slow");
+    let bodies = ["a", "b", "c", "d"];
+    for body in bodies {
+        send_to(&mut peer, &queue, body);
+    }
+    expect_delivery(&mut peer, "a");
+    expect_delivery(&mut peer, "b");
+    peer.open_channel(2);
+    let patient = table([("x-consumer-timeout", Value::I32(0))]);
+    let consume = method!(basic.consume {
+        queue: &queue,
+        consumer_tag: "next",
+        arguments: patient,
+    });
+    peer.call(2, consume, method!(basic.consume_ok));
+    peer.expect(1, method!(basic.cancel { consumer_tag: "slow" }));
+    for body in bodies {
+        let message = peer.expect_message(2, method!(basic.deliver { consumer_tag: "next" }));
+        assert_eq!(message.text(), body);
+    }
+    expect_counts(&mut peer, &queue, 0, 1);
+}
+
+#[test]
+fn an_auto_delete_queue_goes_with_its_last_consumer_that_is_late() {
+    let mut peer = peer();
+    let queue = unique("late");
+    let arguments = table([("x-consumer-timeout", Value::I32(TIMEOUT_MS))]);
+    let declare = method!(queue.declare {
+        queue: &queue,
+        auto_delete: true,
+        arguments: arguments,
+    });
+    peer.call(1, declare, method!(queue.declare_ok));
+    consume(&mut peer, &queue, "slow");
+    send_to(&mut peer, &queue, "a");
+    expect_delivery(&mut peer, "a");
+    peer.expect(1, method!(basic.cancel { consumer_tag: "slow" }));
+    let text = format!("no queue '{queue}' in vhost '/'");
+    let declare = method!(queue.declare { queue: &queue, passive: true });
+    check_channel_error_on(&mut peer, declare, 404, &text);
 }
 
 #[test]

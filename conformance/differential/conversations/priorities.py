@@ -221,3 +221,27 @@ def an_auto_delete_single_active_queue_goes_with_its_last_consumer(t):
     c.read(1, 2)
     c.call("basic.cancel", 2, consumer_tag="b")
     c.wait_missing(q)
+
+
+def hand_over(t, c, leave):
+    """A single active consumer holds two of four messages when it goes; the next one gets all four in order."""
+    d, q = t.connect(), t.name("q")
+    declare(d, q, single_active_consumer=True)
+    fill(d, q, *[None] * 4)
+    d.wait_queue(q, 4, 0)
+    c.call("basic.qos", prefetch_count=2)
+    c.call("basic.consume", queue=q, consumer_tag="first")
+    c.read(2)
+    d.call("basic.consume", queue=q, consumer_tag="next")
+    leave(c)
+    d.read(4)
+
+
+@conversation
+def the_next_begins_with_what_a_closed_channel_held(t):
+    hand_over(t, t.connect(), lambda c: c.call("channel.close", reply_code=200))
+
+
+@conversation
+def the_next_begins_with_what_a_lost_connection_held(t):
+    hand_over(t, t.connect(), lambda c: c.abort())

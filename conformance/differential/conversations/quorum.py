@@ -137,3 +137,11 @@ def reject_publish_of_a_quorum_queue_with_length_zero_is_declared(t):
     quorum(t, c, max_length=1, overflow="reject-publish", dead_letter_exchange="amq.fanout",
            dead_letter_strategy="at-least-once")
     c.call("queue.declare", queue=t.name("other"))
+
+
+@conversation
+def a_declaration_does_not_keep_an_unused_queue(t):
+    c = t.connect()
+    q = quorum(t, c, expires=300)
+    # It is declared passively all the time.
+    c.wait_missing(q)

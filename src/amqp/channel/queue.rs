@@ -96,7 +96,7 @@ impl Channel {
             let name = named;
             check_any(session, &name)?;
             let queue = session.vhost.queue_for(&name, session.id)?;
-            queue.used(session.broker.services.now_ms());
+            queue.declared_again(session.broker.services.now_ms());
             let counts = queue.counts();
             self.last_queue = Some(name.clone());
             let ok = declare_ok(&name, counts.ready, counts.consumers);

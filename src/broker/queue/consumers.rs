@@ -50,6 +50,8 @@ enum State {
     Stalled,
     /// Another one is the single active consumer.
     Waiting,
+    /// It held a message for too long, and goes when its channel has given back what it holds.
+    Late,
 }
 
 /// Who is the single active consumer of a queue that has one.
@@ -221,7 +223,7 @@ impl Consumers {
                 if self.preempts && higher {
                     self.leave_rotation(active);
                     if let Some(consumer) = self.slots[active as usize].as_mut()
-                        && consumer.state != State::Idle
+                        && !matches!(consumer.state, State::Idle | State::Late)
                     {
                         consumer.state = State::Waiting;
                     }
@@ -378,25 +380,27 @@ impl Consumers {
         self.turn(id, |state| state == State::Stalled);
     }
 
-    /// Takes out consumers that have held a delivery for too long, and answers where to tell them and their timeouts.
-    pub(super) fn take_timed_out(&mut self, now_ms: u64) -> Vec<(Arc<dyn DeliverySink>, u64)> {
+    /// Keeps further deliveries from consumers that have held one for too long, and answers where to tell them and
+    /// their timeouts. They stay until their channels have given back what they hold: a single active consumer goes no
+    /// sooner, lest the next one overtakes that.
+    pub(super) fn stop_late(&mut self, now_ms: u64) -> Vec<(Arc<dyn DeliverySink>, u64)> {
         let mut late = Vec::new();
-        for (slot, consumer) in self.slots.iter().enumerate() {
+        for (slot, consumer) in self.slots.iter_mut().enumerate() {
             if let Some(consumer) = consumer
-                && let Some(held) = &consumer.held
-                && held.deadline_ms().is_some_and(|at_ms| at_ms <= now_ms)
+                && let Some(held) = consumer
+                    .held
+                    .take_if(|held| held.deadline_ms().is_some_and(|at_ms| at_ms <= now_ms))
             {
-                let id = ConsumerId {
-                    slot: slot as u32,
-                    generation: consumer.generation,
-                };
-                late.push((id, consumer.sink.clone(), held.timeout_ms));
+                consumer.state = State::Late;
+                late.push((slot as u32, consumer.sink.clone(), held.timeout_ms));
             }
         }
-        let removed = late.into_iter().filter(|(id, ..)| self.remove(*id));
-        removed
-            .map(|(_, sink, timeout_ms)| (sink, timeout_ms))
-            .collect()
+        self.timed -= late.len() as u32;
+        let stopped = late.into_iter().map(|(slot, sink, timeout_ms)| {
+            self.leave_rotation(slot);
+            (sink, timeout_ms)
+        });
+        stopped.collect()
     }
 
     /// No consumer's time is up before this.

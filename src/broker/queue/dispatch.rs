@@ -103,6 +103,7 @@ impl State {
                     self.consumers
                         .delivered(run.slot, run.first..=run.last, now_ms);
                     effects.delivered |= persistent;
+                    effects.held = true;
                 }
             }
         }

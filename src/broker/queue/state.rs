@@ -57,6 +57,8 @@ pub(super) struct Effects {
     pub(super) settled: Vec<(Seq, Seq)>,
     /// Persistent messages went out that are not settled.
     pub(super) delivered: bool,
+    /// A consumer holds messages that it did not hold before, persistent or not.
+    pub(super) held: bool,
     /// A cold stretch is needed: load from the first to at most the second seq.
     pub(super) load: Option<(Seq, Seq)>,
     /// The visit's share is done but there is more to do: visit again.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Inner, Queue};
+use crate::broker::arguments::QueueType;
 use crate::broker::delivery::Cancellation;
 use crate::broker::timers::Timed;
 
@@ -22,9 +23,12 @@ impl Queue {
         }
     }
 
-    /// The queue was declared again, passively or not: for `x-expires` it is in use (semantics row 78).
-    pub fn used(&self, now_ms: u64) {
-        self.inner.lock().used_ms = now_ms;
+    /// The queue was declared again, passively or not: for `x-expires` it is in use (semantics row 78), unless it is a
+    /// quorum queue, which in RabbitMQ does not hear of it.
+    pub fn declared_again(&self, now_ms: u64) {
+        if self.spec.arguments.get().queue_type() != QueueType::Quorum {
+            self.inner.lock().used_ms = now_ms;
+        }
     }
 
     /// The same when only consumers got something. Most have no timeout.
@@ -82,14 +86,8 @@ impl Timed for Queue {
             }
             return;
         }
-        let late = inner.state.consumers.take_timed_out(now_ms);
-        let unused =
-            !late.is_empty() && self.spec.auto_delete && inner.state.consumers.count() == 0;
-        if !late.is_empty() {
-            inner.used_ms = now_ms;
-        }
-        for (sink, timeout_ms) in late {
-            // Its channel gives back what it holds.
+        for (sink, timeout_ms) in inner.state.consumers.stop_late(now_ms) {
+            // Its channel gives back what it holds, and takes it off.
             sink.cancelled(Cancellation::TimedOut { timeout_ms });
         }
         let mut more = self.trim(&mut inner, &visit);
@@ -101,10 +99,6 @@ impl Timed for Queue {
         // What is to be loaded first comes back with the load, and that sets the timer.
         if !super::is_loading(&inner) {
             self.set_timer(&inner);
-        }
-        drop(inner);
-        if unused && let Some(vhost) = self.vhost.upgrade() {
-            vhost.queue_became_unused(&visit, &self);
         }
     }
 }

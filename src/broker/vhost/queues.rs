@@ -91,7 +91,7 @@ impl VHost {
         }
         if let Some(queue) = self.queue(&declare.name) {
             check_equivalence(&resource, &queue, &declare)?;
-            queue.used(visit.now_ms());
+            queue.declared_again(visit.now_ms());
             let ticket = if queue.spec.durable {
                 topology.latest
             } else {
@@ -321,7 +321,7 @@ fn check_equivalence(
     if arguments.as_bytes() == Arguments::new(&declare.arguments).as_bytes() {
         return Ok(());
     }
-    let known = arguments.queue_type().compared_arguments();
+    let known = arguments.queue_type().arguments();
     equivalence::check_arguments(resource, known, &declare.arguments, &arguments.table())
 }
 
