@@ -259,6 +259,48 @@ fn a_named_consumer_goes_on_after_its_last_acknowledged_message() {
     expect_offset(&mut peer, "0", 0);
 }
 
+/// Also when it settled nothing at all: the broker remembers where it began.
+#[test]
+fn a_named_consumer_gets_again_what_it_never_settled() {
+    if broker::is_foreign() {
+        return;
+    }
+    let (mut peer, name) = stream(&[]);
+    let cancel = |peer: &mut Peer| {
+        let cancel = method!(basic.cancel { consumer_tag: "worker" });
+        peer.call(1, cancel, method!(basic.cancel_ok));
+    };
+    publish(&mut peer, &name, "before");
+    consume(&mut peer, &name, "worker", 3, Table::default());
+    cancel(&mut peer);
+    publish(&mut peer, &name, "while it was away");
+    for _ in 0..2 {
+        consume(&mut peer, &name, "worker", 3, Table::default());
+        expect_offset(&mut peer, "while it was away", 1);
+        cancel(&mut peer);
+    }
+}
+
+#[test]
+fn a_tracked_consumer_that_began_with_an_interval_gets_again_what_it_never_settled() {
+    if broker::is_foreign() {
+        return;
+    }
+    let (mut peer, name) = stream(&[]);
+    publish(&mut peer, &name, "0");
+    for offset in ["1h", "next"] {
+        let mut arguments = from(offset);
+        arguments.extend(table([(
+            "x-stream-automatic-offset-tracking",
+            Value::Bool(true),
+        )]));
+        consume(&mut peer, &name, "worker", 3, arguments);
+        expect_offset(&mut peer, "0", 0);
+        let cancel = method!(basic.cancel { consumer_tag: "worker" });
+        peer.call(1, cancel, method!(basic.cancel_ok));
+    }
+}
+
 #[test]
 fn a_deleted_stream_is_gone_with_its_messages() {
     let (mut peer, name) = stream(&[]);

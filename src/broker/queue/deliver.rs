@@ -76,7 +76,7 @@ impl Queue {
         spec: ReaderSpec,
     ) -> Result<ConsumerId, ConsumeRefused> {
         match self.stream() {
-            Some(stream) => stream.attach(visit, spec),
+            Some(stream) => stream.attach(self.spec.id, visit, spec),
             None => Err(ConsumeRefused::Deleted),
         }
     }

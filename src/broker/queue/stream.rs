@@ -195,6 +195,7 @@ impl Stream {
     /// Registers a consumer; [`Self::activate`] lets it begin.
     pub(super) fn attach(
         &self,
+        queue: QueueId,
         visit: &Visit<'_>,
         spec: ReaderSpec,
     ) -> Result<ConsumerId, ConsumeRefused> {
@@ -210,6 +211,14 @@ impl Stream {
             Some(seq) => (seq, 0),
             None => inner.start(spec.start, visit.now_ms()),
         };
+        if known.is_none()
+            && since_ms == 0
+            && let Some(tag) = &spec.track
+        {
+            // What it gets and does not settle is to come again, be it the first message.
+            inner.tracking.moved(tag, next);
+            inner.write_positions(queue, visit);
+        }
         Ok(inner.readers.add(spec, next, since_ms))
     }
 
@@ -255,10 +264,22 @@ impl Stream {
 
     /// Removes a consumer.
     pub(super) fn cancel(&self, queue: &Queue, visit: &Visit<'_>, id: ConsumerId) {
-        let mut inner = self.inner.lock();
-        let removed = inner.readers.remove(id);
-        inner.parked.remove(&id);
-        if removed.is_some_and(|reader| reader.track.is_some()) {
+        let removed = {
+            let mut inner = self.inner.lock();
+            inner.parked.remove(&id);
+            inner.readers.remove(id)
+        };
+        let Some(reader) = removed else {
+            return;
+        };
+        if let Some(tag) = &reader.track {
+            let unsettled = reader.first_unsettled();
+            let mut inner = self.inner.lock();
+            if let Some(seq) = unsettled
+                && inner.tracking.position(tag).is_none()
+            {
+                inner.tracking.moved(tag, seq);
+            }
             inner.write_positions(queue.spec.id, visit);
         }
     }

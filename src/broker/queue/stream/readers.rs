@@ -68,6 +68,11 @@ impl Reader {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// The first delivery that is not settled, if its progress is remembered.
+    pub(super) fn first_unsettled(&self) -> Option<Seq> {
+        self.progress.lock().outstanding.first().copied()
+    }
+
     /// Messages were handed out.
     pub(super) fn delivered(&self, progress: &mut Progress, seqs: impl Iterator<Item = Seq>) {
         let mut count = 0;
