@@ -21,7 +21,7 @@ pub use self::table::Arguments;
 pub(super) use self::validate::is_max_age;
 use super::deduplication::QueueSettings;
 use super::error::Error;
-use super::names::Resource;
+use super::names::{self, Resource};
 use super::queue::Retry;
 use crate::rate::RateLimits;
 
@@ -72,23 +72,10 @@ impl QueueType {
         }
     }
 
-    /// The arguments that a queue of this type knows in RabbitMQ, in the order in which it compares them.
-    pub const fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Classic => validate::CLASSIC_ARGUMENTS,
-            Self::Quorum => validate::QUORUM_ARGUMENTS,
-            Self::Stream => validate::STREAM_ARGUMENTS,
-        }
-    }
-
-    /// The arguments in which declarations of a queue of this type are compared: RabbitMQ's, then those that only here
-    /// every type has.
-    pub fn compared_arguments(self) -> impl Iterator<Item = &'static str> {
-        let known = self.arguments();
-        let more = validate::FOR_ALL_TYPES
-            .iter()
-            .filter(|argument| !known.contains(argument));
-        known.iter().chain(more).copied()
+    /// The arguments that a queue of this type knows, in the order in which declarations are compared: RabbitMQ's, then
+    /// those that it has only here.
+    pub fn arguments(self) -> impl Iterator<Item = &'static str> {
+        validate::known_arguments(self)
     }
 }
 
@@ -215,7 +202,10 @@ impl QueueArguments {
                 max_length: number("x-max-length"),
                 max_length_bytes: number("x-max-length-bytes"),
                 dead_letter_exchange: text("x-dead-letter-exchange"),
-                dead_letter_routing_key: text("x-dead-letter-routing-key"),
+                dead_letter_routing_key: value("x-dead-letter-routing-key")
+                    .and_then(term::bytes)
+                    .and_then(names::routing_key)
+                    .map(Into::into),
                 delivery_limit: value("x-delivery-limit").and_then(term::integer),
                 consumer_timeout_ms: number("x-consumer-timeout"),
                 message_group: text("x-message-group"),
@@ -393,7 +383,7 @@ pub(super) fn delayed_retry(table: &FieldTable) -> Option<Retry> {
         failed,
         returned,
         min_ms,
-        max_ms: number("x-delayed-retry-max").unwrap_or(min_ms).max(min_ms),
+        max_ms: number("x-delayed-retry-max").unwrap_or(min_ms),
         multiplier: number("x-delayed-retry-multiplier"),
     })
 }

@@ -68,7 +68,16 @@ impl Settings {
     pub fn from_arguments(kind: &str, arguments: &FieldTable) -> Result<Option<Self>, Error> {
         let is_own_type = kind == DEDUPLICATION;
         let argument = |name| arguments.inner().get(name);
-        if !is_own_type && argument(DEDUPLICATION) != Some(&AMQPValue::Boolean(true)) {
+        let is_on = match argument(DEDUPLICATION) {
+            None => false,
+            Some(AMQPValue::Boolean(is_on)) => *is_on,
+            Some(_) => {
+                return Err(refused(
+                    "Invalid argument, 'x-message-deduplication' must be a boolean",
+                ));
+            }
+        };
+        if !is_own_type && !is_on {
             return Ok(None);
         }
         let entries_max = match (argument(CACHE_SIZE), is_own_type) {
@@ -280,6 +289,17 @@ mod tests {
             is_persistent: false,
         };
         assert_eq!(all, Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_boolean_turns_nothing_on_in_silence() {
+        for value in [text("true"), AMQPValue::LongInt(1), AMQPValue::Void] {
+            let refused = Settings::from_arguments("topic", &table(&[(DEDUPLICATION, value)]));
+            assert_eq!(
+                refused.unwrap_err().to_string(),
+                "Invalid argument, 'x-message-deduplication' must be a boolean"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::arguments::QueueType;
-use super::names::Resource;
+use super::names::{NAME_BYTES_MAX, Resource};
 use super::policy::PolicyKind;
 use super::vhost::{PARAMETER_BYTES_MAX, PARAMETER_NAME_BYTES_MAX};
 
@@ -217,6 +217,10 @@ pub enum Error {
     /// A stream gives no messages away, and a queue none to itself.
     #[error("messages of {0} cannot be moved there")]
     CannotMove(Resource),
+
+    /// A routing key that no message can have.
+    #[error("a routing key should have up to {} bytes", NAME_BYTES_MAX)]
+    RoutingKeyTooLong,
 
     /// An argument of a queue that is there cannot become another one.
     #[error("arg '{argument}' of {resource} cannot be changed: {reason}")]

@@ -10,6 +10,9 @@ pub const RESERVED_PREFIX: &str = "amq.";
 /// Prefix of the names that the broker generates for queues declared without one.
 pub const GENERATED_QUEUE_PREFIX: &str = "amq.gen-";
 
+/// Most bytes of a name or a routing key: they travel as short strings, and in rows of the store behind one byte.
+pub const NAME_BYTES_MAX: usize = 255;
+
 /// The exchange that every virtual host has and every queue is bound to under its own name.
 pub const DEFAULT_EXCHANGE: &str = "";
 
@@ -87,6 +90,12 @@ pub fn strip_cr_lf(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// A routing key that did not come as a short string, as a text; `None`: no message can have it, it is too long.
+pub fn routing_key(key: &[u8]) -> Option<Cow<'_, str>> {
+    let key = String::from_utf8_lossy(key);
+    (key.len() <= NAME_BYTES_MAX).then_some(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +117,17 @@ mod tests {
     fn carriage_returns_and_line_feeds_are_stripped() {
         assert_eq!(strip_cr_lf("a\r\nb\n"), "ab");
         assert!(matches!(strip_cr_lf("plain"), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn a_routing_key_has_to_fit_as_the_text_that_it_becomes() {
+        assert_eq!(
+            routing_key(&[b'k'; 255]).as_deref(),
+            Some(&*"k".repeat(255))
+        );
+        assert_eq!(routing_key(&[b'k'; 256]), None);
+        // Each of these bytes becomes three.
+        assert!(routing_key(&[0xff; 85]).is_some() && routing_key(&[0xff; 86]).is_none());
     }
 
     #[test]

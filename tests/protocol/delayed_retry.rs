@@ -1,7 +1,8 @@
 //! `x-delayed-retry-type`: messages that come back wait before they are delivered again.
 
 use crate::check::{
-    consume, expect_counts, expect_delivery, expect_empty, expect_get, peer, send_to,
+    check_channel_error_on, consume, expect_counts, expect_delivery, expect_empty, expect_get,
+    peer, send_to,
 };
 use crate::support::peer::Peer;
 use crate::support::wire::{Value, table};
@@ -79,4 +80,34 @@ fn retries_end_with_the_delivery_limit() {
     }
     send_to(&mut peer, &queue, "b");
     expect_delivery(&mut peer, "b");
+}
+
+#[test]
+fn the_longest_wait_holds_for_the_first_one_too() {
+    let mut peer = peer();
+    let arguments = table([
+        ("x-delayed-retry-type", Value::from("all")),
+        ("x-delayed-retry-min", Value::I32(600_000)),
+        ("x-delayed-retry-max", Value::I32(1)),
+    ]);
+    let declare = method!(queue.declare { exclusive: true, arguments: arguments });
+    let declared = peer.call(1, declare, method!(queue.declare_ok));
+    let queue = declared.text("queue");
+    send_to(&mut peer, &queue, "a");
+    consume(&mut peer, &queue, "c");
+    expect_delivery(&mut peer, "a");
+    peer.send(1, method!(basic.reject { delivery_tag: 1, requeue: true }));
+    expect_delivery(&mut peer, "a");
+}
+
+#[test]
+fn a_queue_in_which_a_retry_waits_is_not_empty() {
+    let mut peer = peer();
+    let queue = retry_queue(&mut peer, "all", 5);
+    send_to(&mut peer, &queue, "a");
+    expect_get(&mut peer, &queue, "a");
+    peer.send(1, method!(basic.reject { delivery_tag: 1, requeue: true }));
+    let delete = method!(queue.delete { queue: &queue, if_empty: true });
+    let text = format!("queue '{queue}' in vhost '/' not empty");
+    check_channel_error_on(&mut peer, delete, 406, &text);
 }

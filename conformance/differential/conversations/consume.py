@@ -226,3 +226,13 @@ def large_and_empty_bodies_are_delivered(t):
         c.publish("", q, bytes(n % 253 for n in range(size)),
                   frames=[min(131064, size - at) for at in range(0, size, 131064)])
         c.read(1)
+
+
+@conversation
+def the_arguments_of_stream_consumers_are_refused(t):
+    arguments = {"x-stream-offset": "first"}
+    c, q, quorum = t.connect(channels=2), t.name("q"), t.name("quorum")
+    c.call("queue.declare", queue=q)
+    c.call("queue.declare", queue=quorum, durable=True, arguments={"x-queue-type": "quorum"})
+    c.call("basic.consume", 1, queue=q, consumer_tag="t", arguments=arguments)
+    c.call("basic.consume", 2, queue=quorum, consumer_tag="t", arguments=arguments)

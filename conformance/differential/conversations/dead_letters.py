@@ -442,3 +442,58 @@ def a_republished_dead_letter_is_a_new_message(t):
     c.wait_queue(q, 1, 0)
     take(c, q, **REJECT)
     show(c, dead)
+
+
+@conversation
+def a_retry_queue_counts_the_deaths_of_both_queues(t):
+    c, q, retry = t.connect(), t.name("q"), t.name("retry")
+    queue(c, q, dead_letter_exchange="", dead_letter_routing_key=retry)
+    queue(c, retry, dead_letter_exchange="", dead_letter_routing_key=q, message_ttl=20)
+    c.publish("", q, "m")
+    for _ in range(3):
+        c.wait_queue(q, 1, 0)
+        take(c, q, **REJECT)
+    show(c, q)
+
+
+@conversation
+def keys_of_cc_route_at_every_death(t):
+    c, x, q, copies = t.connect(), t.name("x"), t.name("q"), t.name("copies")
+    c.call("exchange.declare", exchange=x, type="direct")
+    queue(c, q, dead_letter_exchange=x)
+    queue(c, copies)
+    c.call("queue.bind", queue=q, exchange=x, routing_key="k")
+    c.call("queue.bind", queue=copies, exchange=x, routing_key="copy")
+    c.publish(x, "k", "m", props={"headers": {"CC": ["copy"]}})
+    c.wait_queue(q, 1, 0)
+    take(c, q, **REJECT)
+    show(c, q)
+    show(c, copies, 2)
+
+
+@conversation
+def what_is_requeued_beyond_the_limit_drops_the_oldest(t):
+    c = t.connect()
+    q, dead = dying(t, c, max_length=2)
+    for n in range(2):
+        c.publish("", q, f"m{n}")
+    c.wait_queue(q, 2, 0)
+    for _ in range(2):
+        c.call("basic.get", queue=q)
+    for n in range(2, 4):
+        c.publish("", q, f"m{n}")
+    c.wait_queue(q, 2, 0)
+    c.send("basic.nack", delivery_tag=0, multiple=True, requeue=True)
+    show(c, dead, 2)
+    show(c, q, 2)
+
+
+@conversation
+def a_full_queue_takes_no_letters(t):
+    c, q, dead = t.connect(), t.name("q"), t.name("dead")
+    queue(c, dead, max_length=1, overflow="reject-publish")
+    queue(c, q, dead_letter_exchange="", dead_letter_routing_key=dead, max_length=0)
+    for n in range(3):
+        c.publish("", q, f"m{n}")
+    show(c, dead)
+    c.wait_queue(dead, 0, 0)

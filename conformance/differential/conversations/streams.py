@@ -309,3 +309,14 @@ def recover_gives_credit(t):
     c.read(1)
     c.call("basic.recover", requeue=True)
     c.sync_queue(q)
+
+
+@conversation
+def a_consumer_has_no_priority(t):
+    c, q = stream(t)
+    consume(c, q, **{"x-priority": 5})
+
+
+@conversation
+def a_delivery_limit_is_no_argument_of_a_stream(t):
+    stream(t, arguments={"x-delivery-limit": 5})

@@ -19,11 +19,22 @@ use crate::auth::{Permission, Resource};
 use crate::broker::arguments::term;
 use crate::broker::delivery::{ConsumerId, Delivery};
 use crate::broker::direct_reply::REPLY_TO;
+use crate::broker::error::Error;
 use crate::broker::names;
 use crate::broker::queue::{ConsumeRefused, ConsumerSpec, GetOutcome, Queue, Return};
 use crate::config::DeprecatedFeature;
 use crate::message::Ticket;
 use crate::store::SpaceState;
+
+/// Arguments of consumers that mean something to streams alone.
+const OF_STREAMS: &[&str] = &[
+    "x-stream-offset",
+    "x-stream-filter",
+    "x-stream-match-unfiltered",
+];
+
+/// Arguments of consumers that mean something to all queues but streams.
+const NOT_OF_STREAMS: &[&str] = &["x-priority", "x-consumer-timeout"];
 
 impl Channel {
     pub(super) fn basic_method(&mut self, session: &Session, method: basic::AMQPMethod) -> Outcome {
@@ -97,6 +108,7 @@ impl Channel {
         room.map_err(|full| AmqpError::too_many_consumers(full.limit))?;
         session.check(Permission::Read, Resource::Queue(&name))?;
         let queue = session.vhost.queue_for(&name, session.id)?;
+        check_consumer_arguments(&consume.arguments, &queue)?;
         let priority = consumer_priority(&consume.arguments, &queue)?;
         let timeout_ms = consumer_timeout(&consume.arguments, &queue)?;
         let reading = match queue.is_stream() {
@@ -337,6 +349,23 @@ const fn requeued_if(requeue: bool, how: Return) -> Settlement {
         Settlement::Requeue(how)
     } else {
         Settlement::Discard
+    }
+}
+
+/// Refuses what consumers of other types of queues say. What nobody knows means nothing, as in RabbitMQ.
+fn check_consumer_arguments(arguments: &FieldTable, queue: &Queue) -> Result<(), AmqpError> {
+    let foreign = match queue.is_stream() {
+        true => NOT_OF_STREAMS,
+        false => OF_STREAMS,
+    };
+    match foreign.iter().find(|name| arguments.contains_key(name)) {
+        None => Ok(()),
+        Some(argument) => Err(Error::UnsupportedArgument {
+            argument,
+            resource: names::Resource::queue(&queue.spec.vhost, &queue.spec.name),
+            queue_type: queue.spec.arguments.get().queue_type(),
+        }
+        .into()),
     }
 }
 

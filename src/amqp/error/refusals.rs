@@ -153,6 +153,7 @@ impl From<Error> for AmqpError {
             | Error::VHostLimit { .. }
             | Error::InvalidParameter
             | Error::CannotMove(_)
+            | Error::RoutingKeyTooLong
             | Error::CannotChange { .. }
             | Error::ProtectedVHost(_)
             | Error::InvalidBinding(_)

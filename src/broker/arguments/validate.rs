@@ -5,10 +5,10 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::{EXPIRY_MS_MAX, QueueType, expiration, term};
 use crate::broker::error::Error;
-use crate::broker::names::Resource;
+use crate::broker::names::{self, Resource};
 
 /// What a classic queue knows, in the order in which declarations are compared.
-pub(super) const CLASSIC_ARGUMENTS: &[&str] = &[
+const CLASSIC_ARGUMENTS: &[&str] = &[
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -26,7 +26,7 @@ pub(super) const CLASSIC_ARGUMENTS: &[&str] = &[
 ];
 
 /// What a quorum queue knows.
-pub(super) const QUORUM_ARGUMENTS: &[&str] = &[
+const QUORUM_ARGUMENTS: &[&str] = &[
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
@@ -51,7 +51,7 @@ pub(super) const QUORUM_ARGUMENTS: &[&str] = &[
 ];
 
 /// What a stream knows.
-pub(super) const STREAM_ARGUMENTS: &[&str] = &[
+const STREAM_ARGUMENTS: &[&str] = &[
     "x-max-length-bytes",
     "x-queue-type",
     "x-max-age",
@@ -61,8 +61,16 @@ pub(super) const STREAM_ARGUMENTS: &[&str] = &[
     "x-stream-filter-size-bytes",
 ];
 
-/// Arguments of RabbitMQ's quorum queues, and of our own, that every type of queue knows here.
-pub(super) const FOR_ALL_TYPES: &[&str] = &[
+/// Arguments of our own that every type of queue knows.
+const FOR_ALL_TYPES: &[&str] = &[
+    "x-max-publish-rate",
+    "x-max-publish-bytes-rate",
+    "x-max-consume-rate",
+];
+
+/// Arguments of RabbitMQ's quorum queues, and of our own, that every type of queue knows here but a stream, which would
+/// have to do what it cannot: its messages never come back, wait or go one by one.
+const FOR_ALL_BUT_STREAMS: &[&str] = &[
     "x-delivery-limit",
     "x-message-group",
     "x-consumer-timeout",
@@ -77,13 +85,7 @@ pub(super) const FOR_ALL_TYPES: &[&str] = &[
     "x-cache-size",
     "x-cache-ttl",
     "x-cache-persistence",
-    "x-max-publish-rate",
-    "x-max-publish-bytes-rate",
-    "x-max-consume-rate",
 ];
-
-/// Those of them that a stream refuses: it would have to do what it cannot.
-const NOT_FOR_STREAMS: &[&str] = &["x-message-delay", "x-message-deduplication"];
 
 const STREAM_SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
 const STREAM_FILTER_BYTES: std::ops::RangeInclusive<i64> = 16..=255;
@@ -199,15 +201,29 @@ const CHECKS: &[(&str, Check)] = &[
     }),
 ];
 
+/// All arguments that a queue of this type knows: RabbitMQ's, then those that only here it has.
+pub(super) fn known_arguments(queue_type: QueueType) -> impl Iterator<Item = &'static str> {
+    let (rabbitmqs, more): (_, &[_]) = match queue_type {
+        QueueType::Classic => (CLASSIC_ARGUMENTS, FOR_ALL_BUT_STREAMS),
+        QueueType::Quorum => (QUORUM_ARGUMENTS, FOR_ALL_BUT_STREAMS),
+        QueueType::Stream => (STREAM_ARGUMENTS, &[]),
+    };
+    let more = more.iter().chain(FOR_ALL_TYPES);
+    rabbitmqs
+        .iter()
+        .chain(more.filter(|argument| !rabbitmqs.contains(argument)))
+        .copied()
+}
+
 /// Refuses what RabbitMQ refuses for a new queue.
 pub(super) fn validate(resource: &Resource, table: &FieldTable) -> Result<(), Error> {
     // RabbitMQ's channel looks at the dead letter exchange before it looks at anything else.
     super::exchange_name(resource, table, "x-dead-letter-exchange")?;
     let queue_type = checked_queue_type(resource, table)?;
-    let known = queue_type.arguments();
+    let known: Vec<_> = known_arguments(queue_type).collect();
     for (argument, check) in CHECKS
         .iter()
-        .filter(|(argument, _)| known.contains(argument) || FOR_ALL_TYPES.contains(argument))
+        .filter(|(argument, _)| known.contains(argument))
     {
         if let Some(value) = table.inner().get(*argument) {
             check(value, table).map_err(|reason| Error::InvalidArgument {
@@ -217,7 +233,7 @@ pub(super) fn validate(resource: &Resource, table: &FieldTable) -> Result<(), Er
             })?;
         }
     }
-    refuse_arguments_of_other_types(resource, table, queue_type)?;
+    refuse_arguments_of_other_types(resource, table, queue_type, &known)?;
     match queue_type {
         QueueType::Stream => check_stream(table),
         QueueType::Classic | QueueType::Quorum => Ok(()),
@@ -251,18 +267,12 @@ fn refuse_arguments_of_other_types(
     resource: &Resource,
     table: &FieldTable,
     queue_type: QueueType,
+    known: &[&str],
 ) -> Result<(), Error> {
-    let others = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
-    let foreign = others
-        .iter()
-        .flat_map(|other| other.arguments())
-        .chain(NOT_FOR_STREAMS)
-        .find(|argument| {
-            table.contains_key(argument)
-                && !queue_type.arguments().contains(argument)
-                && (!FOR_ALL_TYPES.contains(argument)
-                    || (queue_type == QueueType::Stream && NOT_FOR_STREAMS.contains(argument)))
-        });
+    let foreign = [QueueType::Classic, QueueType::Quorum, QueueType::Stream]
+        .into_iter()
+        .flat_map(known_arguments)
+        .find(|argument| table.contains_key(argument) && !known.contains(argument));
     match foreign {
         Some(argument) => Err(Error::UnsupportedArgument {
             argument,
@@ -325,11 +335,14 @@ fn one_of(value: &AMQPValue, accepted: &[&[u8]], reason: &str) -> Result<(), Str
 }
 
 fn dead_letter_routing_key(value: &AMQPValue, table: &FieldTable) -> Result<(), String> {
-    longstr(value)?;
-    if table.contains_key("x-dead-letter-exchange") {
-        Ok(())
-    } else {
-        Err("routing_key_but_no_dlx_defined".into())
+    let key = longstr(value)?;
+    if !table.contains_key("x-dead-letter-exchange") {
+        return Err("routing_key_but_no_dlx_defined".into());
+    }
+    // RabbitMQ takes it, and fails when it has to deliver a letter with it.
+    match names::routing_key(key) {
+        Some(_) => Ok(()),
+        None => Err(format!("{{max_length_exceeded,{}}}", key.len())),
     }
 }
 
@@ -373,241 +386,4 @@ fn unacceptable(value: &AMQPValue) -> String {
 const _: () = assert!(EXPIRY_MS_MAX <= i64::MAX as u64);
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn text(text: &str) -> AMQPValue {
-        AMQPValue::LongString(text.into())
-    }
-
-    fn check(entries: &[(&str, AMQPValue)], expected: &str) {
-        let vhost: Arc<str> = "/".into();
-        let table: BTreeMap<_, _> = entries
-            .iter()
-            .map(|(key, value)| ((*key).into(), value.clone()))
-            .collect();
-        let found = match validate(&Resource::queue(&vhost, "q"), &table.into()) {
-            Ok(()) => "ok".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        assert_eq!(found, expected, "{entries:?}");
-    }
-
-    fn invalid(entries: &[(&str, AMQPValue)], reason: &str) {
-        let argument = entries.last().unwrap().0;
-        check(
-            entries,
-            &format!("invalid arg '{argument}' for queue 'q' in vhost '/': {reason}"),
-        );
-    }
-
-    /// The texts were read from a running RabbitMQ.
-    #[test]
-    fn wrong_values_are_refused_in_rabbitmqs_words() {
-        let int = AMQPValue::LongLongInt;
-        invalid(&[("x-message-ttl", int(-1))], "{value_negative,-1}");
-        invalid(
-            &[("x-message-ttl", text("5"))],
-            "\"expected integer, got longstr\"",
-        );
-        invalid(
-            &[("x-message-ttl", AMQPValue::Boolean(true))],
-            "\"expected integer, got bool\"",
-        );
-        invalid(
-            &[("x-message-ttl", int(315_360_000_001))],
-            "{value_too_large,315360000001}",
-        );
-        invalid(
-            &[("x-message-ttl", AMQPValue::Timestamp(5))],
-            "\"expected integer, got timestamp\"",
-        );
-        invalid(&[("x-expires", int(0))], "{value_zero,0}");
-        invalid(&[("x-expires", int(-3))], "{value_negative,-3}");
-        invalid(
-            &[("x-expires", text("a"))],
-            "\"expected integer, got longstr\"",
-        );
-        invalid(&[("x-max-length", int(-1))], "{value_negative,-1}");
-        invalid(
-            &[("x-max-length-bytes", AMQPValue::Void)],
-            "\"expected integer, got void\"",
-        );
-        invalid(
-            &[("x-dead-letter-routing-key", text("k"))],
-            "routing_key_but_no_dlx_defined",
-        );
-        invalid(
-            &[("x-dead-letter-routing-key", AMQPValue::LongInt(5))],
-            "{unacceptable_type,signedint}",
-        );
-        invalid(&[("x-max-priority", int(256))], "{max_value_exceeded,256}");
-        invalid(&[("x-max-priority", int(-1))], "{value_negative,-1}");
-        invalid(&[("x-overflow", text("bad"))], "invalid_overflow");
-        invalid(
-            &[("x-overflow", AMQPValue::LongInt(1))],
-            "{unacceptable_type,signedint}",
-        );
-        invalid(
-            &[("x-queue-mode", text("bad"))],
-            "\"unsupported queue mode 'bad'\"",
-        );
-        invalid(
-            &[("x-queue-version", int(3))],
-            "\"unsupported queue version '3'\"",
-        );
-        invalid(
-            &[("x-queue-version", int(1))],
-            "\"unsupported queue version '1'\"",
-        );
-        invalid(
-            &[("x-single-active-consumer", text("true"))],
-            "{unacceptable_type,longstr}",
-        );
-        invalid(
-            &[("x-queue-type", text("bad"))],
-            "\"unsupported queue type 'bad'\"",
-        );
-        invalid(
-            &[("x-queue-type", AMQPValue::LongInt(5))],
-            "{unacceptable_type,signedint}",
-        );
-        let quorum = ("x-queue-type", text("quorum"));
-        invalid(
-            &[quorum.clone(), ("x-quorum-initial-group-size", int(0))],
-            "{value_zero,0}",
-        );
-        invalid(
-            &[quorum.clone(), ("x-dead-letter-strategy", text("bad"))],
-            "invalid_dlx_strategy",
-        );
-        invalid(
-            &[quorum, ("x-queue-leader-locator", text("bad"))],
-            "invalid_queue_locator_arg",
-        );
-        invalid(
-            &[("x-consumer-disconnected-timeout", int(-1))],
-            "{value_negative,-1}",
-        );
-        let stream = ("x-queue-type", text("stream"));
-        invalid(
-            &[stream.clone(), ("x-max-age", text("5X"))],
-            "invalid_max_age",
-        );
-        invalid(
-            &[stream.clone(), ("x-max-age", text("D"))],
-            "invalid_max_age",
-        );
-        invalid(
-            &[stream.clone(), ("x-max-age", AMQPValue::LongInt(5))],
-            "{unacceptable_type,signedint}",
-        );
-        invalid(
-            &[stream, ("x-initial-cluster-size", int(0))],
-            "{value_zero,0}",
-        );
-    }
-
-    #[test]
-    fn the_dead_letter_exchange_is_looked_at_first() {
-        check(
-            &[
-                ("x-dead-letter-exchange", AMQPValue::LongInt(5)),
-                ("x-message-ttl", AMQPValue::LongInt(-1)),
-            ],
-            "invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'",
-        );
-    }
-
-    #[test]
-    fn expires_is_checked_before_the_time_to_live() {
-        let entries = [
-            ("x-message-ttl", AMQPValue::LongInt(-1)),
-            ("x-expires", AMQPValue::LongInt(0)),
-        ];
-        invalid(&entries, "{value_zero,0}");
-    }
-
-    #[test]
-    fn streams_have_ranges_of_their_own() {
-        let stream = ("x-queue-type", text("stream"));
-        let with = |key, number| [stream.clone(), (key, AMQPValue::LongLongInt(number))];
-        let segment = "x-stream-max-segment-size-bytes";
-        check(
-            &with(segment, 3_000_000_001),
-            "Exceeded max value for x-stream-max-segment-size-bytes",
-        );
-        check(&with(segment, 3_000_000_000), "ok");
-        let filter = "x-stream-filter-size-bytes";
-        check(
-            &with(filter, 15),
-            "Invalid value for  x-stream-filter-size-bytes",
-        );
-        check(&with(filter, 255), "ok");
-    }
-
-    #[test]
-    fn arguments_of_other_queue_types_are_refused() {
-        let text_of = |argument, module| {
-            format!(
-                "invalid arg '{argument}' for queue 'q' in vhost '/' of queue type rabbit_{module}_queue"
-            )
-        };
-        check(
-            &[("x-max-age", text("5D"))],
-            &text_of("x-max-age", "classic"),
-        );
-        let quorum = ("x-queue-type", text("quorum"));
-        check(
-            &[quorum, ("x-max-priority", AMQPValue::LongInt(5))],
-            &text_of("x-max-priority", "quorum"),
-        );
-        let stream = ("x-queue-type", text("stream"));
-        check(
-            &[stream, ("x-max-length", AMQPValue::LongInt(5))],
-            &text_of("x-max-length", "stream"),
-        );
-    }
-
-    #[test]
-    fn timeouts_of_consumers_are_numbers_of_milliseconds() {
-        for argument in ["x-consumer-timeout", "x-consumer-disconnected-timeout"] {
-            for queue_type in ["classic", "quorum"] {
-                let with = |value| [("x-queue-type", text(queue_type)), (argument, value)];
-                check(&with(AMQPValue::LongInt(60_000)), "ok");
-                check(&with(AMQPValue::LongLongInt(0)), "ok");
-                invalid(&with(AMQPValue::LongInt(-1)), "{value_negative,-1}");
-                let not_a_number = "\"expected integer, got longstr\"";
-                invalid(&with(text("60000")), not_a_number);
-            }
-        }
-    }
-
-    #[test]
-    fn right_and_unknown_values_are_accepted() {
-        for (key, value) in [
-            ("x-message-ttl", AMQPValue::LongLongInt(315_360_000_000)),
-            ("x-message-ttl", AMQPValue::LongInt(0)),
-            ("x-max-priority", AMQPValue::ShortShortUInt(255)),
-            ("x-max-priority", AMQPValue::LongInt(0)),
-            ("x-overflow", text("reject-publish-dlx")),
-            ("x-queue-mode", text("lazy")),
-            ("x-queue-version", AMQPValue::LongInt(2)),
-            ("x-queue-type", text("classic")),
-            ("x-queue-master-locator", AMQPValue::LongInt(5)),
-            ("x-queue-leader-locator", text("balanced")),
-            ("x-dead-letter-exchange", text("no such exchange")),
-            ("x-consumer-timeout", AMQPValue::LongInt(5)),
-            ("x-delivery-limit", AMQPValue::LongInt(5)),
-            ("x-delayed-retry-type", text("failed")),
-            ("x-message-group", text("customer")),
-            ("x-whatever", AMQPValue::LongInt(-5)),
-            ("x-expires-not", text("")),
-        ] {
-            check(&[(key, value)], "ok");
-        }
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use super::json::table;
 use super::limits;
 use crate::auth::{ChangeError, HashingAlgorithm, PasswordHash, Permissions};
 use crate::broker::arguments::QueueType;
-use crate::broker::names::is_reserved;
+use crate::broker::names::{NAME_BYTES_MAX, is_reserved};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare, VHost};
 use crate::broker::{Broker, NOBODY};
@@ -192,8 +192,8 @@ impl Tags {
 
 impl VHostEntry {
     pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        if entry.name.is_empty() || entry.name.len() > 255 {
-            return Err("a name should have 1 to 255 bytes".into());
+        if entry.name.is_empty() || entry.name.len() > NAME_BYTES_MAX {
+            return Err(format!("a name should have 1 to {NAME_BYTES_MAX} bytes"));
         }
         let VHostMetadata {
             description,
@@ -307,6 +307,7 @@ impl ExchangeEntry {
         {
             return Ok(Ticket::IMMEDIATE);
         }
+        check_short("a name", &entry.name)?;
         let declare = ExchangeDeclare {
             name: entry.name.into(),
             kind: entry.kind.into(),
@@ -327,6 +328,7 @@ impl QueueEntry {
         if is_skipped("queue", &entry.name, &entry.vhost) || vhost.queue(&entry.name).is_some() {
             return Ok(Ticket::IMMEDIATE);
         }
+        check_short("a name", &entry.name)?;
         let mut arguments = table(&entry.arguments)?;
         // Newer exports say the type beside the arguments. The default does not hold for every queue.
         let default = match entry.durable && !entry.auto_delete {
@@ -362,6 +364,7 @@ impl BindingEntry {
         if entry.source.is_empty() {
             return Ok(Ticket::IMMEDIATE);
         }
+        check_short("a routing key", &entry.routing_key)?;
         let arguments = table(&entry.arguments)?;
         let routing_key = entry.routing_key.into();
         let visit = broker.services.visit();
@@ -388,6 +391,14 @@ impl BindingEntry {
             }
         };
         bound.map_err(|error| error.to_string())
+    }
+}
+
+/// Clients cannot say more than fits into a short string, and rows of the store have no room for it.
+fn check_short(what: &str, text: &str) -> Result<(), String> {
+    match text.len() {
+        ..=NAME_BYTES_MAX => Ok(()),
+        _ => Err(format!("{what} should have up to {NAME_BYTES_MAX} bytes")),
     }
 }
 

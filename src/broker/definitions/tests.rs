@@ -154,6 +154,35 @@ fn limits_and_default_types_are_imported_and_stay() {
 }
 
 #[test]
+fn names_and_routing_keys_have_to_fit_into_short_strings() {
+    let test = TestBroker::new();
+    let long = "n".repeat(256);
+    let cases = [
+        (
+            json!({"queues": [{"vhost": "/", "name": long, "durable": true, "auto_delete": false}]}),
+            "a name should have up to 255 bytes",
+        ),
+        (
+            json!({"exchanges": [{
+                "vhost": "/", "name": long, "type": "direct", "durable": true, "auto_delete": false,
+            }]}),
+            "a name should have up to 255 bytes",
+        ),
+        (
+            json!({"bindings": [{
+                "vhost": "/", "source": "amq.direct", "destination": "q", "destination_type": "queue",
+                "routing_key": long,
+            }]}),
+            "a routing key should have up to 255 bytes",
+        ),
+    ];
+    for (definitions, reason) in cases {
+        let refused = import(&test, &definitions).unwrap_err().to_string();
+        assert!(refused.ends_with(reason), "{refused}");
+    }
+}
+
+#[test]
 fn an_error_names_the_entry() {
     let test = TestBroker::new();
     let cases = [

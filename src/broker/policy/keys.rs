@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{PolicyKind, Target};
 use crate::broker::arguments::{QueueType, is_max_age};
+use crate::broker::names::routing_key;
 
 /// A key.
 pub(super) struct Key {
@@ -125,7 +126,10 @@ const KEYS: &[Key] = &[
         "dead-letter-routing-key",
         Scope::Messages,
         "dead letter routing key",
-        Value::is_string,
+        |value| {
+            let key = value.as_str().map(str::as_bytes);
+            key.and_then(routing_key).is_some()
+        },
     ),
     key(
         "dead-letter-strategy",

@@ -60,6 +60,13 @@ fn definitions_are_refused_in_rabbitmqs_words() {
             "[<<\"a\">>,true,null] is not a valid dead letter routing key",
         ),
         (
+            json!({"dead-letter-routing-key": "k".repeat(256)}),
+            &format!(
+                "<<\"{}\">> is not a valid dead letter routing key",
+                "k".repeat(256)
+            ),
+        ),
+        (
             json!({"alternate-exchange": {"a": 1}}),
             "#{<<\"a\">> => 1} is not a valid alternate exchange name",
         ),

@@ -7,6 +7,7 @@ use super::publish::Outgoing;
 use crate::broker::arguments::expiration;
 use crate::broker::error::Error;
 use crate::broker::exchange::Exchange;
+use crate::broker::names::NAME_BYTES_MAX;
 use crate::broker::queue::{Leaving, Progress, Queue};
 use crate::broker::state;
 use crate::message::Ticket;
@@ -72,7 +73,8 @@ impl VHost {
     /// visit's share.
     ///
     /// # Errors
-    /// A queue or exchange does not exist, the target is the queue itself, or the queue is a stream.
+    /// A queue or exchange does not exist, the target is the queue itself, the queue is a stream, or the routing key is
+    /// too long.
     pub fn move_messages(
         &self,
         visit: &Visit<'_>,
@@ -127,6 +129,10 @@ impl VHost {
                 }
                 Ok(Target::Queue(queue))
             }
+            MoveTo::Exchange {
+                routing_key: Some(key),
+                ..
+            } if key.len() > NAME_BYTES_MAX => Err(Error::RoutingKeyTooLong),
             MoveTo::Exchange { name, routing_key } => Ok(Target::Exchange {
                 exchange: self.exchange_for(name)?,
                 routing_key: routing_key.clone(),

@@ -59,6 +59,26 @@ fn shrinking_the_length_drops_at_once() {
 }
 
 #[test]
+fn a_policy_removes_segments_of_a_stream_at_once() {
+    let fixture = Fixture::new();
+    let mut stream = QueueDeclare {
+        durable: true,
+        ..transient("s")
+    };
+    stream.arguments = table(&[
+        ("x-queue-type", text("stream")),
+        ("x-stream-max-segment-size-bytes", AMQPValue::LongInt(1)),
+    ]);
+    fixture.declare(stream).unwrap();
+    let queue = fixture.vhost.queue("s").unwrap();
+    publish(&fixture, &queue, 20);
+    assert_eq!(queue.counts().ready, 20);
+    let limited = policy("p", 0, "", &json!({"max-length-bytes": 0}));
+    fixture.vhost.set_policy(PolicyKind::User, limited).unwrap();
+    assert_eq!(queue.counts().ready, 1, "never the latest segment");
+}
+
+#[test]
 fn an_alternate_exchange_by_policy_takes_what_nothing_matched() {
     let fixture = Fixture::new();
     fixture.queue("q");
