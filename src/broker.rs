@@ -32,7 +32,7 @@ pub mod recovery;
 mod simulation;
 pub mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod timers;
 pub mod vhost;
 

@@ -1,4 +1,4 @@
-//! A broker on a temporary directory, for the tests of this layer.
+//! A broker on a temporary directory, for the tests of this layer and those above.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::random::SeededRandom;
 use crate::store::{Store, StoreOptions};
 
 /// A message without properties and body.
-pub(super) fn message<'a>(exchange: &'a str, routing_key: &'a str) -> NewMessage<'a> {
+pub(crate) fn message<'a>(exchange: &'a str, routing_key: &'a str) -> NewMessage<'a> {
     NewMessage {
         exchange: exchange.as_bytes(),
         routing_key: routing_key.as_bytes(),
@@ -36,39 +36,39 @@ pub(super) fn message<'a>(exchange: &'a str, routing_key: &'a str) -> NewMessage
 }
 
 /// A broker with the virtual host `/`, and the directory that it keeps its data in.
-pub(super) struct TestBroker {
-    pub(super) broker: Arc<Broker>,
+pub(crate) struct TestBroker {
+    pub(crate) broker: Arc<Broker>,
     /// Whether there was nothing in the directory.
-    pub(super) is_first_start: bool,
+    pub(crate) is_first_start: bool,
     /// When what the start wrote is safe.
-    pub(super) ticket: Ticket,
+    pub(crate) ticket: Ticket,
     runtime: tokio::runtime::Runtime,
     dir: TempDir,
 }
 
 impl TestBroker {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_limits(NodeLimits::default())
     }
 
     /// A restart lifts them.
-    pub(super) fn with_limits(limits: NodeLimits) -> Self {
+    pub(crate) fn with_limits(limits: NodeLimits) -> Self {
         Self::start_with(TempDir::new().unwrap(), limits, QUEUE_MEMORY_BYTES_MAX)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// With this budget for all queues, until a restart.
-    pub(super) fn with_memory(bytes: usize) -> Self {
+    pub(crate) fn with_memory(bytes: usize) -> Self {
         Self::start_with(TempDir::new().unwrap(), NodeLimits::default(), bytes)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Stops it and starts another one on the same directory.
-    pub(super) fn restart(self) -> Self {
+    pub(crate) fn restart(self) -> Self {
         self.try_restart().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    pub(super) fn try_restart(self) -> Result<Self, RecoverError> {
+    pub(crate) fn try_restart(self) -> Result<Self, RecoverError> {
         let Self {
             broker,
             runtime,
@@ -80,7 +80,7 @@ impl TestBroker {
         Self::start(dir)
     }
 
-    pub(super) fn wait(&self, ticket: Ticket) {
+    pub(crate) fn wait(&self, ticket: Ticket) {
         self.runtime
             .block_on(self.broker.services.store.wait(ticket));
     }
