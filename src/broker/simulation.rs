@@ -11,22 +11,29 @@
 //! The broker and the store are the real ones; only their threads are not there, so that their steps can be taken
 //! between any two others. The same seed takes the same course: `LEVERET_TEST_SEED` repeats one.
 //!
-//! - [`plan`]: which queues there are. [`steps`], [`publishing`]: what can happen. [`clients`]: who has what.
+//! - [`plan`], [`odds`]: which queues there are. [`steps`], [`topology`], [`publishing`], [`consuming`]: what can happen.
+//!   [`clients`]: who has what.
 //! - [`machine`]: the broker without threads. [`image`]: what the disk keeps.
 //! - [`message`], [`ledger`]: every copy of every message. [`oracle`]: what may become of it.
-//! - [`world`]: a run. [`scenes`]: what happened once, told as a test.
+//! - [`world`]: a run. [`rest`]: what must be so when nothing is left to do. [`streams`]: those of a stream.
+//! - [`scenes`]: what happened once, told as a test.
 
 mod chance;
 mod clients;
+mod consuming;
 mod image;
 mod ledger;
 mod machine;
 mod message;
+mod odds;
 mod oracle;
 mod plan;
 mod publishing;
+mod rest;
 mod scenes;
 mod steps;
+mod streams;
+mod topology;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -39,6 +39,14 @@ impl Queue {
         }
     }
 
+    /// Bytes of ready bodies as the queue counts them; `None`: what came back has to be read before it counts.
+    pub(in crate::broker) fn counted_bytes(&self) -> Option<u64> {
+        let inner = self.inner.lock();
+        let lanes = inner.state.lanes();
+        let is_read = lanes.iter().all(|lane| lane.unread(true).is_none());
+        is_read.then(|| inner.state.ready_bytes())
+    }
+
     fn for_each_stored(
         &self,
         inner: &Inner,

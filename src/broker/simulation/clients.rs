@@ -19,6 +19,8 @@ pub(super) type HolderNumber = Option<usize>;
 /// What outboxes saw.
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    /// Consumers that held something for too long.
+    pub(super) timed_out: Vec<usize>,
     pub(super) deliveries: Vec<Delivered>,
     pub(super) refused: Vec<CopyId>,
 }
@@ -30,6 +32,8 @@ pub(super) struct Outbox {
     no_ack: bool,
     room: AtomicUsize,
     is_stalled: AtomicBool,
+    /// There is something in the stream.
+    is_woken: AtomicBool,
     log: Arc<Mutex<Log>>,
 }
 
@@ -42,6 +46,13 @@ impl Outbox {
     pub(super) fn drain(&self, room: usize) -> bool {
         self.room.fetch_add(room, Ordering::Relaxed);
         self.is_stalled.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Outbox {
+    /// Whether the queue asked for its connection since the last look.
+    pub(super) fn take_wake(&self) -> bool {
+        self.is_woken.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -70,7 +81,9 @@ impl DeliverySink for Outbox {
         taken.len()
     }
 
-    fn wake(&self) {}
+    fn wake(&self) {
+        self.is_woken.store(true, Ordering::Relaxed);
+    }
 
     fn stall(&self) -> bool {
         let is_full = self.room() == 0;
@@ -78,7 +91,12 @@ impl DeliverySink for Outbox {
         is_full
     }
 
-    fn cancelled(&self, _: Cancellation) {}
+    fn cancelled(&self, why: Cancellation) {
+        match why {
+            Cancellation::TimedOut { .. } => self.log.lock().timed_out.push(self.number),
+            Cancellation::QueueDeleted => {}
+        }
+    }
 }
 
 pub(super) fn seen(
@@ -97,6 +115,7 @@ pub(super) fn seen(
         no_ack,
         redelivered: delivery.redelivered,
         counts: delivery.counts,
+        body_bytes: bytes.len() as u64,
         is_body_right: *bytes == *body(number, bytes.len()),
     }
 }
@@ -107,16 +126,30 @@ pub(super) struct Consumer {
     pub(super) id: ConsumerId,
     pub(super) outbox: Arc<Outbox>,
     pub(super) prefetch: u32,
+    pub(super) priority: i32,
+    pub(super) is_exclusive: bool,
+    /// How long it may hold what it has.
+    pub(super) timeout_ms: Option<u64>,
     /// Deliveries begin when this is durable; `None`: they have begun.
     pub(super) waits_for: Option<Ticket>,
+}
+
+/// A delivery that is to be acknowledged.
+#[derive(Debug, Clone, Copy)]
+struct Holding {
+    by: HolderNumber,
+    /// By which the queue knows who has it.
+    id: ConsumerId,
+    since_ms: u64,
 }
 
 /// All clients of a broker.
 #[derive(Default)]
 pub(super) struct Clients {
     pub(super) consumers: BTreeMap<usize, Consumer>,
-    /// What was delivered to be acknowledged, and by which id the queue knows who has it.
-    held: BTreeMap<CopyId, (HolderNumber, ConsumerId)>,
+    held: BTreeMap<CopyId, Holding>,
+    /// Consumers that were cancelled because they took too long, and have not given back what they hold.
+    late: BTreeSet<usize>,
     next_number: usize,
     pub(super) log: Arc<Mutex<Log>>,
 }
@@ -131,6 +164,7 @@ impl Clients {
             no_ack,
             room: AtomicUsize::new(room),
             is_stalled: AtomicBool::new(false),
+            is_woken: AtomicBool::new(false),
             log: self.log.clone(),
         })
     }
@@ -144,7 +178,7 @@ impl Clients {
     }
 
     /// Takes what the outboxes saw, and keeps what is to be acknowledged.
-    pub(super) fn take_log(&mut self) -> Log {
+    pub(super) fn take_log(&mut self, now_ms: u64) -> Log {
         let log = std::mem::take(&mut *self.log.lock());
         for delivered in log.deliveries.iter().filter(|delivered| !delivered.no_ack) {
             let consumer = delivered
@@ -152,7 +186,12 @@ impl Clients {
                 .and_then(|number| self.consumers.get(&number));
             let id = consumer.map_or(ConsumerId::NONE, |consumer| consumer.id);
             let copy = (delivered.queue, delivered.seq);
-            self.held.insert(copy, (delivered.consumer, id));
+            let holding = Holding {
+                by: delivered.consumer,
+                id,
+                since_ms: now_ms,
+            };
+            self.held.insert(copy, holding);
         }
         log
     }
@@ -165,7 +204,7 @@ impl Clients {
     pub(super) fn holders(&self) -> Vec<(QueueId, HolderNumber)> {
         let held = self.held.iter();
         let holders: BTreeSet<_> = held
-            .map(|((queue, _), (number, _))| (*queue, *number))
+            .map(|((queue, _), holding)| (*queue, holding.by))
             .collect();
         holders.into_iter().collect()
     }
@@ -173,15 +212,55 @@ impl Clients {
     /// What that one holds of that queue.
     pub(super) fn held_by(&self, queue: QueueId, number: HolderNumber) -> Vec<Seq> {
         let held = self.held.iter();
-        let own = held.filter(|((of, _), (by, _))| (*of, *by) == (queue, number));
+        let own = held.filter(|((of, _), holding)| (*of, holding.by) == (queue, number));
         own.map(|((_, seq), _)| *seq).collect()
+    }
+
+    /// Since when a consumer has held its oldest delivery.
+    pub(super) fn holds_since_ms(&self, number: usize) -> Option<u64> {
+        let held = self.held.values();
+        let own = held.filter(|holding| holding.by == Some(number));
+        own.map(|holding| holding.since_ms).min()
+    }
+
+    /// A consumer took too long: it has had its last delivery.
+    pub(super) fn is_late(&mut self, number: usize) -> Option<Consumer> {
+        let consumer = self.consumers.remove(&number)?;
+        self.late.insert(number);
+        Some(consumer)
+    }
+
+    /// A late consumer and what it holds.
+    pub(super) fn take_late(&mut self) -> Option<(QueueId, Vec<Seq>)> {
+        loop {
+            let number = self.late.pop_first()?;
+            let mut holders = self.holders().into_iter();
+            if let Some((queue, by)) = holders.find(|(_, by)| *by == Some(number)) {
+                return Some((queue, self.held_by(queue, by)));
+            }
+        }
+    }
+
+    /// The consumers of a queue.
+    pub(super) fn of(&self, queue: QueueId) -> impl Iterator<Item = &Consumer> {
+        let consumers = self.consumers.values();
+        consumers.filter(move |consumer| consumer.queue.spec.id == queue)
+    }
+
+    /// Whether a consumer has room for a message.
+    pub(super) fn could_take(&self, consumer: &Consumer) -> bool {
+        let queue = consumer.queue.spec.id;
+        let held = self.held_by(queue, Some(consumer.number)).len() as u32;
+        consumer.waits_for.is_none()
+            && consumer.outbox.room() > 0
+            && (consumer.prefetch == 0 || held < consumer.prefetch)
     }
 
     /// Deliveries end. By which id the queue knows the consumer.
     pub(super) fn end(&mut self, queue: QueueId, seqs: &[Seq]) -> ConsumerId {
         let mut id = ConsumerId::NONE;
         for seq in seqs {
-            (_, id) = self.held.remove(&(queue, *seq)).expect("it is held");
+            id = self.held.remove(&(queue, *seq)).expect("it is held").id;
         }
         id
     }

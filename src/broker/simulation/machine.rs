@@ -14,7 +14,7 @@ use crate::broker::dead_letter::{self, DeadLetters};
 use crate::broker::due::DueKey;
 use crate::broker::loader::LoaderByHand;
 use crate::broker::memory::QueueMemory;
-use crate::broker::queue::Queue;
+use crate::broker::queue::{Queue, Whereabouts};
 use crate::broker::timers::Timers;
 use crate::broker::vhost::VHost;
 use crate::broker::{Broker, Parts, Services, keeper};
@@ -186,6 +186,7 @@ impl Machine {
             let held = pending.into_iter().map(|pending| {
                 let mut found = Found::of(&pending.properties);
                 found.persistent = pending.persistent;
+                found.body_bytes = pending.body_bytes;
                 ((holder.clone(), pending.key), found)
             });
             seen.held.extend(held);
@@ -208,8 +209,12 @@ impl Machine {
                 durable: queue.spec.durable,
                 settings: queue.settings(),
                 messages: Default::default(),
+                ready_bytes: 0,
             };
             queue.for_each_message(|place, record| {
+                if place == Whereabouts::Ready {
+                    one.ready_bytes += record.body_len() as u64;
+                }
                 let is_known = ledger.copy((id, record.seq())).is_some();
                 let found = (!is_known).then(|| Found::read(record));
                 let number = number(record.properties());

@@ -25,6 +25,8 @@ pub(super) struct Labels {
     pub(super) group: Option<i64>,
     /// What it is known by to those who drop what comes again.
     pub(super) token: Option<i64>,
+    /// By which readers of a stream choose it.
+    pub(super) value: Option<&'static str>,
     pub(super) body_bytes: usize,
 }
 
@@ -45,6 +47,7 @@ pub(super) struct Found {
     pub(super) expiry_ms: u64,
     pub(super) group: Option<i64>,
     pub(super) token: Option<i64>,
+    pub(super) body_bytes: u64,
     /// The last one first.
     pub(super) deaths: Vec<Death>,
 }
@@ -74,6 +77,10 @@ impl Labels {
                 field::put_name(&mut table, name.as_bytes());
                 field::put_long(&mut table, value);
             }
+        }
+        if let Some(value) = self.value {
+            field::put_name(&mut table, b"x-stream-filter-value");
+            field::put_long_string(&mut table, value.as_bytes());
         }
         out.extend((table.len() as u32).to_be_bytes());
         out.extend(table);
@@ -115,6 +122,7 @@ impl Found {
         found.persistent = record.is_persistent();
         found.priority = record.priority();
         found.expiry_ms = record.expiry_ms();
+        found.body_bytes = record.body_len() as u64;
         found
     }
 
@@ -133,6 +141,7 @@ impl Found {
             expiry_ms: 0,
             group: integer(GROUP),
             token: integer(TOKEN),
+            body_bytes: 0,
             deaths: deaths(&headers),
         }
     }

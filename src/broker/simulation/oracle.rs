@@ -65,6 +65,7 @@ pub(super) struct Delivered {
     pub(super) no_ack: bool,
     pub(super) redelivered: bool,
     pub(super) counts: Counts,
+    pub(super) body_bytes: u64,
     pub(super) is_body_right: bool,
 }
 
@@ -137,6 +138,7 @@ pub(super) struct SeenQueue {
     pub(super) settings: Arc<Settings>,
     /// What is new is read.
     pub(super) messages: BTreeMap<Seq, (Whereabouts, Number, Option<Found>)>,
+    pub(super) ready_bytes: u64,
 }
 
 impl SeenQueue {
@@ -153,8 +155,30 @@ pub(super) struct Seen {
     pub(super) held: BTreeMap<(Holder, DueKey), Found>,
     /// What the consumers have and did not end.
     pub(super) with_consumers: BTreeSet<CopyId>,
-    /// Who consumes.
-    pub(super) consumers: BTreeSet<usize>,
+    /// Who consumes, and how it is ranked.
+    pub(super) consumers: BTreeMap<usize, i32>,
+}
+
+/// So many messages, and bytes of their bodies.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    count: u64,
+    bytes: u64,
+}
+
+impl Amount {
+    const fn add(&mut self, found: &Found) {
+        self.count += 1;
+        self.bytes += found.body_bytes;
+    }
+}
+
+impl<'a> FromIterator<&'a Found> for Amount {
+    fn from_iter<I: IntoIterator<Item = &'a Found>>(found: I) -> Self {
+        let mut amount = Self::default();
+        found.into_iter().for_each(|found| amount.add(found));
+        amount
+    }
 }
 
 /// See the module.
@@ -179,11 +203,13 @@ pub(super) struct Oracle {
     /// Who is the single active consumer.
     active: BTreeMap<QueueId, usize>,
     /// Messages before the step.
-    count_before: BTreeMap<QueueId, u64>,
+    before: BTreeMap<QueueId, Amount>,
     /// Tokens of the messages that were there before the step.
     tokens_before: BTreeMap<QueueId, BTreeSet<i64>>,
     /// Messages that came to queues in the step, or were to.
-    came: BTreeMap<QueueId, u64>,
+    came: BTreeMap<QueueId, Amount>,
+    /// No body is larger, of all that there is in the step.
+    largest: u64,
     /// What changed in the step, for people.
     pub(super) changes: Vec<String>,
 }
@@ -200,9 +226,10 @@ impl Oracle {
             open: start + 1,
             closed: BTreeMap::new(),
             active: BTreeMap::new(),
-            count_before: BTreeMap::new(),
+            before: BTreeMap::new(),
             tokens_before: BTreeMap::new(),
             came: BTreeMap::new(),
+            largest: 0,
             changes: Vec::new(),
         }
     }
@@ -223,7 +250,7 @@ impl Oracle {
     /// Follows a step.
     pub(super) fn account(&mut self, facts: &Facts, seen: &Seen) -> Checked {
         self.follow_topology(facts, seen)?;
-        self.remember_before();
+        self.remember_before(facts);
         let mut arrivals = self.follow_copies(facts, seen)?;
         arrivals.extend(self.follow_held(facts, seen)?);
         arrivals.extend(facts.arrivals.iter().cloned());
@@ -232,12 +259,19 @@ impl Oracle {
         self.check_places(seen)
     }
 
-    fn remember_before(&mut self) {
+    fn remember_before(&mut self, facts: &Facts) {
+        let books = self.ledger.books.values();
+        let copies = books.flat_map(|book| book.copies.values());
+        let found = copies.map(|copy| &copy.found);
+        let found = found.chain(self.ledger.held.values().map(|held| &held.found));
+        let found = found.chain(facts.arrivals.iter().map(|arrival| &arrival.found));
+        self.largest = found.map(|found| found.body_bytes).max().unwrap_or(0);
         self.came.clear();
-        self.count_before.clear();
+        self.before.clear();
         self.tokens_before.clear();
         for (id, book) in &mut self.ledger.books {
-            self.count_before.insert(*id, book.copies.len() as u64);
+            let found = book.copies.values().map(|copy| &copy.found);
+            self.before.insert(*id, found.collect());
             let tokens = book.copies.values().filter_map(|copy| copy.found.token);
             self.tokens_before.insert(*id, tokens.collect());
             for copy in book.copies.values_mut() {

@@ -4,6 +4,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::chance::Chance;
 use super::message::GROUP;
+use super::odds::Odds;
 
 /// A fanout exchange.
 pub(super) const ALL: &str = "all";
@@ -20,17 +21,21 @@ pub(super) const REMEMBERED_MS: u64 = 700;
 pub(super) struct QueuePlan {
     pub(super) name: String,
     pub(super) durable: bool,
+    /// Goes with its last consumer.
+    pub(super) auto_delete: bool,
+    /// Goes with its connection.
+    pub(super) is_exclusive: bool,
     pub(super) arguments: FieldTable,
     /// The exchanges that it is bound to.
     pub(super) bound_to: Vec<&'static str>,
 }
 
 /// Draws the queues of a run.
-pub(super) fn draw(chance: &mut Chance) -> Vec<QueuePlan> {
+pub(super) fn draw(chance: &mut Chance, odds: &Odds) -> Vec<QueuePlan> {
     let count = chance.between(3, 6) as usize;
     let names: Vec<String> = (0..count).map(|number| format!("q{number}")).collect();
     let mut plans: Vec<QueuePlan> = (0..count)
-        .map(|at| draw_queue(chance, &names, at))
+        .map(|at| draw_queue(chance, odds, &names, at))
         .collect();
     thin_out_graves(&mut plans);
     plans
@@ -61,7 +66,7 @@ fn thin_out_graves(plans: &mut [QueuePlan]) {
     }
 }
 
-fn draw_queue(chance: &mut Chance, names: &[String], at: usize) -> QueuePlan {
+fn draw_queue(chance: &mut Chance, odds: &Odds, names: &[String], at: usize) -> QueuePlan {
     let is_quorum = chance.percent(15);
     let mut bound_to = vec![LATER, ONCE];
     for (exchange, percent) in [(ALL, 60), (GRAVES, 30)] {
@@ -69,16 +74,24 @@ fn draw_queue(chance: &mut Chance, names: &[String], at: usize) -> QueuePlan {
             bound_to.push(exchange);
         }
     }
-    let arguments = draw_arguments(chance, names, is_quorum);
+    let arguments = draw_arguments(chance, odds, names, is_quorum);
+    let is_exclusive = !is_quorum && chance.percent(odds.exclusive);
     QueuePlan {
         name: names[at].clone(),
-        durable: is_quorum || chance.percent(85),
+        durable: is_quorum || (!is_exclusive && chance.percent(85)),
+        auto_delete: !is_quorum && chance.percent(odds.auto_delete),
+        is_exclusive,
         arguments,
         bound_to,
     }
 }
 
-fn draw_arguments(chance: &mut Chance, names: &[String], is_quorum: bool) -> FieldTable {
+fn draw_arguments(
+    chance: &mut Chance,
+    odds: &Odds,
+    names: &[String],
+    is_quorum: bool,
+) -> FieldTable {
     let mut table = FieldTable::default();
     let mut put = |name: &str, value| {
         table.insert(name.into(), value);
@@ -87,7 +100,7 @@ fn draw_arguments(chance: &mut Chance, names: &[String], is_quorum: bool) -> Fie
     let text = |text: &str| AMQPValue::LongString(text.into());
     if is_quorum {
         put("x-queue-type", text("quorum"));
-    } else if chance.percent(30) {
+    } else if chance.percent(odds.priorities) {
         put("x-max-priority", number(3));
     }
     match chance.below(10) {
@@ -99,11 +112,14 @@ fn draw_arguments(chance: &mut Chance, names: &[String], is_quorum: bool) -> Fie
         4..7 => put("x-dead-letter-exchange", text(GRAVES)),
         _ => {}
     }
-    if chance.percent(35) {
+    if chance.percent(odds.ttl) {
         put("x-message-ttl", number(chance.between(0, 400)));
     }
-    if chance.percent(30) {
-        put("x-max-length", number(chance.between(0, 12)));
+    if chance.percent(odds.limit) {
+        match chance.below(2) {
+            0 => put("x-max-length-bytes", number(chance.between(0, 4_000))),
+            _ => put("x-max-length", number(chance.between(0, 12))),
+        }
         let overflows = ["drop-head", "reject-publish", "reject-publish-dlx"];
         let choices = if is_quorum {
             &overflows[..2]
@@ -114,25 +130,31 @@ fn draw_arguments(chance: &mut Chance, names: &[String], is_quorum: bool) -> Fie
             put("x-overflow", text(overflow));
         }
     }
-    if chance.percent(30) {
+    if chance.percent(odds.delivery_limit) {
         put("x-delivery-limit", number(chance.between(0, 3)));
     }
-    if chance.percent(30) {
+    if chance.percent(odds.retry) {
         let types = ["all", "failed", "returned"];
         put("x-delayed-retry-type", text(types[chance.below(3)]));
         put("x-delayed-retry-min", number(chance.between(20, 100)));
         put("x-delayed-retry-max", number(300));
     }
-    if chance.percent(20) {
+    if chance.percent(odds.consumer_timeout) {
+        put("x-consumer-timeout", number(chance.between(40, 300)));
+    }
+    if chance.percent(odds.expires) {
+        put("x-expires", number(chance.between(200, 1_000)));
+    }
+    if chance.percent(odds.single_active) {
         put("x-single-active-consumer", AMQPValue::Boolean(true));
     }
-    if chance.percent(20) {
+    if chance.percent(odds.group) {
         put("x-message-group", text(GROUP));
     }
-    if chance.percent(20) {
+    if chance.percent(odds.deduplication) {
         put("x-message-deduplication", AMQPValue::Boolean(true));
     }
-    if chance.percent(15) {
+    if chance.percent(odds.delay) {
         put("x-message-delay", number(chance.between(10, 200)));
     }
     table

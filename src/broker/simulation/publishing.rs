@@ -58,10 +58,13 @@ impl World {
             number: self.last_number,
             persistent: chance.percent(80),
             priority: chance.below(5) as u8,
-            ttl_ms: chance.percent(20).then(|| chance.between(0, 150)),
+            ttl_ms: chance
+                .percent(self.odds.expiration)
+                .then(|| chance.between(0, 150)),
             delay_ms: (exchange == LATER && chance.percent(85)).then(|| chance.between(1, 150)),
             group: chance.percent(70).then(|| chance.below(3) as i64),
             token: (exchange == ONCE || tokens).then(|| chance.below(12) as i64),
+            value: None,
             body_bytes: match chance.below(20) {
                 0 => 20_000,
                 1 | 2 => 3_000,
@@ -108,6 +111,7 @@ impl World {
         }
         let mut found = Found::of(&outgoing.properties);
         found.expiry_ms = 0;
+        found.body_bytes = outgoing.body.len() as u64;
         let ttl_ms = outgoing.labels.ttl_ms;
         if outgoing.route.is_delayed() {
             let held = Held {

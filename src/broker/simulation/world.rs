@@ -1,5 +1,6 @@
 //! A run: steps by chance, each followed by the oracle.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -7,15 +8,14 @@ use tempfile::TempDir;
 use super::chance::Chance;
 use super::clients::Clients;
 use super::image::{Disk, new_folder};
-use super::ledger::{Checked, Holder, promise};
+use super::ledger::{Checked, promise};
 use super::machine::{Machine, Setup, VirtualClock};
+use super::odds::Odds;
 use super::oracle::{Facts, Oracle, Seen};
 use super::plan::{self, QueuePlan};
 use super::steps::Step;
-use crate::broker::arguments::Overflow;
-use crate::broker::queue::Whereabouts;
 use crate::clock::Clock;
-use crate::message::Epoch;
+use crate::message::{Epoch, QueueId};
 use crate::store;
 
 /// Rounds after which a broker that nobody uses has nothing left to do.
@@ -32,17 +32,22 @@ pub(super) struct World {
     pub(super) clock: Arc<VirtualClock>,
     /// `None` only while it starts again.
     pub(super) machine: Option<Machine>,
-    setup: Setup,
+    pub(super) setup: Setup,
     folder: TempDir,
     disk: Disk,
     /// The last epoch that the store called durable.
     announced: Epoch,
+    pub(super) odds: Odds,
     pub(super) plans: Vec<QueuePlan>,
     pub(super) clients: Clients,
     pub(super) oracle: Oracle,
     /// What happens in this step.
     pub(super) facts: Facts,
     pub(super) last_number: u64,
+    /// When queues were last used, for those that go when they are not.
+    pub(super) used: BTreeMap<QueueId, u64>,
+    /// Queues that had a consumer since the start.
+    pub(super) consumed: BTreeSet<QueueId>,
     /// What was done, for those who look for a fault.
     pub(super) history: Vec<String>,
 }
@@ -53,7 +58,8 @@ impl World {
         let clock = Arc::new(VirtualClock::new());
         let folder = new_folder();
         let (machine, start) = Machine::start(folder.path(), &clock, setup);
-        let plans = plan::draw(&mut chance);
+        let odds = Odds::draw(&mut chance);
+        let plans = plan::draw(&mut chance, &odds);
         Self {
             disk: Disk::at_start(folder.path(), start),
             announced: start,
@@ -63,10 +69,13 @@ impl World {
             clock,
             setup,
             folder,
+            odds,
             plans,
             clients: Clients::default(),
             facts: Facts::default(),
             last_number: 0,
+            used: BTreeMap::new(),
+            consumed: BTreeSet::new(),
             history: Vec::new(),
         }
     }
@@ -106,7 +115,8 @@ impl World {
         if matches!(step, Step::LosePower | Step::Restart) {
             return Ok(true);
         }
-        let log = self.clients.take_log();
+        let log = self.clients.take_log(self.facts.now_ms);
+        self.time_out(&log.timed_out)?;
         self.facts.deliveries = log.deliveries;
         self.facts.refused = log.refused;
         if busy {
@@ -120,13 +130,16 @@ impl World {
             count < COPIES_MAX,
             "{count} copies of messages are too many"
         );
-        accounted.map(|()| busy)
+        accounted?;
+        self.check_precedence()?;
+        Ok(busy)
     }
 
     fn look(&self) -> Seen {
+        let consumers = self.clients.consumers.values();
         Seen {
             with_consumers: self.clients.held(),
-            consumers: self.clients.consumers.keys().copied().collect(),
+            consumers: consumers.map(|one| (one.number, one.priority)).collect(),
             ..self.machine().look(&self.oracle.ledger)
         }
     }
@@ -189,6 +202,10 @@ impl World {
         self.machine = Some(machine);
         self.disk = Disk::at_start(self.folder.path(), start);
         self.announced = start;
+        self.consumed.clear();
+        let queues = self.machine().queues();
+        let now_ms = self.clock.now_ms();
+        self.used = queues.iter().map(|queue| (queue.spec.id, now_ms)).collect();
         start
     }
 
@@ -209,96 +226,6 @@ impl World {
             }
         }
         super::ledger::violated!("the broker does not come to rest");
-    }
-
-    /// At rest everything that was to happen by now has happened.
-    fn check_rest(&self) -> Checked {
-        let now_ms = self.clock.now_ms();
-        for queue in self.machine().queues() {
-            let id = queue.spec.id;
-            let name = &queue.spec.name;
-            let book = &self.oracle.ledger.books[&id];
-            let count = |place| {
-                book.copies
-                    .values()
-                    .filter(|copy| copy.place == place)
-                    .count() as u64
-            };
-            let held = self.oracle.ledger.held.keys();
-            let held = held
-                .filter(|(holder, _)| *holder == Holder::Queue(id))
-                .count() as u64;
-            let counts = queue.counts();
-            let (ready, retries) = (count(Whereabouts::Ready), count(Whereabouts::Retry));
-            promise!(
-                (counts.ready, counts.unacked, counts.delayed)
-                    == (ready, count(Whereabouts::Unacknowledged), held + retries),
-                "{name} counts {counts:?}: ready {ready}, retries {retries}, held {held}"
-            );
-            for copy in book.copies.values() {
-                let number = copy.found.number;
-                let is_late = match copy.place {
-                    Whereabouts::Ready => copy.is_expired(now_ms) && copy.arrival_ms < now_ms,
-                    Whereabouts::Retry => copy.retry_ms <= now_ms,
-                    Whereabouts::Dying => true,
-                    Whereabouts::Unacknowledged => false,
-                };
-                promise!(
-                    !is_late,
-                    "message {number} in {name} is still {:?}",
-                    copy.place
-                );
-            }
-            let settings = queue.settings();
-            let max = settings
-                .max_length
-                .filter(|_| settings.overflow == Overflow::DropHead);
-            promise!(
-                max.is_none_or(|max| ready <= max),
-                "{name} has {ready} messages: {settings:?}"
-            );
-            self.check_consumers(id, ready)?;
-        }
-        if self.setup.is_short_of_memory() {
-            // What is due waits until there is room.
-            return Ok(());
-        }
-        let late = self
-            .oracle
-            .ledger
-            .held
-            .keys()
-            .find(|(_, key)| key.time_ms <= now_ms);
-        promise!(late.is_none(), "{late:?} is late");
-        Ok(())
-    }
-
-    /// Nobody waits while there is something that it could have.
-    fn check_consumers(&self, queue: crate::message::QueueId, ready: u64) -> Checked {
-        let settings = self
-            .machine()
-            .queues()
-            .into_iter()
-            .find(|known| known.spec.id == queue);
-        let settings = settings.expect("it was just there").settings();
-        let is_hard_to_tell = settings.single_active_consumer || settings.message_group.is_some();
-        if is_hard_to_tell {
-            return Ok(());
-        }
-        for consumer in self.clients.consumers.values() {
-            let held = self.clients.held_by(queue, Some(consumer.number)).len() as u32;
-            let could_take = consumer.queue.spec.id == queue
-                && consumer.waits_for.is_none()
-                && consumer.outbox.room() > 0
-                && (consumer.prefetch == 0 || held < consumer.prefetch);
-            promise!(
-                !could_take || ready == 0,
-                "consumer {} waits while {ready} messages wait in {}",
-                consumer.number,
-                consumer.queue.spec.name
-            );
-        }
-        Ok(())
     }
 
     /// Takes everything out: nothing may be left anywhere.

@@ -12,8 +12,8 @@ impl Oracle {
     /// Every arrival is found or accounted for, and nothing else is new.
     pub(super) fn arrive(&mut self, facts: &Facts, seen: &Seen, arrivals: Vec<Arrival>) -> Checked {
         for arrival in &arrivals {
-            let count = self.came.entry(arrival.queue).or_default();
-            *count += 1;
+            let came = self.came.entry(arrival.queue).or_default();
+            came.add(&arrival.found);
         }
         for arrival in arrivals {
             let Some(queue) = seen.queues.get(&arrival.queue) else {
@@ -83,6 +83,13 @@ impl Oracle {
         queue: &SeenQueue,
         arrival: &Arrival,
     ) -> Checked {
+        promise!(
+            arrival.cause != Cause::Refused || self.may_refuse(queue, arrival),
+            "message {} was refused by {}: {:?}",
+            arrival.found.number,
+            queue.name,
+            queue.settings
+        );
         let Some((seq, place, found)) = self.find(queue, arrival) else {
             if self.is_accounted_for(facts, seen, queue, arrival) {
                 // It may have kept out others before it went.
@@ -112,7 +119,7 @@ impl Oracle {
             if is_refused {
                 expected.expiry_ms = REFUSED_MS;
             }
-            if is_refused || may_drop(facts, arrival.queue, queue) {
+            if is_refused || may_drop(facts, arrival.queue, queue, self.largest) {
                 reasons.push(DeathReason::MaxLen);
             }
             if !is_refused && found.expiry_ms != 0 && found.expiry_ms <= facts.now_ms {
@@ -147,6 +154,7 @@ impl Oracle {
             self.close(arrival.queue, seq);
         }
         self.check_duplicate(queue, arrival, &copy)?;
+        self.check_limit(queue, arrival, &copy)?;
         let book = self
             .ledger
             .books
@@ -195,7 +203,8 @@ impl Oracle {
                 && delivered.queue == arrival.queue
                 && delivered.number == arrival.found.number
         });
-        let is_dropped = settings.dead_letter.is_none() && may_drop(facts, arrival.queue, queue);
+        let is_dropped =
+            settings.dead_letter.is_none() && may_drop(facts, arrival.queue, queue, self.largest);
         let expiry_ms = expiry_ms(facts, queue, arrival);
         let is_expired =
             settings.dead_letter.is_none() && expiry_ms != 0 && expiry_ms <= facts.now_ms;
@@ -213,16 +222,43 @@ impl Oracle {
 
     /// A queue that refuses what is too much may have refused it.
     fn is_refused(&self, queue: &SeenQueue, arrival: &Arrival) -> bool {
+        // A client is told.
+        !matches!(arrival.cause, Cause::Published | Cause::Refused)
+            && self.may_refuse(queue, arrival)
+    }
+
+    /// There may have been too much in the queue for one more.
+    fn may_refuse(&self, queue: &SeenQueue, arrival: &Arrival) -> bool {
         let settings = &queue.settings;
         let id = arrival.queue;
         // Any of them may have been ready in between.
-        let were_there = self.count_before.get(&id).copied().unwrap_or_default();
+        let were_there = self.before.get(&id).copied().unwrap_or_default();
         let came = self.came.get(&id).copied().unwrap_or_default();
-        let most = were_there + came + self.held_in(id).count() as u64;
-        // A client is told.
-        !matches!(arrival.cause, Cause::Published | Cause::Refused)
-            && settings.overflow != Overflow::DropHead
-            && settings.max_length.is_some_and(|max| most > max)
+        let count = were_there.count + came.count + self.held_in(id).count() as u64;
+        let bytes = were_there.bytes + came.bytes;
+        settings.overflow != Overflow::DropHead
+            && (settings.max_length.is_some_and(|max| count > max)
+                || settings.max_length_bytes.is_some_and(|max| bytes > max))
+    }
+
+    /// What a queue that refuses took in fits.
+    fn check_limit(&self, queue: &SeenQueue, arrival: &Arrival, copy: &Copy) -> Checked {
+        let settings = &queue.settings;
+        let stays = copy.place == Whereabouts::Ready && arrival.cause == Cause::Published;
+        // What comes back from its retry is not asked.
+        if !stays || settings.overflow == Overflow::DropHead || settings.retry.is_some() {
+            return Ok(());
+        }
+        let count = queue.ready() + self.held_in(arrival.queue).count() as u64;
+        let bytes = queue.ready_bytes;
+        promise!(
+            settings.max_length.is_none_or(|max| count <= max)
+                && settings.max_length_bytes.is_none_or(|max| bytes <= max),
+            "message {} came to {}, which has {count} ({bytes} bytes): {settings:?}",
+            copy.found.number,
+            queue.name
+        );
+        Ok(())
     }
 
     fn held_in(&self, queue: QueueId) -> impl Iterator<Item = &Held> {

@@ -57,9 +57,15 @@ impl Oracle {
         if !queue.settings.single_active_consumer {
             return Ok(());
         }
+        let rank = |number| seen.consumers.get(&number);
+        // In a quorum queue one of a higher priority takes over.
+        let may_follow = |before| {
+            rank(before).is_none()
+                || (queue.settings.returns_in_order && rank(before) < rank(consumer))
+        };
         let before = self.active.insert(delivered.queue, consumer);
         promise!(
-            before.is_none_or(|before| before == consumer || !seen.consumers.contains(&before)),
+            before.is_none_or(|before| before == consumer || may_follow(before)),
             "consumer {consumer} got message {} of {} although {before:?} is active",
             delivered.number,
             queue.name

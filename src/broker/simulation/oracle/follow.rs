@@ -21,12 +21,12 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn new(facts: &'a Facts, id: QueueId, seen: &'a SeenQueue) -> Self {
+    fn new(facts: &'a Facts, id: QueueId, seen: &'a SeenQueue, largest: u64) -> Self {
         Self {
             facts,
             id,
             seen,
-            may_drop: may_drop(facts, id, seen),
+            may_drop: may_drop(facts, id, seen, largest),
         }
     }
 
@@ -40,15 +40,22 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A queue that drops from its head is full after it did so, but for what was delivered since.
-pub(super) fn may_drop(facts: &Facts, id: QueueId, seen: &SeenQueue) -> bool {
+/// A queue that drops from its head is full after it did so, but for what was delivered since. `largest`: no body is
+/// larger.
+pub(super) fn may_drop(facts: &Facts, id: QueueId, seen: &SeenQueue, largest: u64) -> bool {
     let settings = &seen.settings;
     let deliveries = facts.deliveries.iter();
-    let delivered = deliveries.filter(|delivered| delivered.queue == id).count() as u64;
+    let delivered: Vec<u64> = deliveries
+        .filter(|delivered| delivered.queue == id)
+        .map(|delivered| delivered.body_bytes)
+        .collect();
+    let count = seen.ready() + delivered.len() as u64;
+    let bytes = seen.ready_bytes + delivered.iter().sum::<u64>();
     settings.overflow == Overflow::DropHead
-        && settings
-            .max_length
-            .is_some_and(|max| seen.ready() + delivered >= max)
+        && (settings.max_length.is_some_and(|max| count >= max)
+            || settings
+                .max_length_bytes
+                .is_some_and(|max| bytes + largest > max))
 }
 
 impl Oracle {
@@ -58,7 +65,7 @@ impl Oracle {
         for (id, queue) in &seen.queues {
             let mut book = self.ledger.books.remove(id).expect("topology was followed");
             let copies = std::mem::take(&mut book.copies);
-            let scene = Scene::new(facts, *id, queue);
+            let scene = Scene::new(facts, *id, queue, self.largest);
             let mut kept = std::collections::BTreeMap::new();
             for (seq, mut copy) in copies {
                 let after = queue.messages.get(&seq);

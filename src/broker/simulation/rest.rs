@@ -1,0 +1,159 @@
+//! What must be so when nothing is left to do, and who goes before whom.
+
+use super::clients::Consumer;
+use super::ledger::{Book, Checked, Holder, promise};
+use super::world::World;
+use crate::broker::arguments::Overflow;
+use crate::broker::queue::{Queue, Settings, Whereabouts};
+use crate::clock::Clock;
+
+impl World {
+    /// At rest everything that was to happen by now has happened.
+    pub(super) fn check_rest(&self) -> Checked {
+        let now_ms = self.clock.now_ms();
+        for queue in self.machine().queues() {
+            let id = queue.spec.id;
+            let name = &queue.spec.name;
+            let book = &self.oracle.ledger.books[&id];
+            let count = |place| {
+                book.copies
+                    .values()
+                    .filter(|copy| copy.place == place)
+                    .count() as u64
+            };
+            let held = self.oracle.ledger.held.keys();
+            let held = held
+                .filter(|(holder, _)| *holder == Holder::Queue(id))
+                .count() as u64;
+            let counts = queue.counts();
+            let (ready, retries) = (count(Whereabouts::Ready), count(Whereabouts::Retry));
+            promise!(
+                (counts.ready, counts.unacked, counts.delayed)
+                    == (ready, count(Whereabouts::Unacknowledged), held + retries),
+                "{name} counts {counts:?}: ready {ready}, retries {retries}, held {held}"
+            );
+            for copy in book.copies.values() {
+                let number = copy.found.number;
+                let is_late = match copy.place {
+                    Whereabouts::Ready => copy.is_expired(now_ms) && copy.arrival_ms < now_ms,
+                    Whereabouts::Retry => copy.retry_ms <= now_ms,
+                    Whereabouts::Dying => true,
+                    Whereabouts::Unacknowledged => false,
+                };
+                promise!(
+                    !is_late,
+                    "message {number} in {name} is still {:?}",
+                    copy.place
+                );
+            }
+            let settings = queue.settings();
+            let max = settings
+                .max_length
+                .filter(|_| settings.overflow == Overflow::DropHead);
+            promise!(
+                max.is_none_or(|max| ready <= max),
+                "{name} has {ready} messages: {settings:?}"
+            );
+            let bytes = book
+                .copies
+                .values()
+                .filter(|copy| copy.place == Whereabouts::Ready);
+            let bytes: u64 = bytes.map(|copy| copy.found.body_bytes).sum();
+            let counted = queue.counted_bytes();
+            promise!(
+                counted.is_none_or(|counted| counted == bytes),
+                "{name} counts {counted:?} bytes and has {bytes}"
+            );
+            let max = settings
+                .max_length_bytes
+                .filter(|_| settings.overflow == Overflow::DropHead);
+            promise!(
+                max.is_none_or(|max| bytes <= max),
+                "{name} has {bytes} bytes: {settings:?}"
+            );
+            let is_left = queue.spec.auto_delete
+                && self.consumed.contains(&id)
+                && self.clients.of(id).count() == 0;
+            promise!(
+                !self.is_overdue(&queue) && !is_left,
+                "nobody uses {name}, and it is still there"
+            );
+            self.check_consumers(&queue, book, &settings)?;
+        }
+        if self.setup.is_short_of_memory() {
+            // What is due waits until there is room.
+            return Ok(());
+        }
+        let late = self
+            .oracle
+            .ledger
+            .held
+            .keys()
+            .find(|(_, key)| key.time_ms <= now_ms);
+        promise!(late.is_none(), "{late:?} is late");
+        Ok(())
+    }
+
+    /// Nobody waits while there is something that it could have, nor holds something for too long.
+    fn check_consumers(&self, queue: &Queue, book: &Book, settings: &Settings) -> Checked {
+        let id = queue.spec.id;
+        let now_ms = self.clock.now_ms();
+        for consumer in self.clients.of(id) {
+            let since_ms = self.clients.holds_since_ms(consumer.number);
+            let deadline_ms = since_ms
+                .zip(consumer.timeout_ms)
+                .map(|(since, ms)| since + ms);
+            promise!(
+                deadline_ms.is_none_or(|at_ms| at_ms > now_ms),
+                "consumer {} may hold what it has until {deadline_ms:?}",
+                consumer.number
+            );
+        }
+        let is_at = |place| book.copies.values().any(|copy| copy.place == place);
+        if !is_at(Whereabouts::Ready) {
+            return Ok(());
+        }
+        // A group may be busy.
+        let is_any_out = is_at(Whereabouts::Unacknowledged) || is_at(Whereabouts::Retry);
+        if settings.message_group.is_some() && is_any_out {
+            return Ok(());
+        }
+        let mut consumers = self.clients.of(id);
+        let has_consumers = self.clients.of(id).count() > 0;
+        let could_take = |consumer: &Consumer| self.clients.could_take(consumer);
+        let is_idle = if settings.single_active_consumer {
+            // Whichever it is.
+            has_consumers && consumers.all(could_take)
+        } else {
+            consumers.any(could_take)
+        };
+        promise!(
+            !is_idle,
+            "consumers of {} wait while messages wait in it",
+            queue.spec.name
+        );
+        Ok(())
+    }
+
+    /// Nobody got a message that one of a higher priority still has room for.
+    pub(super) fn check_precedence(&self) -> Checked {
+        for delivered in &self.facts.deliveries {
+            let taker = delivered.consumer;
+            let taker = taker.and_then(|number| self.clients.consumers.get(&number));
+            let Some(taker) = taker else { continue };
+            if taker.queue.settings().single_active_consumer {
+                continue;
+            }
+            let mut others = self.clients.of(delivered.queue);
+            let passed = others
+                .find(|other| other.priority > taker.priority && self.clients.could_take(other));
+            promise!(
+                passed.is_none(),
+                "consumer {} got message {} before one of a higher priority",
+                taker.number,
+                delivered.number
+            );
+        }
+        Ok(())
+    }
+}
