@@ -2,10 +2,10 @@
 
 use crate::check::{
     check_channel_error_on, consume, expect_counts, expect_delivery, expect_empty, expect_get,
-    peer, send_to,
+    own_queue, peer, send_to,
 };
 use crate::support::peer::Peer;
-use crate::support::wire::{Value, table};
+use crate::support::wire::{Value, field, table};
 
 /// Long enough that a message which should wait is seen to wait.
 const MIN_MS: i32 = 400;
@@ -110,4 +110,30 @@ fn a_queue_in_which_a_retry_waits_is_not_empty() {
     let delete = method!(queue.delete { queue: &queue, if_empty: true });
     let text = format!("queue '{queue}' in vhost '/' not empty");
     check_channel_error_on(&mut peer, delete, 406, &text);
+}
+
+/// Neither the wait nor what stands before it hides that its time is up.
+#[test]
+fn a_message_expires_while_it_waits() {
+    let mut peer = peer();
+    let dead = own_queue(&mut peer);
+    let arguments = table([
+        ("x-delayed-retry-type", Value::from("all")),
+        ("x-delayed-retry-min", Value::I32(600_000)),
+        ("x-message-ttl", Value::I32(300)),
+        ("x-dead-letter-exchange", Value::from("")),
+        ("x-dead-letter-routing-key", Value::from(dead.as_str())),
+    ]);
+    let declare = method!(queue.declare { exclusive: true, arguments: arguments });
+    let declared = peer.call(1, declare, method!(queue.declare_ok));
+    let queue = declared.text("queue");
+    consume(&mut peer, &queue, "c");
+    send_to(&mut peer, &queue, "a");
+    expect_delivery(&mut peer, "a");
+    peer.send(1, method!(basic.reject { delivery_tag: 1, requeue: true }));
+    consume(&mut peer, &dead, "d");
+    let letter = expect_delivery(&mut peer, "a");
+    let headers = letter.properties.headers.expect("a letter has headers");
+    let reason = field(&headers, "x-first-death-reason");
+    assert_eq!(reason, Some(&Value::from("expired")));
 }

@@ -104,14 +104,27 @@ impl State {
         };
         let is_durable = self.is_durable;
         let lane = self.lane_mut(seq);
-        let Some(delay_ms) = retry.delay_ms(how, lane.counts(seq)).filter(|ms| *ms > 0) else {
+        let Some(delay_ms) = retry.delay_ms(how, lane.counts(seq)) else {
             return false;
         };
-        let (persistent, bytes) = match lane.log.lookup(seq) {
-            Lookup::Found(record, _) => (record.is_persistent(), record.body_len() as u64),
-            Lookup::Cold => (true, 0),
+        let (persistent, bytes, expiry_ms) = match lane.log.lookup(seq) {
+            Lookup::Found(record, _) => (
+                record.is_persistent(),
+                record.body_len() as u64,
+                record.expiry_ms(),
+            ),
+            // When it expires is not known here: it does when it has waited.
+            Lookup::Cold => (true, 0, 0),
             Lookup::Gone => return false,
         };
+        // A message that expires waits no longer than that.
+        let delay_ms = match expiry_ms {
+            0 => delay_ms,
+            _ => delay_ms.min(expiry_ms.saturating_sub(now_ms)),
+        };
+        if delay_ms == 0 {
+            return false;
+        }
         // Wherever it stands: only so is it known from what is with a consumer.
         lane.held.insert(seq);
         let key = DueKey {

@@ -239,7 +239,8 @@ fn follow(
             Whereabouts::Unacknowledged => when(after == Some(Whereabouts::Unacknowledged)),
             Whereabouts::Retry if after == Some(Whereabouts::Retry) => Ok(()),
             Whereabouts::Retry => {
-                when(copy.retry_ms <= scene.facts.now_ms)?;
+                // It waits no longer than it lives, unless the queue did not know of that.
+                when(copy.retry_ms <= scene.facts.now_ms || copy.is_expired(scene.facts.now_ms))?;
                 goes_on(scene, seq, copy, after)
             }
             Whereabouts::Dying => when(
@@ -325,7 +326,9 @@ fn comes_back(
         .and_then(|retry| retry_ms(retry, how, copy.counts));
     if let Some(delay_ms) = delay_ms {
         copy.retry_ms = scene.facts.now_ms + delay_ms;
-        return when(after == Some(Whereabouts::Retry));
+        if after == Some(Whereabouts::Retry) || !copy.is_expired(scene.facts.now_ms) {
+            return when(after == Some(Whereabouts::Retry));
+        }
     }
     goes_on(scene, seq, copy, after)
 }
