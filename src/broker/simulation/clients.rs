@@ -130,6 +130,8 @@ pub(super) struct Consumer {
     pub(super) is_exclusive: bool,
     /// How long it may hold what it has.
     pub(super) timeout_ms: Option<u64>,
+    /// It has held something for longer: it gets nothing more, and its channel takes it off.
+    pub(super) is_late: bool,
     /// Deliveries begin when this is durable; `None`: they have begun.
     pub(super) waits_for: Option<Ticket>,
 }
@@ -148,8 +150,6 @@ struct Holding {
 pub(super) struct Clients {
     pub(super) consumers: BTreeMap<usize, Consumer>,
     held: BTreeMap<CopyId, Holding>,
-    /// Consumers that were cancelled because they took too long, and have not given back what they hold.
-    late: BTreeSet<usize>,
     next_number: usize,
     pub(super) log: Arc<Mutex<Log>>,
 }
@@ -223,22 +223,9 @@ impl Clients {
         own.map(|holding| holding.since_ms).min()
     }
 
-    /// A consumer took too long: it has had its last delivery.
-    pub(super) fn is_late(&mut self, number: usize) -> Option<Consumer> {
-        let consumer = self.consumers.remove(&number)?;
-        self.late.insert(number);
-        Some(consumer)
-    }
-
-    /// A late consumer and what it holds.
-    pub(super) fn take_late(&mut self) -> Option<(QueueId, Vec<Seq>)> {
-        loop {
-            let number = self.late.pop_first()?;
-            let mut holders = self.holders().into_iter();
-            if let Some((queue, by)) = holders.find(|(_, by)| *by == Some(number)) {
-                return Some((queue, self.held_by(queue, by)));
-            }
-        }
+    /// A consumer that took too long.
+    pub(super) fn late(&self) -> Option<&Consumer> {
+        self.consumers.values().find(|consumer| consumer.is_late)
     }
 
     /// The consumers of a queue.
@@ -252,6 +239,7 @@ impl Clients {
         let queue = consumer.queue.spec.id;
         let held = self.held_by(queue, Some(consumer.number)).len() as u32;
         consumer.waits_for.is_none()
+            && !consumer.is_late
             && consumer.outbox.room() > 0
             && (consumer.prefetch == 0 || held < consumer.prefetch)
     }

@@ -57,6 +57,9 @@ impl World {
         };
         self.consumed.insert(queue.spec.id);
         let timeout_ms = own_timeout_ms.or(settings.consumer_timeout_ms);
+        let number = Clients::number_of(&outbox);
+        self.history
+            .push(format!("consumer {number} of {}", queue.spec.id));
         self.clients.add(Consumer {
             number: Clients::number_of(&outbox),
             queue,
@@ -66,6 +69,7 @@ impl World {
             priority,
             is_exclusive: exclusive,
             timeout_ms: timeout_ms.filter(|ms| *ms > 0),
+            is_late: false,
             waits_for: Some(ticket),
         });
         Ok(true)
@@ -92,12 +96,20 @@ impl World {
 
     /// A consumer goes. What it holds stays with its channel.
     pub(super) fn cancel(&mut self) -> Checked<bool> {
-        let numbers: Vec<usize> = self.clients.consumers.keys().copied().collect();
+        let consumers = self.clients.consumers.values();
+        let numbers: Vec<usize> = consumers
+            .filter(|consumer| !consumer.is_late)
+            .map(|consumer| consumer.number)
+            .collect();
         let Some(number) = self.chance.one_of(&numbers) else {
             return Ok(false);
         };
-        let consumer = self.clients.consumers.remove(number).expect("it is there");
-        let Consumer { queue, id, .. } = consumer;
+        self.take_off(*number).map(|()| true)
+    }
+
+    fn take_off(&mut self, number: usize) -> Checked {
+        let consumer = self.clients.consumers.remove(&number);
+        let Consumer { queue, id, .. } = consumer.expect("it is there");
         let others = self.clients.of(queue.spec.id).count();
         let machine = self.machine();
         let visit = machine.visit();
@@ -116,34 +128,36 @@ impl World {
         if is_unused {
             self.queue_went(&queue);
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// A consumer that took too long gives back what it holds, as its channel does when it learns of it.
-    pub(super) fn give_back_late(&mut self) -> bool {
-        let Some((queue, held)) = self.clients.take_late() else {
-            return false;
+    /// A consumer that took too long gives back what it holds and goes, as its channel does with it.
+    pub(super) fn give_back_late(&mut self) -> Checked<bool> {
+        let Some(late) = self.clients.late() else {
+            return Ok(false);
         };
-        self.end(queue, &held, End::Requeue(Return::Failed));
-        true
+        let (queue, number) = (late.queue.spec.id, late.number);
+        let held = self.clients.held_by(queue, Some(number));
+        if !held.is_empty() {
+            self.end(queue, &held, End::Requeue(Return::Failed));
+        }
+        self.take_off(number).map(|()| true)
     }
 
-    /// Takes those out that were cancelled for what they hold, and only those.
+    /// These are told that they held something for too long, and only those that did.
     pub(super) fn time_out(&mut self, numbers: &[usize]) -> Checked {
         for number in numbers {
             let since_ms = self.clients.holds_since_ms(*number);
-            // Its queue may have gone with it.
-            let Some(consumer) = self.clients.is_late(*number) else {
-                continue;
-            };
-            let deadline_ms = since_ms
-                .zip(consumer.timeout_ms)
-                .map(|(since, ms)| since + ms);
+            let consumer = self.clients.consumers.get_mut(number);
+            let consumer = consumer.expect("it is there until its channel takes it off");
+            let deadline_ms = since_ms.zip(consumer.timeout_ms);
+            let deadline_ms = deadline_ms.map(|(since, ms)| since + ms);
             promise!(
                 deadline_ms.is_some_and(|at_ms| at_ms <= self.facts.now_ms),
                 "consumer {number} is cancelled; its time is up at {deadline_ms:?}"
             );
-            self.used.insert(consumer.queue.spec.id, self.facts.now_ms);
+            promise!(!consumer.is_late, "consumer {number} is cancelled again");
+            consumer.is_late = true;
         }
         Ok(())
     }

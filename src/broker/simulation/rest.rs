@@ -104,7 +104,7 @@ impl World {
                 .zip(consumer.timeout_ms)
                 .map(|(since, ms)| since + ms);
             promise!(
-                deadline_ms.is_none_or(|at_ms| at_ms > now_ms),
+                consumer.is_late || deadline_ms.is_none_or(|at_ms| at_ms > now_ms),
                 "consumer {} may hold what it has until {deadline_ms:?}",
                 consumer.number
             );
@@ -132,6 +132,22 @@ impl World {
             "consumers of {} wait while messages wait in it",
             queue.spec.name
         );
+        Ok(())
+    }
+
+    /// The broker has the consumers that there are.
+    pub(super) fn check_consumer_counts(&self) -> Checked {
+        for queue in self.machine().queues() {
+            let (count, own) = (
+                queue.counts().consumers as usize,
+                self.clients.of(queue.spec.id).count(),
+            );
+            promise!(
+                count == own,
+                "{} has {own} consumers and counts {count}",
+                queue.spec.name
+            );
+        }
         Ok(())
     }
 

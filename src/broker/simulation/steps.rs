@@ -99,7 +99,7 @@ impl World {
             Step::SetPolicy => Ok(self.set_policy()),
             Step::ClearPolicy => Ok(self.clear_policy()),
             Step::Hangup => Ok(self.hang_up()),
-            Step::GiveBackLate => Ok(self.give_back_late()),
+            Step::GiveBackLate => self.give_back_late(),
             Step::Activate => Ok(self.activate()),
             Step::Timers => Ok(self.ring()),
             Step::Bury => {

@@ -150,15 +150,14 @@ impl World {
         !queues.is_empty()
     }
 
-    /// The timers that are due ring. Queues may go with that: those that nobody used for as long as they say, and those
-    /// whose last consumer took too long. True: some rang.
+    /// The timers that are due ring. Queues go with that which nobody used for as long as they say. True: some rang.
     pub(super) fn ring(&mut self) -> bool {
         let before = self.machine().queues();
         let rang = self.machine().call_due() > 0;
         let unused: Vec<_> = before
             .iter()
             .filter(|queue| queue.is_deleted())
-            .filter(|queue| self.is_overdue(queue) || self.lost_its_last_consumer(queue))
+            .filter(|queue| self.is_overdue(queue))
             .cloned()
             .collect();
         for queue in unused {
@@ -174,15 +173,6 @@ impl World {
         let is_used = self.clients.of(id).count() > 0;
         let expires_ms = queue.settings().expires_ms;
         !is_used && expires_ms.is_some_and(|ms| used_ms + ms <= self.clock.now_ms())
-    }
-
-    fn lost_its_last_consumer(&self, queue: &Queue) -> bool {
-        let log = self.clients.log.lock();
-        let mut left = self.clients.of(queue.spec.id);
-        let had_any = self.clients.of(queue.spec.id).count() > 0;
-        queue.spec.auto_delete
-            && had_any
-            && left.all(|consumer| log.timed_out.contains(&consumer.number))
     }
 
     pub(super) fn purge(&mut self) -> Checked<bool> {

@@ -132,6 +132,7 @@ impl World {
         );
         accounted?;
         self.check_precedence()?;
+        self.check_consumer_counts()?;
         Ok(busy)
     }
 
