@@ -125,6 +125,12 @@ impl Settings {
         self.entries_max
     }
 
+    /// How long a message is remembered, unless it says otherwise.
+    #[cfg(test)]
+    pub(super) const fn ttl_ms(&self) -> Option<u64> {
+        self.ttl_ms
+    }
+
     /// Whether a restart remembers.
     pub(super) const fn is_persistent(&self) -> bool {
         self.is_persistent

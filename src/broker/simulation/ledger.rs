@@ -108,6 +108,19 @@ pub(super) struct Remembered {
     pub(super) persistent: bool,
 }
 
+/// What a queue with a cache remembers of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) token: i64,
+    /// In which step it came, and when.
+    pub(super) since: u64,
+    pub(super) since_ms: u64,
+    pub(super) until_ms: u64,
+    pub(super) persistent: bool,
+    /// Others than the broker may not know whether it was let in.
+    pub(super) is_sure: bool,
+}
+
 /// Everything at one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
@@ -117,6 +130,8 @@ pub(super) struct Ledger {
     pub(super) bound: BTreeMap<&'static str, BTreeSet<String>>,
     /// What the deduplicating exchange remembers, by token.
     pub(super) remembered: BTreeMap<i64, Remembered>,
+    /// What queues with caches remember, the oldest first.
+    pub(super) caches: BTreeMap<QueueId, Vec<Kept>>,
 }
 
 impl Ledger {
@@ -181,7 +196,21 @@ impl Ledger {
         }
         kept.remembered
             .retain(|_, remembered| remembered.persistent);
+        kept.caches.retain(|queue, _| books.contains_key(queue));
+        for cache in kept.caches.values_mut() {
+            recover(cache);
+        }
         kept
+    }
+}
+
+/// A cache after a start: of those that came at the same time any may be the oldest.
+fn recover(cache: &mut Vec<Kept>) {
+    cache.retain(|kept| kept.persistent);
+    let times: Vec<u64> = cache.iter().map(|kept| kept.since_ms).collect();
+    for kept in cache {
+        let same = times.iter().filter(|since_ms| **since_ms == kept.since_ms);
+        kept.is_sure &= same.count() == 1;
     }
 }
 

@@ -6,6 +6,7 @@
 //! epoch are kept: after a loss of power they say what must be there again ([`restart`]).
 
 mod arrive;
+mod caches;
 mod deliver;
 mod follow;
 mod restart;
@@ -208,6 +209,10 @@ pub(super) struct Oracle {
     tokens_before: BTreeMap<QueueId, BTreeSet<i64>>,
     /// Messages that came to queues in the step, or were to.
     came: BTreeMap<QueueId, Amount>,
+    /// Steps so far.
+    steps: u64,
+    /// Who comes to which queue with which id in the step.
+    coming: Vec<(Number, (QueueId, Option<i64>))>,
     /// No body is larger, of all that there is in the step.
     largest: u64,
     /// What changed in the step, for people.
@@ -229,6 +234,8 @@ impl Oracle {
             before: BTreeMap::new(),
             tokens_before: BTreeMap::new(),
             came: BTreeMap::new(),
+            steps: 0,
+            coming: Vec::new(),
             largest: 0,
             changes: Vec::new(),
         }
@@ -250,6 +257,7 @@ impl Oracle {
     /// Follows a step.
     pub(super) fn account(&mut self, facts: &Facts, seen: &Seen) -> Checked {
         self.follow_topology(facts, seen)?;
+        self.steps += 1;
         self.remember_before(facts);
         let mut arrivals = self.follow_copies(facts, seen)?;
         arrivals.extend(self.follow_held(facts, seen)?);
@@ -312,6 +320,7 @@ impl Oracle {
                 .held
                 .retain(|(holder, _), _| *holder != Holder::Queue(id));
             self.active.remove(&id);
+            self.ledger.caches.remove(&id);
         }
         Ok(())
     }

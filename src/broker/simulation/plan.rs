@@ -153,6 +153,13 @@ fn draw_arguments(
     }
     if chance.percent(odds.deduplication) {
         put("x-message-deduplication", AMQPValue::Boolean(true));
+        let kind = chance.below(4);
+        if kind == 1 || kind == 3 {
+            put("x-cache-ttl", number(chance.between(50, 600)));
+        }
+        if kind >= 2 {
+            put("x-cache-size", number(chance.between(1, 8)));
+        }
     }
     if chance.percent(odds.delay) {
         put("x-message-delay", number(chance.between(10, 200)));

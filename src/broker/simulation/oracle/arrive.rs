@@ -11,7 +11,10 @@ use crate::message::{QueueId, Seq};
 impl Oracle {
     /// Every arrival is found or accounted for, and nothing else is new.
     pub(super) fn arrive(&mut self, facts: &Facts, seen: &Seen, arrivals: Vec<Arrival>) -> Checked {
+        self.coming.clear();
         for arrival in &arrivals {
+            let id = (arrival.queue, arrival.found.token);
+            self.coming.push((arrival.found.number, id));
             let came = self.came.entry(arrival.queue).or_default();
             came.add(&arrival.found);
         }
@@ -67,11 +70,16 @@ impl Oracle {
         };
         let holder = Holder::Queue(arrival.queue);
         match self.hold(facts, seen, holder, held, &arrival.histories, delay_ms) {
+            Ok(()) => {
+                self.check_repetition(facts, queue, arrival)?;
+                self.remember_id(facts, queue, arrival, true);
+                Ok(())
+            }
             // One that is refused dies at once, where that is what the queue does.
             Err(_) if self.find(queue, arrival).is_some() => {
                 self.appear(facts, seen, queue, arrival)
             }
-            Err(_) if self.is_dropped(seen, queue, arrival) => Ok(()),
+            Err(_) if self.is_dropped(facts, seen, queue, arrival) => Ok(()),
             held => held,
         }
     }
@@ -92,6 +100,7 @@ impl Oracle {
         );
         let Some((seq, place, found)) = self.find(queue, arrival) else {
             if self.is_accounted_for(facts, seen, queue, arrival) {
+                self.remember_lost(facts, seen, queue, arrival);
                 // It may have kept out others before it went.
                 let tokens = self.tokens_before.entry(arrival.queue).or_default();
                 tokens.extend(arrival.found.token);
@@ -102,11 +111,12 @@ impl Oracle {
                 return Ok(());
             }
             violated!(
-                "message {} did not come to {} ({:?}), settings {:?}",
+                "message {} did not come to {} ({:?}), settings {:?}, cache {:?}",
                 arrival.found.number,
                 queue.name,
                 arrival.cause,
-                queue.settings
+                queue.settings,
+                self.ledger.caches.get(&arrival.queue)
             );
         };
         let mut expected = arrival.found.clone();
@@ -154,6 +164,12 @@ impl Oracle {
             self.close(arrival.queue, seq);
         }
         self.check_duplicate(queue, arrival, &copy)?;
+        if copy.has_id {
+            self.check_repetition(facts, queue, arrival)?;
+        }
+        // One that was refused is not remembered.
+        let is_sure = copy.has_id || queue.settings.overflow == Overflow::DropHead;
+        self.remember_id(facts, queue, arrival, is_sure);
         self.check_limit(queue, arrival, &copy)?;
         let book = self
             .ledger
@@ -164,6 +180,12 @@ impl Oracle {
         self.changes.push(change);
         book.copies.insert(seq, copy);
         Ok(())
+    }
+
+    /// A copy that is not there: its id is remembered, unless it was not let in.
+    fn remember_lost(&mut self, facts: &Facts, seen: &Seen, queue: &SeenQueue, arrival: &Arrival) {
+        let may_be_dropped = self.is_dropped(facts, seen, queue, arrival);
+        self.remember_id(facts, queue, arrival, !may_be_dropped);
     }
 
     /// What stands here and behind waits until the epoch is on the disk.
@@ -212,12 +234,14 @@ impl Oracle {
             || is_dropped
             || is_expired
             || arrival.cause == Cause::Refused
-            || self.is_dropped(seen, queue, arrival)
+            || self.is_dropped(facts, seen, queue, arrival)
     }
 
     /// It is not let in: the queue is full, or had it before.
-    fn is_dropped(&self, seen: &Seen, queue: &SeenQueue, arrival: &Arrival) -> bool {
-        self.is_refused(queue, arrival) || self.has_token(seen, queue, arrival)
+    fn is_dropped(&self, facts: &Facts, seen: &Seen, queue: &SeenQueue, arrival: &Arrival) -> bool {
+        self.is_refused(queue, arrival)
+            || self.has_token(seen, queue, arrival)
+            || self.may_be_repetition(facts, queue, arrival)
     }
 
     /// A queue that refuses what is too much may have refused it.
@@ -269,7 +293,8 @@ impl Oracle {
 
     /// Whether a queue that deduplicates has a message with the token of this one, or has got one in this step.
     fn has_token(&self, seen: &Seen, queue: &SeenQueue, arrival: &Arrival) -> bool {
-        if arrival.found.token.is_none() || queue.settings.deduplication.is_none() {
+        let is_asked = queue.settings.deduplication.is_some() && !queue.has_cache();
+        if arrival.found.token.is_none() || !is_asked {
             return false;
         }
         let known = self.tokens_before.get(&arrival.queue);
@@ -291,7 +316,8 @@ impl Oracle {
     /// A queue that deduplicates takes nothing that it has.
     fn check_duplicate(&self, queue: &SeenQueue, arrival: &Arrival, copy: &Copy) -> Checked {
         let is_new = copy.place != Whereabouts::Dying && arrival.cause != Cause::DueHere;
-        if !is_new || queue.settings.deduplication.is_none() || copy.found.token.is_none() {
+        let is_asked = queue.settings.deduplication.is_some() && !queue.has_cache();
+        if !is_new || !is_asked || copy.found.token.is_none() {
             return Ok(());
         }
         let copies = self.ledger.books[&arrival.queue].copies.values();
