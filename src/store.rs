@@ -40,6 +40,7 @@ mod load;
 mod options;
 mod queue_index;
 mod recovery;
+mod respill;
 mod rewrite;
 mod row;
 mod settled_row;

@@ -192,6 +192,7 @@ impl<'a> Work<'a> {
         }
         index.tail_bytes = index.tail_bytes.saturating_sub(all.tail_bytes);
         index.chunk_live_bytes = index.chunk_live_bytes.saturating_sub(all.chunk_live_bytes);
+        index.spill_live_bytes = index.spill_live_bytes.saturating_sub(all.spill_live_bytes);
         for gone in all.gone {
             self.delete_row(queue_id, &gone);
         }
@@ -264,7 +265,7 @@ impl<'a> Work<'a> {
                 );
             }
         }
-        for row in queue.rows().values() {
+        for row in queue.rows().values().chain(queue.spilled().values()) {
             index.count(row, false);
         }
         for body in queue.body_ids() {

@@ -4,7 +4,7 @@
 //! A blob file goes when everything in it is dead and compaction has noticed. Chunks die roughly in the order in which
 //! they were written, but a few that stay keep whole files. When the files hold more than twice what is live and some
 //! slack, compaction is made to notice first (it moves keys only), then the store thread rewrites the oldest chunks,
-//! then compaction has to notice again.
+//! then compaction has to notice again. Spilled rows have a round of their own, in which this thread rewrites.
 
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,10 +81,26 @@ impl Upkeep {
 pub(super) struct Cleaner {
     shared: Arc<Shared>,
     durable: DurableFile,
+    rounds: [Round; 2],
+}
+
+/// Where the cleaning of some families is.
+#[derive(Debug)]
+struct Round {
+    rows: Rows,
     /// What the next step of cleaning is.
     step: Step,
     /// Bytes in blob files before the last rewrite, if there was one since cleaning began.
     before: Option<u64>,
+}
+
+/// What is cleaned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// Chunks, and bodies that are kept apart.
+    Durable,
+    /// Transient records.
+    Spilled,
 }
 
 /// Cleaning goes round: compact, measure, rewrite, compact again.
@@ -103,8 +119,7 @@ impl Cleaner {
         Self {
             shared,
             durable,
-            step: Step::Compact,
-            before: None,
+            rounds: [Round::new(Rows::Durable), Round::new(Rows::Spilled)],
         }
     }
 
@@ -174,62 +189,20 @@ impl Cleaner {
 
     /// Lets dead rows leave the disk. True when there is more to do.
     fn clean(&mut self, database: &Database, busy: bool) -> bool {
-        let result = match self.excess(database) {
-            Some(size) => self.clean_step(database, busy, size),
-            None => {
-                self.begin();
-                self.flush_when_idle(database, busy).map(|()| false)
-            }
-        };
-        result.unwrap_or_else(|error| {
-            // A full disk shows in the next commit, and so does anything else that matters.
-            if !is_no_space(&error) {
-                tracing::error!(%error, "cannot clean up");
-            }
-            false
-        })
-    }
-
-    fn clean_step(
-        &mut self,
-        database: &Database,
-        busy: bool,
-        size: u64,
-    ) -> Result<bool, rocksdb::Error> {
-        let shared = Arc::clone(&self.shared);
-        let upkeep = &shared.upkeep;
-        if upkeep.clean_bytes.load(Ordering::Acquire) > 0 || upkeep.old_wait.load(Ordering::Acquire)
-        {
-            return Ok(true);
+        let mut excess = false;
+        let mut more = false;
+        for round in &mut self.rounds {
+            let Some(size) = round.rows.excess(&self.shared, database) else {
+                round.begin();
+                continue;
+            };
+            excess = true;
+            more |= said(round.step(&self.shared, database, busy, size));
         }
-        if busy && self.step == Step::Stalled {
-            self.begin();
+        if !excess {
+            said(self.flush_when_idle(database, busy).map(|()| false));
         }
-        match self.step {
-            Step::Compact => {
-                compact(database, WriteOnce::Chunks)?;
-                compact(database, WriteOnce::Bodies)?;
-                let left = self.excess(database).unwrap_or(0);
-                // Files in each of which something lives give compaction alone nothing to free.
-                self.step = match self.before {
-                    Some(before) if left >= before => Step::Stalled,
-                    _ => Step::Rewrite,
-                };
-            }
-            Step::Rewrite => {
-                self.before = Some(size);
-                upkeep.clean_bytes.store(ROUND_BYTES, Ordering::Release);
-                self.shared.gate.wake();
-                self.step = Step::Compact;
-            }
-            Step::Stalled => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    const fn begin(&mut self) {
-        self.step = Step::Compact;
-        self.before = None;
+        more
     }
 
     fn flush_when_idle(&self, database: &Database, busy: bool) -> Result<(), rocksdb::Error> {
@@ -243,20 +216,117 @@ impl Cleaner {
             .fetch_sub(deletes, Ordering::Relaxed);
         flush(database)
     }
+}
+
+/// What a step of cleaning said, false if it failed.
+fn said(result: Result<bool, rocksdb::Error>) -> bool {
+    result.unwrap_or_else(|error| {
+        // A full disk shows in the next commit, and so does anything else that matters.
+        if !is_no_space(&error) {
+            tracing::error!(%error, "cannot clean up");
+        }
+        false
+    })
+}
+
+impl Round {
+    const fn new(rows: Rows) -> Self {
+        Self {
+            rows,
+            step: Step::Compact,
+            before: None,
+        }
+    }
+
+    const fn begin(&mut self) {
+        *self = Self::new(self.rows);
+    }
+
+    /// Takes a step, as the blob files have `size` bytes. True when there is more to do.
+    fn step(
+        &mut self,
+        shared: &Shared,
+        database: &Database,
+        busy: bool,
+        size: u64,
+    ) -> Result<bool, rocksdb::Error> {
+        if self.rows.rewrite_goes_on(shared) {
+            return Ok(true);
+        }
+        if busy && self.step == Step::Stalled {
+            self.begin();
+        }
+        match self.step {
+            Step::Compact => {
+                for family in self.rows.families() {
+                    compact(database, *family)?;
+                }
+                let left = self.rows.excess(shared, database).unwrap_or(0);
+                // Files in each of which something lives give compaction alone nothing to free.
+                self.step = match self.before {
+                    Some(before) if left >= before => Step::Stalled,
+                    _ => Step::Rewrite,
+                };
+            }
+            Step::Rewrite => {
+                self.before = Some(size);
+                self.rows.rewrite(shared, database)?;
+                self.step = Step::Compact;
+            }
+            Step::Stalled => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Rows {
+    const fn families(self) -> &'static [WriteOnce] {
+        match self {
+            Self::Durable => &[WriteOnce::Chunks, WriteOnce::Bodies],
+            Self::Spilled => &[WriteOnce::Spill],
+        }
+    }
 
     /// Size of the blob files if it is out of proportion to what is live in them.
-    fn excess(&self, database: &Database) -> Option<u64> {
-        let (chunks, bodies) = {
-            let index = self.shared.index.read();
-            (index.chunk_live_bytes, index.body_live_bytes)
+    fn excess(self, shared: &Shared, database: &Database) -> Option<u64> {
+        let live = {
+            let index = shared.index.read();
+            match self {
+                Self::Durable => [index.chunk_live_bytes, index.body_live_bytes],
+                Self::Spilled => [index.spill_live_bytes, 0],
+            }
         };
-        let slack = self.shared.options.blob_slack_bytes;
-        let (chunk_size, body_size) = (
-            blob_bytes(database, WriteOnce::Chunks),
-            blob_bytes(database, WriteOnce::Bodies),
-        );
-        (chunk_size > 2 * chunks + slack || body_size > 2 * bodies + slack)
-            .then_some(chunk_size + body_size)
+        let slack = shared.options.blob_slack_bytes;
+        let mut sum = 0;
+        let mut is_much = false;
+        for (family, live) in self.families().iter().zip(live) {
+            let size = blob_bytes(database, *family);
+            is_much |= size > 2 * live + slack;
+            sum += size;
+        }
+        is_much.then_some(sum)
+    }
+
+    /// The last [`Self::rewrite`] is not over.
+    fn rewrite_goes_on(self, shared: &Shared) -> bool {
+        let upkeep = &shared.upkeep;
+        self == Self::Durable
+            && (upkeep.clean_bytes.load(Ordering::Acquire) > 0
+                || upkeep.old_wait.load(Ordering::Acquire))
+    }
+
+    fn rewrite(self, shared: &Shared, database: &Database) -> Result<(), rocksdb::Error> {
+        match self {
+            Self::Durable => {
+                shared
+                    .upkeep
+                    .clean_bytes
+                    .store(ROUND_BYTES, Ordering::Release);
+                shared.gate.wake();
+                Ok(())
+            }
+            Self::Spilled => shared.respill(database, ROUND_BYTES),
+        }
     }
 }
 
@@ -270,29 +340,33 @@ pub(super) fn blob_bytes(database: &Database, family: WriteOnce) -> u64 {
 
 /// The chunks that were written first, of all queues: together about `bytes`.
 pub(super) fn oldest_chunks(index: &Index, bytes: u64) -> Vec<RowKey> {
+    let all = index.queues.iter().flat_map(|(id, queue)| {
+        let rows = queue.rows().iter();
+        let chunks = rows.filter(|(_, row)| row.place == Place::Chunks);
+        chunks.map(|(first, row)| (row.key(*id, *first), u64::from(row.bytes)))
+    });
+    oldest(all, bytes)
+}
+
+/// Those of the rows, given with their sizes, that were written first: together about `bytes`.
+pub(super) fn oldest(rows: impl Iterator<Item = (RowKey, u64)>, bytes: u64) -> Vec<RowKey> {
     let mut oldest: BinaryHeap<(Epoch, RowKey, u64)> = BinaryHeap::new();
     let mut sum = 0;
-    for (id, queue) in &index.queues {
-        for (first, row) in queue
-            .rows()
-            .iter()
-            .filter(|(_, row)| row.place == Place::Chunks)
+    for (key, size) in rows {
+        if sum >= bytes
+            && oldest
+                .peek()
+                .is_some_and(|(newest, ..)| *newest <= key.epoch)
         {
-            if sum >= bytes
-                && oldest
-                    .peek()
-                    .is_some_and(|(newest, ..)| *newest <= row.epoch)
-            {
-                continue;
-            }
-            sum += u64::from(row.bytes);
-            oldest.push((row.epoch, row.key(*id, *first), u64::from(row.bytes)));
-            while let Some((_, _, last)) = oldest.peek()
-                && sum - last >= bytes
-            {
-                sum -= last;
-                oldest.pop();
-            }
+            continue;
+        }
+        sum += size;
+        oldest.push((key.epoch, key, size));
+        while let Some((_, _, last)) = oldest.peek()
+            && sum - last >= bytes
+        {
+            sum -= last;
+            oldest.pop();
         }
     }
     oldest

@@ -22,6 +22,8 @@ pub(super) struct Index {
     pub(super) tail_bytes: u64,
     /// Bytes of records in family `chunks` that are not settled.
     pub(super) chunk_live_bytes: u64,
+    /// Bytes of records in family `spill` that are not settled.
+    pub(super) spill_live_bytes: u64,
     /// Bytes of bodies in family `bodies` that records refer to.
     pub(super) body_live_bytes: u64,
     /// Queues with retired rows.
@@ -43,7 +45,7 @@ impl Index {
         let (sum, bytes) = match row.place {
             Place::Tail => (&mut self.tail_bytes, u64::from(row.bytes)),
             Place::Chunks => (&mut self.chunk_live_bytes, row.live_bytes()),
-            Place::Spill => return,
+            Place::Spill => (&mut self.spill_live_bytes, row.live_bytes()),
         };
         *sum = if add {
             *sum + bytes

@@ -80,6 +80,8 @@ pub(super) struct Settled {
     pub(super) tail_bytes: u64,
     /// Bytes in chunks that are no longer wanted.
     pub(super) chunk_live_bytes: u64,
+    /// Bytes in spilled rows that are no longer wanted.
+    pub(super) spill_live_bytes: u64,
 }
 
 impl Settled {
@@ -91,6 +93,7 @@ impl Settled {
         self.sparse.extend(other.sparse);
         self.tail_bytes += other.tail_bytes;
         self.chunk_live_bytes += other.chunk_live_bytes;
+        self.spill_live_bytes += other.spill_live_bytes;
     }
 }
 
@@ -309,6 +312,7 @@ impl QueueIndex {
             let Some(row) = self.spilled.get_mut(&first) else {
                 continue;
             };
+            let before = row.live_bytes();
             settle_row(
                 &mut self.spilled_partials,
                 first,
@@ -316,6 +320,7 @@ impl QueueIndex {
                 (from, to),
                 &mut runs_of,
             );
+            settled.spill_live_bytes += before - row.live_bytes();
             if row.live == 0 {
                 settled.spill_gone.push(Gone { first, row: *row });
                 self.spilled.remove(&first);
@@ -324,9 +329,22 @@ impl QueueIndex {
         }
     }
 
-    /// Adds a row of transient records.
-    pub(super) fn insert_spilled(&mut self, first: Seq, row: Row) {
+    /// Adds a row of transient records, with what is settled of it.
+    pub(super) fn insert_spilled(&mut self, first: Seq, row: Row, partial: Option<Partial>) {
         self.spilled.insert(first, row);
+        if let Some(partial) = partial {
+            self.spilled_partials.insert(first, partial);
+        }
+    }
+
+    /// Takes a row of transient records out that is written anew elsewhere. `None`: it is another one, or gone.
+    pub(super) fn remove_spilled(&mut self, key: &RowKey) -> Option<(Row, Option<Partial>)> {
+        let row = *self.spilled.get(&key.first)?;
+        if row.epoch != key.epoch {
+            return None;
+        }
+        self.spilled.remove(&key.first);
+        Some((row, self.spilled_partials.remove(&key.first)))
     }
 
     /// The settled parts of all rows that are there.

@@ -44,35 +44,18 @@ impl Shared {
         })
         .split()
         {
-            let key = RowKey {
-                queue,
-                first: piece.first,
-                epoch: self.ids.next_spill(),
-            };
-            let encoded = EncodedRow::new(&piece, key.epoch);
-            let mut batch = Batch::new(database.ids());
-            batch.put_once(WriteOnce::Spill, &key, &encoded.parts());
-            write_unlogged(database, batch.to_write()).map_err(
-                |error| match space::is_no_space(&error) {
+            let (key, row) = put(database, self.ids.next_spill(), &piece).map_err(|error| {
+                match space::is_no_space(&error) {
                     true => SpillError::NoSpace(error.into_string()),
                     false => SpillError::Failed(error.into_string()),
-                },
-            )?;
-            let row = Row {
-                last: piece.last,
-                epoch: key.epoch,
-                count: piece.count,
-                live: piece.count,
-                bytes: encoded.len() as u32,
-                place: Place::Spill,
-            };
-            self.index
-                .write()
-                .queues
-                .entry(queue)
-                .or_default()
-                .insert_spilled(piece.first, row);
+                }
+            })?;
+            let mut index = self.index.write();
+            index.count(&row, true);
+            let queue = index.queues.entry(queue).or_default();
+            queue.insert_spilled(key.first, row, None);
         }
+        self.upkeep.poke();
         Ok(())
     }
 
@@ -82,13 +65,45 @@ impl Shared {
         let Some(database) = database.as_ref().filter(|_| !keys.is_empty()) else {
             return;
         };
-        let mut batch = Batch::new(database.ids());
-        keys.iter()
-            .for_each(|key| batch.single_delete(WriteOnce::Spill, key));
-        if let Err(error) = write_unlogged(database, batch.to_write()) {
+        self.upkeep.poke();
+        if let Err(error) = forget(database, keys) {
             tracing::warn!(%error, "cannot remove spilled records");
         }
     }
+}
+
+/// Writes a row under this number.
+pub(super) fn put(
+    database: &Database,
+    number: u64,
+    content: &Content,
+) -> Result<(RowKey, Row), rocksdb::Error> {
+    let key = RowKey {
+        queue: content.queue,
+        first: content.first,
+        epoch: number,
+    };
+    let encoded = EncodedRow::new(content, key.epoch);
+    let mut batch = Batch::new(database.ids());
+    batch.put_once(WriteOnce::Spill, &key, &encoded.parts());
+    write_unlogged(database, batch.to_write())?;
+    let row = Row {
+        last: content.last,
+        epoch: key.epoch,
+        count: content.count,
+        live: content.count,
+        bytes: encoded.len() as u32,
+        place: Place::Spill,
+    };
+    Ok((key, row))
+}
+
+/// Deletes rows.
+pub(super) fn forget(database: &Database, keys: &[RowKey]) -> Result<(), rocksdb::Error> {
+    let mut batch = Batch::new(database.ids());
+    keys.iter()
+        .for_each(|key| batch.single_delete(WriteOnce::Spill, key));
+    write_unlogged(database, batch.to_write())
 }
 
 fn write_unlogged(database: &Database, batch: WriteBatch) -> Result<(), rocksdb::Error> {
