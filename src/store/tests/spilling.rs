@@ -55,11 +55,7 @@ fn slice(queue: QueueId, seqs: impl Iterator<Item = Seq>, large: bool) -> Slice 
 
 fn spilled_rows(store: &Store) -> usize {
     let database = store.inner.shared.database.read();
-    database
-        .as_ref()
-        .unwrap()
-        .scan(WriteOnce::Spill)
-        .count()
+    database.as_ref().unwrap().scan(WriteOnce::Spill).count()
 }
 
 #[test]
