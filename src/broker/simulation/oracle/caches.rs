@@ -46,7 +46,13 @@ impl Oracle {
             return Memory::Unknown;
         }
         let perhaps = kept.iter().filter(|other| other.since >= since);
-        match kept[at].is_sure && perhaps.count() <= entries_max && since < self.steps {
+        // So may all that comes in this one.
+        let coming = self.coming.iter().filter(|(number, (queue, token))| {
+            let is_other = *number != arrival.found.number;
+            is_other && *queue == arrival.queue && token.is_some()
+        });
+        let most = perhaps.count() + coming.count();
+        match kept[at].is_sure && most <= entries_max && since < self.steps {
             true => Memory::Known,
             false => Memory::Perhaps,
         }
