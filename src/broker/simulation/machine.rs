@@ -210,6 +210,7 @@ impl Machine {
                 settings: queue.settings(),
                 messages: Default::default(),
                 ready_bytes: 0,
+                is_counted: queue.counted_bytes().is_some(),
             };
             queue.for_each_message(|place, record| {
                 if place == Whereabouts::Ready {

@@ -140,6 +140,8 @@ pub(super) struct SeenQueue {
     /// What is new is read.
     pub(super) messages: BTreeMap<Seq, (Whereabouts, Number, Option<Found>)>,
     pub(super) ready_bytes: u64,
+    /// The queue knows that. What came back and was not read since counts for nothing yet.
+    pub(super) is_counted: bool,
 }
 
 impl SeenQueue {

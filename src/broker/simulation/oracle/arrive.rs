@@ -277,7 +277,7 @@ impl Oracle {
         let bytes = queue.ready_bytes;
         promise!(
             settings.max_length.is_none_or(|max| count <= max)
-                && settings.max_length_bytes.is_none_or(|max| bytes <= max),
+                && (!queue.is_counted || settings.max_length_bytes.is_none_or(|max| bytes <= max)),
             "message {} came to {}, which has {count} ({bytes} bytes): {settings:?}",
             copy.found.number,
             queue.name
