@@ -183,6 +183,11 @@ impl Store {
         self.shared().load(queue, from, upto)
     }
 
+    /// What [`Self::load`] would read now: up to which seq, and roughly how many bytes. `None`: it would fail.
+    pub fn load_extent(&self, queue: QueueId, from: Seq, upto: Seq) -> Option<(Seq, usize)> {
+        self.shared().load_extent(queue, from, upto)
+    }
+
     /// Reads what `owner` has due, from `from` (time, seq) on in that order: at most `count_max` rows, and no more
     /// after `bytes_max` bytes, but at least one. Only what is written is found, and what was removed in an epoch that
     /// is not written yet is still found. Blocks; for a thread pool.

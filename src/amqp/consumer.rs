@@ -129,10 +129,15 @@ pub fn trace(tap: &Tap, queue: &str, delivery: &Delivery<'_>) {
     tap.delivered(Traced::held(delivery), queue, delivery.redelivered);
 }
 
-/// The properties with `x-stream-offset`, in the place of whatever the publisher put there.
+/// An offset as the value of a header.
+fn header_offset(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+/// The properties with `x-stream-offset` as their last header, in the place of whatever the publisher put there.
 fn with_offset(properties: &[u8], offset: u64) -> Cow<'_, [u8]> {
     let mut value = Vec::with_capacity(9);
-    field::put_long(&mut value, i64::try_from(offset).unwrap_or(i64::MAX));
+    field::put_long(&mut value, header_offset(offset));
     let headers: [(&[u8], Option<&[u8]>); 1] = [(b"x-stream-offset", Some(&value))];
     let rewrite = Rewrite {
         headers: &headers,

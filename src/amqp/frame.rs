@@ -249,6 +249,13 @@ pub fn set_delivery_tag(frame: &mut [u8], consumer_tag_len: usize, delivery_tag:
     frame[at..at + 8].copy_from_slice(&delivery_tag.to_be_bytes());
 }
 
+/// Changes the last long integer among the headers in the frames before a body: `lead` ends with the content header, in
+/// which `behind` octets of properties follow the headers, and the head of the only body frame.
+pub fn set_last_header(lead: &mut [u8], behind: usize, number: i64) {
+    let end = lead.len() - HEAD_BYTES - 1 - behind;
+    lead[end - 8..end].copy_from_slice(&number.to_be_bytes());
+}
+
 /// Changes the size of a body in the frames before it: `lead` ends with the content header, whose properties have this
 /// length, and the head of the only body frame.
 pub fn set_body_size(lead: &mut [u8], properties_len: usize, body_len: usize) {

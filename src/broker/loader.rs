@@ -137,7 +137,11 @@ fn serve(store: &Store, clock: &dyn Clock, queue: &Weak<Queue>, from: Seq, upto:
         if queue.is_deleted() {
             return;
         }
-        match store.load(queue.store_id(from), from, upto) {
+        let id = queue.store_id(from);
+        if let Some((covered_upto, bytes)) = store.load_extent(id, from, upto) {
+            queue.load_begins(from, covered_upto, bytes);
+        }
+        match store.load(id, from, upto) {
             Ok(loaded) => {
                 let mut more = queue.install(&store.visit(clock.now_ms()), from, loaded);
                 while more {

@@ -400,6 +400,13 @@ impl Queue {
         inner.state.duplicates.as_ref().map(|known| known.len())
     }
 
+    /// A loader thread begins to read from `from` on, and will bring what there is up to `covered_upto`, some `bytes`.
+    pub(super) fn load_begins(self: &Arc<Self>, from: Seq, covered_upto: Seq, bytes: usize) {
+        if let Some(stream) = self.stream() {
+            stream.load_begins(self, from, covered_upto, bytes);
+        }
+    }
+
     /// A piece of a cold stretch was read. True: call [`Self::pump`].
     pub(super) fn install(self: &Arc<Self>, visit: &Visit<'_>, from: Seq, loaded: Loaded) -> bool {
         if let Some(stream) = self.stream() {
@@ -407,11 +414,10 @@ impl Queue {
             return false;
         }
         let mut inner = self.inner.lock();
-        let records = loaded.records.to_vec();
         let lane = inner.state.lane_mut(from);
         lane.loading = false;
         let upto = loaded.covered_upto.max(from);
-        lane.install(from, upto, records, loaded.bodies);
+        lane.install(from, upto, loaded.records, loaded.bodies);
         wake_all(&mut inner);
         if !inner.state.dying.is_empty() {
             self.ask_for_dead_lettering(&mut inner);

@@ -69,20 +69,27 @@ impl TestBroker {
     }
 
     pub(crate) fn try_restart(self) -> Result<Self, RecoverError> {
-        let Self {
-            broker,
-            runtime,
-            dir,
-            ..
-        } = self;
-        runtime.block_on(broker.services.store.close());
-        drop(broker);
+        let dir = self.stop();
         Self::start(dir)
     }
 
     pub(crate) fn wait(&self, ticket: Ticket) {
         self.runtime
             .block_on(self.broker.services.store.wait(ticket));
+    }
+
+    /// Stops it and starts another one, for which `loader` reads.
+    pub(super) fn restart_with(self, loader: Loader) -> Self {
+        let dir = self.stop();
+        let limits = NodeLimits::default();
+        Self::start_on(dir, limits, QUEUE_MEMORY_BYTES_MAX, |_, _| loader)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn stop(self) -> TempDir {
+        let store = &self.broker.services.store;
+        self.runtime.block_on(store.close());
+        self.dir
     }
 
     fn start(dir: TempDir) -> Result<Self, RecoverError> {
@@ -94,6 +101,17 @@ impl TestBroker {
         limits: NodeLimits,
         memory_bytes: usize,
     ) -> Result<Self, RecoverError> {
+        Self::start_on(dir, limits, memory_bytes, |store, clock| {
+            Loader::start(store, clock).unwrap()
+        })
+    }
+
+    fn start_on(
+        dir: TempDir,
+        limits: NodeLimits,
+        memory_bytes: usize,
+        loader: impl FnOnce(&Store, &Arc<dyn Clock>) -> Loader,
+    ) -> Result<Self, RecoverError> {
         let options = StoreOptions {
             ballast_bytes: 0,
             ..StoreOptions::new(dir.path())
@@ -103,7 +121,7 @@ impl TestBroker {
         let services = Services::from(Parts {
             dead_letters: DeadLetters::default(),
             memory: Arc::new(QueueMemory::new(memory_bytes)),
-            loader: Loader::start(&store, &clock).unwrap(),
+            loader: loader(&store, &clock),
             timers: Timers::start(&clock).unwrap(),
             census: Arc::new(Census::new(limits)),
             events: Arc::default(),

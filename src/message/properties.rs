@@ -117,6 +117,24 @@ pub fn has_priority(properties: &[u8]) -> bool {
     u16::from_be_bytes(flags) & PRIORITY != 0
 }
 
+/// Where the headers end in a property list that has some, in octets from its flags on.
+pub fn headers_end(properties: &[u8]) -> Option<usize> {
+    let (&flags, rest) = properties.split_first_chunk::<2>()?;
+    let flags = u16::from_be_bytes(flags);
+    let mut reader = Reader { rest };
+    for bit in [CONTENT_TYPE, CONTENT_ENCODING] {
+        if flags & bit != 0 {
+            reader.octets_with_octet_length().ok()?;
+        }
+    }
+    if flags & HEADERS == 0 {
+        return None;
+    }
+    let length = reader.length().ok()?;
+    reader.take(length).ok()?;
+    Some(properties.len() - reader.rest.len())
+}
+
 /// Decodes a table given without its length.
 fn decode_table(entries: &[u8]) -> Result<FieldTable, Malformed> {
     let mut framed = Vec::with_capacity(entries.len() + 4);
@@ -323,6 +341,10 @@ mod tests {
             2
         );
         let headers = properties.headers.unwrap();
+        let end = headers_end(&bytes).unwrap();
+        assert!(bytes[..end].ends_with(headers));
+        assert_eq!(bytes[end..], b"\x02\x07\x041000\x05guest"[..]);
+        assert_eq!(headers_end(&[0, 0]), None);
         assert!(has_any_key(headers, &[b"CC", b"BCC"]));
         assert!(!has_any_key(headers, &[b"CC"]));
     }

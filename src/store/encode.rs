@@ -122,21 +122,21 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The value of a row, read back.
+/// The value of a row, read in place.
 #[derive(Debug)]
-pub(super) struct RowView {
+pub(super) struct RowView<'a> {
     pub(super) queue: QueueId,
     pub(super) first: Seq,
     pub(super) last: Seq,
     pub(super) epoch: Epoch,
     pub(super) count: u32,
-    pub(super) records: Bytes,
-    pub(super) bodies: Vec<(Seq, RowBody)>,
+    pub(super) records: &'a [u8],
+    pub(super) bodies: Vec<(Seq, RowBody<&'a [u8]>)>,
 }
 
-impl RowView {
+impl<'a> RowView<'a> {
     /// `None` when `value` is not a whole row.
-    pub(super) fn decode(value: &Bytes) -> Option<Self> {
+    pub(super) fn decode(value: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(value);
         reader.version()?;
         let count = reader.u32()?;
@@ -145,12 +145,12 @@ impl RowView {
         let records_len = reader.u32()? as usize;
         let body_count = reader.u32()? as usize;
         let mut table = Reader(reader.take(body_count.checked_mul(BODY_BYTES)?)?);
-        let records = value.slice_ref(reader.take(records_len)?);
+        let records = reader.take(records_len)?;
         let mut bodies = Vec::with_capacity(body_count);
         for _ in 0..body_count {
             let (seq, id, len) = (table.u64()?, table.u64()?, table.u32()?);
             let body = if id == 0 {
-                RowBody::Inline(value.slice_ref(reader.take(len as usize)?))
+                RowBody::Inline(reader.take(len as usize)?)
             } else {
                 RowBody::Kept(KeptBody { id, len })
             };
@@ -169,7 +169,7 @@ impl RowView {
 
     /// Which seqs the row has.
     pub(super) fn runs(&self) -> Runs {
-        Runs::collect(record::records(&self.records).map(|record| record.seq()))
+        Runs::collect(record::records(self.records).map(|record| record.seq()))
     }
 }
 
@@ -299,7 +299,7 @@ fn decode_runs(reader: &mut Reader<'_>, first: Seq, number: u64, count: u32) -> 
     Some(Runs::collect(runs.into_iter().flatten()))
 }
 
-impl RowBody {
+impl<B: AsRef<[u8]>> RowBody<B> {
     /// The body in `bodies`, if it is one.
     pub(super) fn kept(&self) -> Option<KeptBody> {
         match self {
@@ -311,7 +311,7 @@ impl RowBody {
     /// Length of the body.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Inline(bytes) => bytes.len(),
+            Self::Inline(bytes) => bytes.as_ref().len(),
             Self::Kept(kept) => kept.len as usize,
         }
     }
@@ -319,8 +319,18 @@ impl RowBody {
     /// Bytes that the body takes in the row.
     pub(super) fn inline_len(&self) -> usize {
         match self {
-            Self::Inline(bytes) => bytes.len(),
+            Self::Inline(bytes) => bytes.as_ref().len(),
             Self::Kept(_) => 0,
+        }
+    }
+}
+
+impl RowBody<&[u8]> {
+    /// The body as a part of the value that it was read from.
+    pub(super) fn shared(&self, value: &Bytes) -> RowBody {
+        match self {
+            Self::Inline(bytes) => RowBody::Inline(value.slice_ref(bytes)),
+            Self::Kept(kept) => RowBody::Kept(*kept),
         }
     }
 }
@@ -376,9 +386,13 @@ mod tests {
             (row.queue, row.first, row.last, row.epoch, row.count),
             (3, 5, 9, 44, 3)
         );
+        let bodies = row.bodies.iter();
+        let bodies: Vec<_> = bodies
+            .map(|(seq, body)| (*seq, body.shared(&value)))
+            .collect();
         assert_eq!(
-            (&row.records, &row.bodies),
-            (&content.records, &content.bodies)
+            (row.records, &bodies),
+            (&content.records[..], &content.bodies)
         );
         assert_eq!(row.runs().iter().collect::<Vec<_>>(), [(5, 2), (9, 1)]);
         for length in 0..value.len() {

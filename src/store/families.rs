@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, IteratorMode, LiveFile, LogLevel, Options, ReadOptions,
+    DBPinnableSlice, DBRecoveryMode, IteratorMode, LiveFile, LogLevel, Options, ReadOptions,
 };
 
 use super::direct;
@@ -168,6 +168,15 @@ impl Database {
         key: &impl OnceKey,
     ) -> Result<Option<Vec<u8>>, rocksdb::Error> {
         self.db.get_cf(self.family(family), key.encode())
+    }
+
+    /// The value of a row where RocksDB has it, `None` when it is not there: for who takes a copy of parts.
+    pub(super) fn get_pinned(
+        &self,
+        family: WriteOnce,
+        key: &impl OnceKey,
+    ) -> Result<Option<DBPinnableSlice<'_>>, rocksdb::Error> {
+        self.db.get_pinned_cf(self.family(family), key.encode())
     }
 
     /// Every row of a family, in order of its keys.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rocksdb::DBPinnableSlice;
 
 use super::Shared;
 use super::bodies::parts;
@@ -32,7 +33,7 @@ const ATTEMPTS_QUICK: u32 = 5;
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// All live records of the span, concatenated, by rising seq. See [`crate::message::record`].
-    pub records: Bytes,
+    pub records: Vec<u8>,
     /// The bodies of records that have theirs outside, by rising seq.
     pub bodies: Vec<(Seq, SharedBody)>,
     /// The last seq that the answer covers: there is nothing live in the span asked for, up to here, besides `records`.
@@ -44,6 +45,9 @@ struct Plan {
     rows: Vec<(Seq, Row, Option<Partial>)>,
     covered_upto: Seq,
 }
+
+/// A record that is wanted, and its body if that is outside.
+type Found<'a> = (Seq, &'a [u8], Option<&'a RowBody<&'a [u8]>>);
 
 /// Why reading has to start over or ends.
 enum Miss {
@@ -75,6 +79,16 @@ impl Shared {
         })
     }
 
+    /// See `Store::load_extent`.
+    pub(super) fn load_extent(&self, queue: QueueId, from: Seq, upto: Seq) -> Option<(Seq, usize)> {
+        let plan = plan(&self.index.read(), queue, from, upto).ok()?;
+        let bytes: u64 = plan.rows.iter().map(|(_, row, _)| row.live_bytes()).sum();
+        Some((
+            plan.covered_upto,
+            usize::try_from(bytes).unwrap_or(usize::MAX),
+        ))
+    }
+
     fn read(
         &self,
         database: &Database,
@@ -82,22 +96,31 @@ impl Shared {
         from: Seq,
         plan: &Plan,
     ) -> Result<Loaded, Miss> {
-        let mut views = Vec::with_capacity(plan.rows.len());
+        let mut values = Vec::with_capacity(plan.rows.len());
         for (first, row, _) in &plan.rows {
-            let value = get_row(database, queue, *first, row)?;
-            let size = value.len();
-            let view = RowView::decode(&value)
+            values.push(get_row(database, queue, *first, row)?);
+        }
+        let mut views = Vec::with_capacity(plan.rows.len());
+        for ((first, row, _), value) in plan.rows.iter().zip(&values) {
+            let view = RowView::decode(value)
                 .filter(|view| (view.queue, view.first, view.epoch) == (queue, *first, row.epoch));
             let damaged = || LoadError::Damaged {
                 queue,
                 reason: format!("row {:?} is malformed", row.key(queue, *first)),
             };
-            views.push((view.ok_or_else(|| Miss::Error(damaged()))?, size));
+            views.push(view.ok_or_else(|| Miss::Error(damaged()))?);
         }
-        let mut found = Vec::new();
-        for ((view, _), (_, _, partial)) in views.iter().zip(&plan.rows) {
+        if let Some(records) = whole(&views, plan, from) {
+            return Ok(Loaded {
+                records,
+                bodies: Vec::new(),
+                covered_upto: plan.covered_upto,
+            });
+        }
+        let mut found: Vec<Found<'_>> = Vec::new();
+        for (view, (_, _, partial)) in views.iter().zip(&plan.rows) {
             let mut bodies = view.bodies.iter().peekable();
-            for (position, record) in (0..).zip(records(&view.records)) {
+            for (position, record) in (0..).zip(records(view.records)) {
                 let body = bodies
                     .next_if(|(seq, _)| *seq == record.seq())
                     .map(|(_, body)| body);
@@ -112,14 +135,7 @@ impl Shared {
         // Rows follow each other, except that spilled ones lie between the others.
         found.sort_by_key(|(seq, ..)| *seq);
         let covered_upto = bound(&mut found, plan.covered_upto);
-        let records = match (&views[..], &found[..]) {
-            ([(view, size)], _)
-                if found.len() == view.count as usize && view.records.len() * 2 >= *size =>
-            {
-                view.records.clone()
-            }
-            _ => concatenate(found.iter().map(|(_, bytes, _)| *bytes)),
-        };
+        let parts: Vec<&[u8]> = found.iter().map(|(_, bytes, _)| *bytes).collect();
         let mut bodies = Vec::new();
         for (seq, _, body) in &found {
             if let Some(body) = body {
@@ -127,7 +143,7 @@ impl Shared {
             }
         }
         Ok(Loaded {
-            records,
+            records: parts.concat(),
             bodies,
             covered_upto,
         })
@@ -137,7 +153,7 @@ impl Shared {
         &self,
         database: &Database,
         queue: QueueId,
-        body: &RowBody,
+        body: &RowBody<&[u8]>,
     ) -> Result<SharedBody, Miss> {
         match body {
             // A copy: the row would otherwise stay in memory for as long as one of its bodies.
@@ -180,7 +196,7 @@ impl Shared {
 }
 
 /// Ends what was found where it becomes too much at once. Returns the last seq that is covered then.
-fn bound(found: &mut Vec<(Seq, &[u8], Option<&RowBody>)>, covered_upto: Seq) -> Seq {
+fn bound(found: &mut Vec<Found<'_>>, covered_upto: Seq) -> Seq {
     let mut bytes = 0;
     for (position, (seq, record, body)) in found.iter().enumerate() {
         bytes += record.len() + body.map_or(0, RowBody::len);
@@ -193,21 +209,30 @@ fn bound(found: &mut Vec<(Seq, &[u8], Option<&RowBody>)>, covered_upto: Seq) -> 
     covered_upto
 }
 
-fn concatenate<'a>(records: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(records.clone().map(<[u8]>::len).sum());
-    records.for_each(|record| bytes.extend_from_slice(record));
-    bytes.freeze()
+/// The records of a single row that is wanted as it is, which is what most loads find.
+fn whole(views: &[RowView<'_>], plan: &Plan, from: Seq) -> Option<Vec<u8>> {
+    let ([view], [(_, _, None)]) = (views, &plan.rows[..]) else {
+        return None;
+    };
+    let is_wanted = from <= view.first && view.last <= plan.covered_upto;
+    let is_alone = view.bodies.is_empty() && view.records.len() <= LOAD_BYTES_MAX;
+    (is_wanted && is_alone).then(|| view.records.to_vec())
 }
 
-fn get_row(database: &Database, queue: QueueId, first: Seq, row: &Row) -> Result<Bytes, Miss> {
+fn get_row<'a>(
+    database: &'a Database,
+    queue: QueueId,
+    first: Seq,
+    row: &Row,
+) -> Result<DBPinnableSlice<'a>, Miss> {
     let family = match row.place {
         Place::Tail => WriteOnce::Tail,
         Place::Chunks => WriteOnce::Chunks,
         Place::Spill => WriteOnce::Spill,
     };
     let key = row.key(queue, first);
-    match database.get(family, &key) {
-        Ok(Some(value)) => Ok(Bytes::from(value)),
+    match database.get_pinned(family, &key) {
+        Ok(Some(value)) => Ok(value),
         Ok(None) => Err(Miss::Vanished(format!("row {key:?} of {}", family.name()))),
         Err(error) => Err(Miss::Error(LoadError::Failed(error.into_string()))),
     }
@@ -327,7 +352,7 @@ pub(super) fn stored_runs(database: &Database, key: RowKey, row: &Row) -> Result
         .map_err(|error| error.into_string())?;
     let runs = match (value, family) {
         (Some(value), WriteOnce::Index) => IndexRow::decode(key.first, &value).map(|row| row.runs),
-        (Some(value), _) => RowView::decode(&Bytes::from(value)).map(|row| row.runs()),
+        (Some(value), _) => RowView::decode(&value).map(|row| row.runs()),
         (None, _) => None,
     };
     runs.ok_or_else(|| format!("row {key:?} of {} is missing or malformed", family.name()))

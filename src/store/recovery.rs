@@ -10,8 +10,6 @@ mod rows;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 
-use bytes::Bytes;
-
 use self::directory::{open_database, open_error, own};
 use super::batch::Batch;
 use super::due::{DueOwner, RecoveredDue};
@@ -325,7 +323,7 @@ impl Recovery<'_> {
             .database
             .get(family, &key)
             .map_err(|error| self.failed(error))?;
-        let view = value.and_then(|value| RowView::decode(&Bytes::from(value)));
+        let view = value.as_deref().and_then(RowView::decode);
         let view = view.ok_or_else(|| {
             self.damaged(format!(
                 "row {key:?} of {} is missing or malformed",
@@ -333,7 +331,7 @@ impl Recovery<'_> {
             ))
         })?;
         let settled = (0..)
-            .zip(records(&view.records))
+            .zip(records(view.records))
             .filter(|(position, _)| partial.is_settled(*position));
         Ok(settled.map(|(_, record)| record.body_len() as u64).sum())
     }

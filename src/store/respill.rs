@@ -142,15 +142,16 @@ fn left_of(database: &Database, run: &Run) -> Result<Option<Content>, rocksdb::E
         let Some(value) = database.get(WriteOnce::Spill, key)? else {
             continue;
         };
-        let Some(view) = RowView::decode(&Bytes::from(value)) else {
+        let value = Bytes::from(value);
+        let Some(view) = RowView::decode(&value) else {
             fatal(&format!("spilled row {key:?} is damaged"));
         };
         let mut bodies = view.bodies.into_iter().peekable();
-        for (position, record) in (0..).zip(records(&view.records)) {
+        for (position, record) in (0..).zip(records(view.records)) {
             let body = bodies.next_if(|(seq, _)| *seq == record.seq());
             let is_settled = |partial: &Partial| partial.is_settled(position);
             if !partial.as_ref().is_some_and(is_settled) {
-                gather.add(&record, body.map(|(_, body)| body));
+                gather.add(&record, body.map(|(_, body)| body.shared(&value)));
             }
         }
     }

@@ -246,10 +246,10 @@ fn rewrite(work: &mut Work<'_>, index: &RwLock<Index>, id: QueueId, run: Run) ->
             fatal(&format!("row {:?} is damaged", row.key(id, *first)));
         };
         let mut bodies = view.bodies.into_iter().peekable();
-        for (position, record) in (0..).zip(crate::message::record::records(&view.records)) {
+        for (position, record) in (0..).zip(crate::message::record::records(view.records)) {
             let body = bodies
                 .next_if(|(seq, _)| *seq == record.seq())
-                .map(|(_, body)| body);
+                .map(|(_, body)| body.shared(&value));
             if !partial
                 .as_ref()
                 .is_some_and(|partial| partial.is_settled(position))

@@ -246,9 +246,9 @@ pub(super) struct KeptBody {
 
 /// A body outside its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RowBody {
+pub(super) enum RowBody<B = Bytes> {
     /// In the row itself, behind the records.
-    Inline(Bytes),
+    Inline(B),
     /// In `bodies`.
     Kept(KeptBody),
 }

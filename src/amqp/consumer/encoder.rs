@@ -1,13 +1,15 @@
 //! Deliveries of one batch as frames.
 //!
 //! Messages that differ in their bodies only are what a busy queue holds: all frames before the body of the next one
-//! are then those of the one before but for the delivery tag and the size, and are copied as a whole.
+//! are then those of the one before but for the delivery tag, the size and the offset in a stream, and are copied as a
+//! whole.
 
-use super::shown_properties;
+use super::{header_offset, shown_properties};
 use crate::amqp::frame::{self, DeliverHead};
 use crate::amqp::outbox::buffer::WriteBuffer;
 use crate::broker::delivery::Delivery;
 use crate::message::op::Counts;
+use crate::message::properties::headers_end;
 
 /// Encodes deliveries to one consumer, one after the other.
 pub(super) struct Encoder<'a> {
@@ -24,6 +26,10 @@ struct Before<'a> {
     start: usize,
     /// Octets from there to its body.
     lead_bytes: usize,
+    /// Octets of its properties, as they are shown.
+    properties_len: usize,
+    /// Octets of its properties behind the headers, of which its offset in a stream is the last.
+    behind_offset: usize,
 }
 
 impl<'a> Encoder<'a> {
@@ -56,6 +62,7 @@ impl<'a> Encoder<'a> {
         let body = delivery.record.inline_body();
         if delivery.redelivered != before.delivery.redelivered
             || !is_plain(delivery)
+            || delivery.stream_offset.is_some() != before.delivery.stream_offset.is_some()
             || !(1..=self.payload_max).contains(&body.len())
             || !delivery
                 .record
@@ -70,7 +77,10 @@ impl<'a> Encoder<'a> {
         let lead = &mut out[start..];
         frame::set_delivery_tag(lead, self.consumer_tag.len(), tag);
         if body.len() != before.delivery.record.body_len() {
-            frame::set_body_size(lead, delivery.record.properties().len(), body.len());
+            frame::set_body_size(lead, before.properties_len, body.len());
+        }
+        if let Some(offset) = delivery.stream_offset {
+            frame::set_last_header(lead, before.behind_offset, header_offset(offset));
         }
         out.extend_from_slice(body);
         out.push(frame::FRAME_END);
@@ -102,19 +112,34 @@ impl<'a> Encoder<'a> {
             ),
         }
         let is_one_frame = (1..=self.payload_max).contains(&body_len);
-        self.before = (is_one_frame && is_plain(delivery)).then_some(Before {
-            delivery: *delivery,
-            start,
-            lead_bytes,
-        });
+        let behind_offset = behind_offset(delivery, &properties);
+        self.before = match behind_offset {
+            Some(behind_offset) if is_one_frame && is_plain(delivery) => Some(Before {
+                delivery: *delivery,
+                start,
+                lead_bytes,
+                properties_len: properties.len(),
+                behind_offset,
+            }),
+            _ => None,
+        };
     }
 }
 
-/// Its frames are made of its record alone.
+/// Its frames are made of its record alone, and of its offset.
 fn is_plain(delivery: &Delivery<'_>) -> bool {
-    delivery.body.is_none()
-        && delivery.stream_offset.is_none()
-        && delivery.counts == Counts::default()
+    delivery.body.is_none() && delivery.counts == Counts::default()
+}
+
+/// Octets of the shown properties behind the offset of a delivery, 0 for one without. `None`: it is not there, because
+/// the properties have no headers that can be read.
+fn behind_offset(delivery: &Delivery<'_>, properties: &[u8]) -> Option<usize> {
+    let Some(offset) = delivery.stream_offset else {
+        return Some(0);
+    };
+    let end = headers_end(properties)?;
+    let is_there = properties[..end].ends_with(&header_offset(offset).to_be_bytes());
+    is_there.then_some(properties.len() - end)
 }
 
 #[cfg(test)]
@@ -122,7 +147,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::message::properties::Properties;
     use crate::message::record::{self, Body, NewMessage, RecordRef};
+
+    /// Content type and headers, among which is an offset that the publisher made up.
+    const HEADERS: &[u8] =
+        b"\xB0\0\x04json\0\0\0\x1D\x01al\0\0\0\0\0\0\0\0\x0Fx-stream-offsett\x01\x02";
 
     /// Bodies and routing keys of two sizes, a few properties and counts: neighbours are often alike.
     #[derive(Debug, Clone)]
@@ -141,7 +171,7 @@ mod tests {
         ];
         (
             prop::sample::select(vec!["one", "two", "three"]),
-            prop::sample::select(vec![&[0u8, 0][..], &[0x10, 0, 2]]),
+            prop::sample::select(vec![&[0u8, 0][..], &[0x10, 0, 2], HEADERS]),
             body,
             prop::bool::weighted(0.2),
             prop::sample::select(vec![0, 0, 0, 1]),
@@ -178,8 +208,10 @@ mod tests {
         #[test]
         fn a_repetition_has_the_frames_that_it_would_have_alone(
             samples in prop::collection::vec(sample(), 1..20),
+            first_offset in prop::option::of(0..u64::MAX / 2),
         ) {
             let records = records(&samples);
+            prop_assert!(Properties::read(HEADERS).is_ok());
             let (mut together, mut alone) = (WriteBuffer::default(), WriteBuffer::default());
             let mut encoder = Encoder::new(3, b"tag", 20);
             for (index, (sample, record)) in samples.iter().zip(&records).enumerate() {
@@ -187,7 +219,7 @@ mod tests {
                     seq: index as u64,
                     redelivered: sample.redelivered,
                     counts: Counts { delivered: 0, acquired: sample.acquired },
-                    stream_offset: None,
+                    stream_offset: first_offset.map(|first| first + index as u64),
                     record: RecordRef::parse(record).unwrap(),
                     body: None,
                 };

@@ -1,7 +1,8 @@
 //! Streams: messages that stay. Consumers read without removing anything, each from its own offset.
 //!
 //! - [`log`]: the records in memory. [`directory`]: chunks, segments and retention. [`filter`]: who wants what.
-//! - [`readers`], [`pull`]: consumers and how they move. [`start`]: where they begin. [`tracking`]: where they go on.
+//! - [`readers`], [`pull`], [`ahead`]: consumers and how they move. [`start`]: where they begin.
+//! - [`tracking`]: where they go on.
 //! - [`rows`], [`restore`]: what the store remembers besides the messages.
 //!
 //! Offsets count from 0 without gaps, over restarts and retention; the message with offset `n` has seq `n + 1`. Every
@@ -10,6 +11,9 @@
 //! A publisher's visit adds to the log and, if consumers wait at its end, asks the store once to wake them when the
 //! epoch is durable; it costs the same however many consumers there are.
 
+mod ahead;
+#[cfg(test)]
+mod ahead_test;
 mod directory;
 mod filter;
 mod log;
@@ -29,6 +33,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use self::ahead::Loading;
 use self::directory::{Directory, Limits, Note};
 pub use self::filter::Filter;
 use self::log::Log;
@@ -62,8 +67,8 @@ struct Inner {
     is_paused: bool,
     /// The store was asked to wake the parked readers.
     armed: bool,
-    /// Loads that are on their way, by the seq that they begin with, and who waits for them.
-    loading: BTreeMap<Seq, Vec<ConsumerId>>,
+    /// Loads that are on their way, by the seq that they begin with.
+    loading: BTreeMap<Seq, Loading>,
     tracking: Tracking,
     /// Messages that retention removed, with the epoch in which it did.
     retired: Vec<(Epoch, (Seq, Seq))>,
@@ -308,13 +313,14 @@ impl Stream {
     /// A stretch was read back.
     pub(super) fn install(&self, queue: &Queue, from: Seq, loaded: Loaded) {
         let mut inner = self.inner.lock();
-        let waiting = inner.loading.remove(&from).unwrap_or_default();
+        let loading = inner.loading.remove(&from);
+        let waiting = loading.map(|loading| loading.waiting).unwrap_or_default();
         if !inner.deleted && from >= inner.directory.first() {
             let awaited = waiting.len() as u32;
             let covered = (from, loaded.covered_upto);
             inner
                 .log
-                .install(covered, &loaded.records, loaded.bodies, awaited);
+                .install(covered, loaded.records, loaded.bodies, awaited);
         }
         inner.report_memory(queue);
         if queue.services.memory.is_over() {

@@ -1,7 +1,5 @@
 //! From rows to the index: chunks, slices, and what is settled of them.
 
-use bytes::Bytes;
-
 use super::super::batch::Batch;
 use super::super::bodies::{BODIES_QUEUE, delete_body};
 use super::super::encode::{IndexRow, RowView};
@@ -74,9 +72,7 @@ impl Recovery<'_> {
     /// Whether the chunk of an index row is there. Only after a loss it may not be: both are written together.
     pub(super) fn has_chunk(&self, key: &RowKey) -> Result<bool, OpenError> {
         match self.database.get(WriteOnce::Chunks, key) {
-            Ok(value) => {
-                Ok(value.is_some_and(|value| RowView::decode(&Bytes::from(value)).is_some()))
-            }
+            Ok(value) => Ok(value.as_deref().and_then(RowView::decode).is_some()),
             Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => Ok(false),
             Err(error) => Err(self.failed(error)),
         }
@@ -88,11 +84,11 @@ impl Recovery<'_> {
             let malformed = || self.damaged(format!("slice {} is malformed", key.escape_ascii()));
             let key = RowKey::decode(&key).ok_or_else(malformed)?;
             let bytes = value.len() as u32;
-            let view = RowView::decode(&Bytes::from(value.into_vec())).ok_or_else(malformed)?;
-            let body_bytes = records(&view.records)
+            let view = RowView::decode(&value).ok_or_else(malformed)?;
+            let body_bytes = records(view.records)
                 .map(|record| record.body_len() as u64)
                 .sum();
-            let expiries = records(&view.records)
+            let expiries = records(view.records)
                 .map(|record| record.expiry_ms())
                 .filter(|expiry_ms| *expiry_ms != 0);
             self.expires(key, view.last, expiries.min().unwrap_or_default());

@@ -37,6 +37,7 @@ const PIECE_OVERHEAD_BYTES: usize = 200;
 pub(super) struct Piece {
     pub(super) first: Seq,
     pub(super) last: Seq,
+    /// Whole, well-formed records.
     pub(super) records: Bytes,
     /// Bodies beside their records, by rising seq.
     pub(super) bodies: Vec<(Seq, SharedBody)>,
@@ -223,6 +224,21 @@ impl Log {
         Found::Cold(self.gap_end(seq, next))
     }
 
+    /// The last seq and the bytes of the piece that has `seq`, if it is in one.
+    pub(super) fn resident_at(&self, seq: Seq) -> Option<(Seq, usize)> {
+        let (_, held) = self.pieces.range(..=seq).next_back()?;
+        let piece = &held.piece;
+        (piece.last >= seq).then(|| (piece.last, piece.resident_bytes()))
+    }
+
+    /// Drops a piece that was read back, unless readers are about to come for it.
+    pub(super) fn drop_loaded(&mut self, first: Seq) {
+        let is_loaded = |held: &Held| held.piece.epoch == 0 && held.awaited == 0;
+        if self.pieces.get(&first).is_some_and(is_loaded) {
+            self.release(first);
+        }
+    }
+
     /// The end of the stretch from `seq` on that is in the store only, if `seq` is in one.
     pub(super) fn cold_at(&self, seq: Seq, next: Seq) -> Option<Seq> {
         let before = self.pieces.range(..=seq).next_back();
@@ -243,7 +259,7 @@ impl Log {
     pub(super) fn install(
         &mut self,
         (from, covered_upto): (Seq, Seq),
-        records: &Bytes,
+        records: Vec<u8>,
         bodies: Vec<(Seq, SharedBody)>,
         awaited: u32,
     ) {
@@ -256,7 +272,7 @@ impl Log {
             return;
         }
         let (mut start, mut end, mut at) = (records.len(), 0, 0);
-        for record in record::records(records) {
+        for record in record::records(&records) {
             let length = record.encoded_len();
             if (from..=last).contains(&record.seq()) {
                 (start, end) = (start.min(at), at + length);
@@ -269,7 +285,7 @@ impl Log {
         let piece = Piece {
             first: from,
             last,
-            records: records.slice(start.min(end)..end),
+            records: Bytes::from(records).slice(start.min(end)..end),
             bodies: bodies.collect(),
             epoch: 0,
         };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::AHEAD_BYTES_MAX;
 use super::log::{Found, Piece};
 use super::readers::{Progress, Reader};
 use super::{Inner, Stream, filter};
@@ -118,8 +119,13 @@ impl Stream {
         }
         match inner.log.find(seq, next, durable) {
             Found::Piece(piece) => {
-                if piece.epoch == 0 {
-                    inner.read_ahead(queue, piece.last + 1);
+                let before = progress.place.map(|(first, _)| first);
+                if before != Some(piece.first) {
+                    inner.read_ahead(queue, reader, piece.last + 1, progress.ahead_bytes);
+                    progress.ahead_bytes = AHEAD_BYTES_MAX.min(2 * progress.ahead_bytes);
+                    if let Some(left) = before {
+                        inner.leave(queue, left);
+                    }
                 }
                 Some(piece)
             }
@@ -133,12 +139,10 @@ impl Stream {
                 None
             }
             Found::Cold(upto) => {
-                let waiting = inner.loading.entry(seq).or_insert_with(|| {
-                    services.loader.request(queue, seq, upto);
-                    Vec::new()
-                });
-                if !waiting.contains(&reader.id) {
-                    waiting.push(reader.id);
+                let stretch = (seq, upto);
+                let loading = inner.load(queue, stretch, reader.id, progress.ahead_bytes);
+                if !loading.waiting.contains(&reader.id) {
+                    loading.waiting.push(reader.id);
                 }
                 None
             }
@@ -147,15 +151,12 @@ impl Stream {
 }
 
 impl Inner {
-    /// Asks for the piece after one that was read back, unless memory is short.
-    fn read_ahead(&mut self, queue: &Arc<Queue>, seq: Seq) {
-        let next = self.directory.next();
-        if seq >= next || self.loading.contains_key(&seq) || queue.services.memory.is_over() {
-            return;
-        }
-        if let Some(upto) = self.log.cold_at(seq, next) {
-            self.loading.insert(seq, Vec::new());
-            queue.services.loader.request(queue, seq, upto);
+    /// A reader has read the piece that begins with `first`. If it was read back for this reader alone, nobody needs it
+    /// any more.
+    fn leave(&mut self, queue: &Arc<Queue>, first: Seq) {
+        if self.readers.iter().nth(1).is_none() {
+            self.log.drop_loaded(first);
+            self.report_memory(queue);
         }
     }
 }
@@ -173,20 +174,19 @@ fn hand_out(
         share.messages.min(reader.window()).min(share.allowed),
         share.bytes.min(room).max(1),
     );
-    let mut batch: Vec<Delivery<'_>> = Vec::new();
-    let mut places: Vec<usize> = Vec::new();
-    let mut at = match progress.place {
+    let begin = match progress.place {
         Some((first, at)) if first == piece.first => at,
         _ => 0,
     };
+    let mut batch: Vec<Delivery<'_>> = Vec::new();
     let (mut bytes, mut skipped) = (0, 0);
-    let mut next = progress.next;
+    let (mut at, mut next) = (begin, progress.next);
     while batch.len() < count_max && bytes + skipped / SKIPPED_DISCOUNT < bytes_max {
-        let Some(record) = piece.records.get(at..).and_then(RecordRef::parse) else {
-            // The end of the piece.
+        if at == piece.records.len() {
             next = piece.last + 1;
             break;
-        };
+        }
+        let record = RecordRef::at(&piece.records, at);
         if is_wanted(reader, progress, &record) {
             let delivery = Delivery {
                 seq: record.seq(),
@@ -198,7 +198,6 @@ fn hand_out(
             };
             bytes += delivery.cost_bytes();
             batch.push(delivery);
-            places.push(at);
         } else {
             skipped += record.encoded_len();
         }
@@ -216,12 +215,12 @@ fn hand_out(
     share.bytes = share
         .bytes
         .saturating_sub(bytes + skipped / SKIPPED_DISCOUNT);
-    if let (Some(refused), Some(place)) = (batch.get(taken), places.get(taken)) {
-        (progress.next, progress.place) = (refused.seq, Some((piece.first, *place)));
-        return false;
-    }
-    (progress.next, progress.place) = (next, Some((piece.first, at)));
-    true
+    let refused = batch.get(taken).map(|delivery| delivery.seq);
+    progress.next = refused.unwrap_or(next);
+    // Where the refused one stands was not noted: the reader finds it anew.
+    let at = if refused.is_some() { begin } else { at };
+    progress.place = Some((piece.first, at));
+    refused.is_none()
 }
 
 fn is_wanted(reader: &Reader, progress: &Progress, record: &RecordRef<'_>) -> bool {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::ahead::AHEAD_BYTES_MIN;
 use super::filter::Filter;
 use super::start::StartAt;
 use crate::broker::delivery::{ConsumerId, DeliverySink};
@@ -40,6 +41,8 @@ pub(super) struct Progress {
     pub(super) next: Seq,
     /// The piece that it read last, by its first seq, and the place of `next` in it.
     pub(super) place: Option<(Seq, usize)>,
+    /// So much is read ahead for it.
+    pub(super) ahead_bytes: usize,
     /// Messages that arrived earlier are passed over.
     pub(super) since_ms: u64,
     /// Deliveries that are not settled, if its progress is remembered.
@@ -127,6 +130,7 @@ impl Readers {
             begun: false,
             next,
             place: None,
+            ahead_bytes: AHEAD_BYTES_MIN,
             since_ms,
             outstanding: BTreeSet::new(),
         };

@@ -96,9 +96,7 @@ fn read_rest(queue: &Arc<Queue>, inner: &mut Inner, ops: &mut Vec<Op>) -> Result
             inner.directory.leap(loaded.covered_upto + 1);
         }
         let covered = (from, loaded.covered_upto);
-        inner
-            .log
-            .install(covered, &loaded.records, loaded.bodies, 0);
+        inner.log.install(covered, loaded.records, loaded.bodies, 0);
         if queue.services.memory.is_over() {
             inner.log.evict(usize::MAX, store.durable(), true);
         }

@@ -170,7 +170,7 @@ impl World {
                 bodies.push((known.seq, SharedBody { id: 0, bytes }));
             }
         }
-        self.log.install((from, upto), &records.into(), bodies, 0);
+        self.log.install((from, upto), records, bodies, 0);
     }
 
     /// Reads from `from` to the end of what is durable and compares.
