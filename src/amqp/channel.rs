@@ -47,6 +47,7 @@ use crate::occupancy::Place;
 use crate::rate::Throttle;
 
 use self::direct_reply::ReplyConsumer;
+use self::settle::Returning;
 use self::tx::Transaction;
 
 /// What a method has to wait for before the connection goes on.
@@ -346,12 +347,8 @@ impl Channel {
 
     /// Removes the consumers and requeues what is unacknowledged, in order: the channel ends.
     ///
-    /// A single active consumer goes last: as long as it is there nobody takes its place and overtakes what comes back.
+    /// Who takes the place of a single active or exclusive consumer gets nothing before that.
     pub fn end(&mut self, session: &Session) {
-        let consumers = std::mem::take(&mut self.consumers).into_iter();
-        let (single, others): (Vec<_>, Vec<_>) =
-            consumers.partition(|(_, entry)| entry.queue.settings().single_active_consumer);
-        self.end_consumers(session, others);
         self.end_replies(session, None);
         let shares = {
             let mut outbox = session.outbox.lock();
@@ -360,21 +357,20 @@ impl Channel {
                 .remove(&self.number)
                 .map(|mut deliveries| deliveries.take_all())
         };
-        self.requeue(session, shares.unwrap_or_default(), Return::Failed);
-        self.end_consumers(session, single);
+        let shares = shares.unwrap_or_default();
+        let returning = Returning::begin(session, &shares);
+        for (consumer_tag, entry) in std::mem::take(&mut self.consumers) {
+            cancel_consumer(session, &entry);
+            let queue = &entry.queue.spec.name;
+            events::tell_consumer_deleted(session, self.number, queue, &consumer_tag);
+        }
+        self.requeue(session, shares, Return::Failed);
+        returning.end(session);
         self.mode = Mode::Plain;
         self.assembly = Assembly::Idle;
         // One that was closed for an error ended before.
         if self.phase == Phase::Open {
             events::tell_channel_closed(session, self.number);
-        }
-    }
-
-    fn end_consumers(&self, session: &Session, consumers: Vec<(Arc<str>, ConsumerEntry)>) {
-        for (consumer_tag, entry) in consumers {
-            cancel_consumer(session, &entry);
-            let queue = &entry.queue.spec.name;
-            events::tell_consumer_deleted(session, self.number, queue, &consumer_tag);
         }
     }
 }

@@ -275,3 +275,56 @@ fn no_local_is_accepted_and_ignored() {
     send_to(&mut peer, &queue, "my own");
     expect_delivery(&mut peer, "my own");
 }
+
+/// Each of two consumers of a channel holds every other message: what the one held does not overtake what the other did.
+#[test]
+fn what_several_consumers_of_a_channel_held_comes_back_in_order() {
+    let mut peer = peer();
+    let queue = own_queue(&mut peer);
+    peer.open_channel(2);
+    for tag in ["x", "y"] {
+        let consume = method!(basic.consume { queue: &queue, consumer_tag: tag });
+        peer.call(2, consume, method!(basic.consume_ok));
+    }
+    let bodies = ["a", "b", "c", "d"];
+    for (body, tag) in bodies.into_iter().zip(["x", "y", "x", "y"]) {
+        send_to(&mut peer, &queue, body);
+        let deliver = method!(basic.deliver { consumer_tag: tag });
+        assert_eq!(peer.expect_message(2, deliver).text(), body);
+    }
+    consume(&mut peer, &queue, "next");
+    let close = method!(channel.close { reply_code: 200, reply_text: "bye" });
+    peer.send(2, close);
+    for body in bodies {
+        assert!(expect_delivery(&mut peer, body).redelivered());
+    }
+    peer.expect(2, method!(channel.close_ok));
+}
+
+#[test]
+fn the_next_single_active_consumer_begins_with_what_an_ended_channel_held() {
+    let mut peer = peer();
+    let arguments = table([("x-single-active-consumer", Value::Bool(true))]);
+    let declare = method!(queue.declare { exclusive: true, arguments: arguments });
+    let declared = peer.call(1, declare, method!(queue.declare_ok));
+    let queue = declared.text("queue");
+    peer.open_channel(2);
+    let qos = method!(basic.qos { prefetch_count: 2 });
+    peer.call(2, qos, method!(basic.qos_ok));
+    let active = method!(basic.consume { queue: &queue, consumer_tag: "active" });
+    peer.call(2, active, method!(basic.consume_ok));
+    consume(&mut peer, &queue, "next");
+    let bodies = ["a", "b", "c", "d"];
+    for body in bodies {
+        send_to(&mut peer, &queue, body);
+    }
+    for body in &bodies[..2] {
+        assert_eq!(peer.expect_message(2, method!(basic.deliver)).text(), *body);
+    }
+    let close = method!(channel.close { reply_code: 200, reply_text: "bye" });
+    peer.send(2, close);
+    for body in bodies {
+        expect_delivery(&mut peer, body);
+    }
+    peer.expect(2, method!(channel.close_ok));
+}

@@ -1,11 +1,13 @@
 //! basic.ack, basic.nack and basic.reject: deliveries come to an end.
 
+use std::sync::Arc;
+
 use super::{Channel, Mode, Outcome};
 use crate::amqp::error::AmqpError;
 use crate::amqp::outbox::deliveries::{Share, Source};
 use crate::amqp::session::Session;
 use crate::broker::firehose::Settled;
-use crate::broker::queue::{Return, VISIT_MESSAGES_MAX};
+use crate::broker::queue::{Queue, Return, VISIT_MESSAGES_MAX};
 
 /// What becomes of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,21 +99,18 @@ impl Channel {
         if session.vhost.firehose.is_on() {
             self.trace_end(session, &shares, settlement);
         }
-        let services = &session.broker.services;
-        for Share { source, seqs } in shares {
-            let Source { queue, consumer } = source;
-            let mut more = false;
-            for part in seqs.chunks(VISIT_MESSAGES_MAX) {
-                let visit = services.visit();
-                more = match settlement {
-                    Settlement::Ack => queue.settle(&visit, consumer, part),
-                    Settlement::Discard => queue.discard(&visit, consumer, part),
-                    Settlement::Requeue(how) => queue.requeue(&visit, consumer, part, how),
-                };
+        let is_one_visit = match &shares[..] {
+            [] => true,
+            [share] => share.seqs.len() <= VISIT_MESSAGES_MAX,
+            _ => false,
+        };
+        match settlement {
+            Settlement::Requeue(_) if !is_one_visit => {
+                let returning = Returning::begin(session, &shares);
+                end_in_queues(session, shares, settlement);
+                returning.end(session);
             }
-            while more {
-                more = queue.pump(&services.visit());
-            }
+            _ => end_in_queues(session, shares, settlement),
         }
     }
 
@@ -130,6 +129,49 @@ impl Channel {
                     tap.settled(what, delivery, &queue.spec.name);
                 });
             }
+        }
+    }
+}
+
+/// Queues that messages come back to in several visits: their consumers get nothing before the last one is there.
+pub(super) struct Returning(Vec<Arc<Queue>>);
+
+impl Returning {
+    pub(super) fn begin(session: &Session, shares: &[Share]) -> Self {
+        let queues = shares.iter().map(|share| share.source.queue.clone());
+        let queues: Vec<_> = queues.collect();
+        for queue in &queues {
+            queue.begin_return(&session.broker.services.visit());
+        }
+        Self(queues)
+    }
+
+    pub(super) fn end(self, session: &Session) {
+        let services = &session.broker.services;
+        for queue in self.0 {
+            let mut more = queue.end_return(&services.visit());
+            while more {
+                more = queue.pump(&services.visit());
+            }
+        }
+    }
+}
+
+fn end_in_queues(session: &Session, shares: Vec<Share>, settlement: Settlement) {
+    let services = &session.broker.services;
+    for Share { source, seqs } in shares {
+        let Source { queue, consumer } = source;
+        let mut more = false;
+        for part in seqs.chunks(VISIT_MESSAGES_MAX) {
+            let visit = services.visit();
+            more = match settlement {
+                Settlement::Ack => queue.settle(&visit, consumer, part),
+                Settlement::Discard => queue.discard(&visit, consumer, part),
+                Settlement::Requeue(how) => queue.requeue(&visit, consumer, part, how),
+            };
+        }
+        while more {
+            more = queue.pump(&services.visit());
         }
     }
 }

@@ -203,6 +203,26 @@ impl Queue {
         })
     }
 
+    /// Messages are about to come back in several visits. Until [`Self::end_return`] consumers get nothing, whoever
+    /// they are and whenever they came: what is back, or arrives, would overtake what is still to come.
+    pub fn begin_return(&self, _: &Visit<'_>) {
+        if !self.is_stream() {
+            self.inner.lock().state.returning += 1;
+        }
+    }
+
+    /// They are back: called once for each [`Self::begin_return`]. True: call [`Self::pump`].
+    pub fn end_return(self: &Arc<Self>, visit: &Visit<'_>) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.deleted || self.is_stream() {
+            return false;
+        }
+        inner.state.returning -= 1;
+        let more = self.work(&mut inner, visit);
+        self.set_timer(&inner);
+        more
+    }
+
     /// Changes the unacknowledged deliveries of a consumer and carries out what follows. `None` where there is nothing
     /// else to do: the queue was deleted, or is a stream, which gives credit back whatever the client says.
     fn change(

@@ -19,7 +19,8 @@ impl State {
     /// First each message gets a consumer, from what the queue knows; then each outbox is locked once for its share.
     pub(super) fn dispatch(&mut self, now_ms: u64, effects: &mut Effects) {
         effects.more = false;
-        if self.is_paused || self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
+        let is_held = self.is_paused || self.returning > 0;
+        if is_held || self.ready_in_lanes() == 0 || !self.consumers.any_turning() {
             return;
         }
         let messages_max = match &self.throttle {

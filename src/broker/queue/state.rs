@@ -137,6 +137,8 @@ pub(super) struct State {
     backlog: Backlog,
     /// Consumers get nothing.
     pub(super) is_paused: bool,
+    /// Returns that take several visits and are not over yet.
+    pub(super) returning: u32,
     /// How fast they get something, if that is limited.
     pub(super) throttle: Option<Arc<Throttle>>,
 }
@@ -174,6 +176,7 @@ impl State {
             unacked: 0,
             backlog: Backlog::default(),
             is_paused: false,
+            returning: 0,
             throttle: None,
         };
         for retries in found.retries {

@@ -8,6 +8,7 @@ mod exchanges;
 mod moves;
 mod policies;
 mod queues;
+mod returns;
 mod routes;
 mod types;
 
