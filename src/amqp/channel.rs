@@ -18,6 +18,8 @@ mod publish;
 mod queue;
 mod settle;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod tx;
 
@@ -245,7 +247,7 @@ impl Channel {
         session: &Session,
         cancelled: &Cancelled,
     ) -> Result<(), AmqpError> {
-        let Some(entry) = self.consumers.remove(&cancelled.consumer_tag) else {
+        let Some(entry) = self.take_consumer(&cancelled.consumer_tag) else {
             return Ok(());
         };
         let queue = &entry.queue.spec.name;
@@ -280,6 +282,16 @@ impl Channel {
                 Err(AmqpError::consumer_timed_out(self.number, timeout_ms))
             }
             Cancellation::QueueDeleted => Ok(()),
+        }
+    }
+
+    /// Forgets the consumer that was given this very tag. One that came later, under a tag that reads the same, stays.
+    fn take_consumer(&mut self, tag: &Arc<str>) -> Option<ConsumerEntry> {
+        let (known, _) = self.consumers.get_key_value(tag)?;
+        if Arc::ptr_eq(known, tag) {
+            self.consumers.remove(tag)
+        } else {
+            None
         }
     }
 

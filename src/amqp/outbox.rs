@@ -50,7 +50,8 @@ pub struct Stalled {
 pub struct Cancelled {
     /// Channel number.
     pub channel: u16,
-    /// Consumer tag.
+    /// The tag that the channel gave to this consumer and to no other: one that comes later has its own, even if it
+    /// reads the same.
     pub consumer_tag: Arc<str>,
     /// Why.
     pub why: Cancellation,
