@@ -159,12 +159,6 @@ def from_a_number_behind_the_end(t):
 
 
 @conversation
-def from_a_negative_number(t):
-    c, q = stream(t, 1)
-    consume(c, q, -1)
-
-
-@conversation
 def from_a_time_before_everything(t):
     c, q = stream(t, 2)
     consume(c, q, Typed("T", 1500000000))
