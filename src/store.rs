@@ -37,6 +37,7 @@ mod ids;
 mod index;
 mod keys;
 mod load;
+mod look;
 mod options;
 mod queue_index;
 mod recovery;
@@ -54,6 +55,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -72,7 +74,7 @@ pub use options::{
     EPOCH_BYTES_EARLY, EPOCH_BYTES_MAX, Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX,
     WriteHook,
 };
-pub use recovery::{ExpiringRow, Recovered, RecoveredQueue};
+pub use recovery::{ExpiringRow, Recovered, RecoveredQueue, StateRows};
 pub use space::SpaceState;
 pub use statistics::Statistics;
 pub use waiters::Waiter;
@@ -102,6 +104,15 @@ impl Store {
         let shared = Arc::clone(&parts.shared);
         let thread = Some(start(parts));
         Ok((Self::over(shared, thread), recovered))
+    }
+
+    /// The broker's rows of family `state` in a directory, by key, without opening its store: another process may work
+    /// in it. `None`: there never was a store. Blocks.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or a newer version wrote it.
+    pub fn look(dir: &Path) -> Result<Option<StateRows>, OpenError> {
+        look::broker_rows(dir)
     }
 
     fn over(shared: Arc<Shared>, thread: Option<JoinHandle<()>>) -> Self {

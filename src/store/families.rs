@@ -110,6 +110,20 @@ impl Database {
         Self::open_with(dir, options)
     }
 
+    /// Opens the family `state` of a database that another process may have open, as it is now. RocksDB writes what it
+    /// has to say into `scratch`.
+    pub(super) fn look(dir: &Path, scratch: &Path) -> Result<Look, rocksdb::Error> {
+        let mut options = database_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        // Files that the other process deletes have to stay readable.
+        options.set_max_open_files(-1);
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = ["default", Mutable::State.name()]
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
+        DB::open_cf_descriptors_as_secondary(&options, dir, scratch, families).map(Look)
+    }
+
     fn open_with(dir: &Path, mut options: Options) -> Result<Self, rocksdb::Error> {
         // If that fails RocksDB says why.
         let _ = std::fs::create_dir_all(dir);
@@ -189,6 +203,18 @@ impl Database {
     pub(super) fn scan_state(&self) -> DBIterator<'_> {
         self.db
             .iterator_cf_opt(self.state(), scan_options(), IteratorMode::Start)
+    }
+}
+
+/// A database that is only read, and perhaps another process's.
+pub(super) struct Look(DB);
+
+impl Look {
+    /// Every row of the `state` family.
+    pub(super) fn rows(&self) -> DBIterator<'_> {
+        let state = handle(&self.0, Mutable::State.name());
+        self.0
+            .iterator_cf_opt(state, scan_options(), IteratorMode::Start)
     }
 }
 

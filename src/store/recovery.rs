@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 
 use self::directory::{open_database, open_error, own};
+pub(super) use self::own_state::check_format;
 use super::batch::Batch;
 use super::due::{DueOwner, RecoveredDue};
 use super::durable_file::DurableFile;
@@ -38,13 +39,13 @@ pub(super) const READER: u32 = 2;
 const EXACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Keys and values of family `state`.
-type StateRows = Vec<(Vec<u8>, Vec<u8>)>;
+pub type StateRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What the store finds when it is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
     /// The broker's rows of family `state`, by key.
-    pub state: Vec<(Vec<u8>, Vec<u8>)>,
+    pub state: StateRows,
     /// Queues with something on disk. Those that the broker does not know are to be given to `Store::forget_unknown`.
     pub queues: HashMap<QueueId, RecoveredQueue>,
     /// What is due at a time, by owner; also of owners that had something due. Those that the broker does not know are

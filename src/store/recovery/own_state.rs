@@ -1,5 +1,7 @@
 //! The store's own rows of family `state`: format, identity, epoch, ids.
 
+use std::path::Path;
+
 use rocksdb::WriteOptions;
 
 use super::super::batch::Batch;
@@ -32,19 +34,7 @@ impl Recovery<'_> {
         let Some(format) = self.state_row(state::FORMAT)? else {
             return self.new_directory();
         };
-        let (found, reader) = match format.as_chunks::<4>() {
-            ([found, reader, ..], _) => (u32::from_le_bytes(*found), u32::from_le_bytes(*reader)),
-            _ => return Err(self.damaged("the format version is malformed".into())),
-        };
-        if reader > FORMAT {
-            return Err(OpenError::NewerFormat {
-                dir: self.options.dir.clone(),
-                found,
-                reader,
-                supported: FORMAT,
-            });
-        }
-        if found < FORMAT {
+        if check_format(&self.options.dir, &format)? < FORMAT {
             self.write_format()?;
         }
         let identity = match self
@@ -139,4 +129,28 @@ fn random_identity() -> Result<Identity, String> {
     getrandom::fill(&mut identity.cluster).map_err(|error| error.to_string())?;
     getrandom::fill(&mut identity.node).map_err(|error| error.to_string())?;
     Ok(identity)
+}
+
+/// The format that a directory was written in, from its row.
+///
+/// # Errors
+/// Only a newer version can read it, or the row is malformed.
+pub(in crate::store) fn check_format(dir: &Path, row: &[u8]) -> Result<u32, OpenError> {
+    let dir = || dir.to_path_buf();
+    let ([found, reader, ..], _) = row.as_chunks::<4>() else {
+        return Err(OpenError::Damaged {
+            dir: dir(),
+            reason: "the format version is malformed".into(),
+        });
+    };
+    let (found, reader) = (u32::from_le_bytes(*found), u32::from_le_bytes(*reader));
+    if reader > FORMAT {
+        return Err(OpenError::NewerFormat {
+            dir: dir(),
+            found,
+            reader,
+            supported: FORMAT,
+        });
+    }
+    Ok(found)
 }

@@ -37,6 +37,29 @@ fn a_newer_format_stops_the_start() {
 }
 
 #[test]
+fn a_look_finds_what_is_committed_and_leaves_everything_to_the_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    assert_eq!(Store::look(&path).unwrap(), None);
+    assert!(!path.exists());
+    let (store, _) = open(&path);
+    assert_eq!(Store::look(&path).unwrap(), Some(Vec::new()));
+    let row = |key: &str| (key.as_bytes().to_vec(), b"value".to_vec());
+    let put = |key: &str| {
+        let (key, value) = row(key);
+        let ticket = store.visit(0).push(Op::PutState { key, value });
+        wait(&store, ticket);
+    };
+    put("a");
+    assert_eq!(Store::look(&path).unwrap(), Some(vec![row("a")]));
+    put("b");
+    assert_eq!(Store::look(&path).unwrap(), Some(vec![row("a"), row("b")]));
+    close(store);
+    assert_eq!(Store::look(&path).unwrap(), Some(vec![row("a"), row("b")]));
+    assert_eq!(open(&path).1.state, [row("a"), row("b")]);
+}
+
+#[test]
 fn a_directory_of_the_first_format_is_raised_to_this_one() {
     let dir = tempfile::tempdir().unwrap();
     close(open(dir.path()).0);
