@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::message::op::Op;
+pub use change::check_name;
 use directory::Directory;
 pub use directory::{MalformedRow, PERMISSION_ROW_PREFIX, USER_ROW_PREFIX};
 pub use error::{AccessRefused, ChangeError, LoginError, VHostRefused};
@@ -67,6 +68,16 @@ pub struct Permissions {
     pub configure: String,
     pub write: String,
     pub read: String,
+}
+
+impl Permissions {
+    /// Whether each is a regular expression.
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub fn check(&self) -> Result<(), ChangeError> {
+        directory::CompiledPermissions::compile(self).map(drop)
+    }
 }
 
 /// Somebody who has logged in, with the tags of that moment.

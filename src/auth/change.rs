@@ -215,7 +215,11 @@ fn account<'a>(directory: &'a mut Directory, user: &str) -> Result<&'a mut Accou
     account.ok_or_else(|| ChangeError::NoSuchUser(user.to_owned()))
 }
 
-fn check_name(name: &str) -> Result<(), ChangeError> {
+/// Refuses names that no user can have, nor a virtual host with permissions in it.
+///
+/// # Errors
+/// It is empty or contains a null character.
+pub fn check_name(name: &str) -> Result<(), ChangeError> {
     // The null character separates vhost and user in the keys.
     if name.is_empty() || name.contains('\0') {
         return Err(ChangeError::InvalidName);

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::arguments::Arguments;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, LeadsTo};
 use super::names::ResourceKind;
 use super::queue::Queue;
 
@@ -31,6 +31,14 @@ impl Destination {
         match self {
             Self::Queue(queue) => &queue.spec.name,
             Self::Exchange(exchange) => &exchange.spec.name,
+        }
+    }
+
+    /// What it is to the exchange that a binding comes from.
+    pub(super) fn leads_to(&self) -> LeadsTo {
+        match self {
+            Self::Queue(queue) => LeadsTo::Queue(queue.spec.arguments.get().queue_type()),
+            Self::Exchange(_) => LeadsTo::Exchange,
         }
     }
 

@@ -26,6 +26,11 @@ impl Census {
         }
     }
 
+    /// What the counts may come to.
+    pub const fn limits(&self) -> &NodeLimits {
+        &self.limits
+    }
+
     /// One more connection, until the place is dropped.
     ///
     /// # Errors

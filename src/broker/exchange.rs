@@ -30,7 +30,7 @@ use parking_lot::RwLock;
 pub(super) use self::delayed::{DELAY, delay_header};
 pub(super) use self::message::Message;
 pub use self::recent_history::KeptMessage;
-use super::arguments::Arguments;
+use super::arguments::{Arguments, QueueType};
 use super::binding::{Binding, Destination};
 use super::deduplication::{Deduplication, Settings};
 use super::delays::Delays;
@@ -69,6 +69,15 @@ pub(super) const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
 /// The internal exchange that events are published to, in the virtual host that is configured.
 pub(super) const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
 
+/// What a binding leads to, as far as its source minds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeadsTo {
+    /// A queue of this type.
+    Queue(QueueType),
+    /// An exchange.
+    Exchange,
+}
+
 /// What makes exchanges of a type what they are.
 pub struct ExchangeType {
     /// The name in exchange.declare.
@@ -78,7 +87,7 @@ pub struct ExchangeType {
     /// Refuses arguments that exchanges of this type cannot have.
     validate: fn(&FieldTable) -> Result<(), Error>,
     /// Refuses keys, arguments and destinations that bindings of this type cannot have.
-    validate_binding: fn(&str, &FieldTable, &Destination) -> Result<(), Error>,
+    validate_binding: fn(&str, &FieldTable, LeadsTo) -> Result<(), Error>,
 }
 
 impl ExchangeType {
@@ -143,6 +152,21 @@ pub struct ExchangeSpec {
     pub alternate: Option<Box<str>>,
     /// Under which messages are stored that wait here; only of exchanges that delay.
     pub delays_id: Option<QueueId>,
+}
+
+impl ExchangeSpec {
+    /// Refuses a binding from an exchange of this declaration.
+    ///
+    /// # Errors
+    /// Its type does not have bindings with that key, those arguments or that destination.
+    pub(super) fn validate_binding(
+        &self,
+        routing_key: &str,
+        arguments: &FieldTable,
+        leads_to: LeadsTo,
+    ) -> Result<(), Error> {
+        (self.routing_type().validate_binding)(routing_key, arguments, leads_to)
+    }
 }
 
 /// An exchange.
@@ -250,15 +274,6 @@ impl Exchange {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn validate_binding(
-        &self,
-        routing_key: &str,
-        arguments: &FieldTable,
-        destination: &Destination,
-    ) -> Result<(), Error> {
-        (self.spec.routing_type().validate_binding)(routing_key, arguments, destination)
-    }
-
     /// Adds a binding that has this exchange as its source, and answers the messages that it gets at once. `None` if it
     /// is there already.
     pub(super) fn bind(&self, binding: &Arc<Binding>) -> Option<Vec<KeptMessage>> {
@@ -332,7 +347,7 @@ fn any_arguments(_arguments: &FieldTable) -> Result<(), Error> {
 fn any_binding(
     _routing_key: &str,
     _arguments: &FieldTable,
-    _destination: &Destination,
+    _leads_to: LeadsTo,
 ) -> Result<(), Error> {
     Ok(())
 }

@@ -87,9 +87,8 @@ impl VHost {
     /// A virtual host with the exchanges that each has from birth, safe with `ticket`. They are the same everywhere and
     /// always, so the store has no rows for them.
     pub(super) fn new(name: Arc<str>, services: &Services, ticket: Ticket) -> Arc<Self> {
-        let predeclared = PREDECLARED.iter().chain(&[(DEFAULT_EXCHANGE, "direct")]);
-        let exchanges = predeclared.map(|(name, kind)| {
-            let exchange = Arc::new(Exchange::new(builtin(name, kind)));
+        let exchanges = predeclared().map(|spec| {
+            let exchange = Arc::new(Exchange::new(spec));
             (exchange.spec.name.clone(), exchange)
         });
         let exchanges = RwLock::new(exchanges.collect());
@@ -288,6 +287,12 @@ impl VHost {
             _ => Ok(()),
         }
     }
+}
+
+/// The exchanges that each virtual host has from birth.
+pub(super) fn predeclared() -> impl Iterator<Item = ExchangeSpec> {
+    let names = PREDECLARED.iter().chain(&[(DEFAULT_EXCHANGE, "direct")]);
+    names.map(|(name, kind)| builtin(name, kind))
 }
 
 fn is_predeclared(name: &str) -> bool {

@@ -6,7 +6,7 @@
 use amq_protocol::types::FieldTable;
 
 use super::choices::Choices;
-use super::{ExchangeType, Message, RoutingTable, any_arguments, any_binding};
+use super::{ExchangeType, LeadsTo, Message, RoutingTable, any_arguments, any_binding};
 use crate::broker::arguments::QueueType;
 use crate::broker::binding::{Binding, Destination};
 use crate::broker::error::Error;
@@ -51,7 +51,7 @@ impl RoutingTable for Random {
 fn validate_local_binding(
     routing_key: &str,
     _arguments: &FieldTable,
-    destination: &Destination,
+    leads_to: LeadsTo,
 ) -> Result<(), Error> {
     let refuse = |reason| Err(Error::InvalidBinding(reason));
     if !routing_key.is_empty() {
@@ -59,14 +59,12 @@ fn validate_local_binding(
             "Non empty binding '{routing_key}' key not permitted"
         ));
     }
-    match destination {
-        Destination::Queue(queue) => match queue.spec.arguments.get().queue_type() {
-            QueueType::Classic => Ok(()),
-            other => refuse(format!(
-                "Queue type {} not valid for this exchange type",
-                other.module()
-            )),
-        },
-        Destination::Exchange(_) => refuse("Destination not found".into()),
+    match leads_to {
+        LeadsTo::Queue(QueueType::Classic) => Ok(()),
+        LeadsTo::Queue(other) => refuse(format!(
+            "Queue type {} not valid for this exchange type",
+            other.module()
+        )),
+        LeadsTo::Exchange => refuse("Destination not found".into()),
     }
 }

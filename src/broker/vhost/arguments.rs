@@ -37,7 +37,7 @@ impl VHost {
             let queue = self.queue(name);
             let queue = queue.ok_or_else(|| Error::NotFound(resource.clone()))?;
             let mut declare = declaration(&queue, arguments);
-            self.add_default_type(&mut declare);
+            declare.add_default_type(self.default_queue_type());
             let arguments = QueueArguments::new(&resource, &declare.arguments)?;
             let cannot = |refused| cannot_change(&resource, refused);
             check_fixed(&queue.spec.arguments.get(), &arguments).map_err(cannot)?;

@@ -64,7 +64,10 @@ impl VHost {
             .queue(&bind.queue)
             .ok_or_else(|| Error::NotFound(self.queue_resource(&bind.queue)))?;
         let destination = Destination::Queue(queue.clone());
-        source.validate_binding(&bind.routing_key, &bind.arguments, &destination)?;
+        let leads_to = destination.leads_to();
+        source
+            .spec
+            .validate_binding(&bind.routing_key, &bind.arguments, leads_to)?;
         self.check_access(&queue, bind.connection)?;
         let binding = binding(&source, destination, &bind.routing_key, &bind.arguments);
         self.bind(visit, &mut topology, &source, binding, bind.connection)
@@ -103,7 +106,10 @@ impl VHost {
         let mut topology = self.topology.lock();
         let source = self.exchange_for(&bind.source)?;
         let destination = Destination::Exchange(self.exchange_for(&bind.destination)?);
-        source.validate_binding(&bind.routing_key, &bind.arguments, &destination)?;
+        let leads_to = destination.leads_to();
+        source
+            .spec
+            .validate_binding(&bind.routing_key, &bind.arguments, leads_to)?;
         let binding = binding(&source, destination, &bind.routing_key, &bind.arguments);
         self.bind(visit, &mut topology, &source, binding, bind.connection)
     }

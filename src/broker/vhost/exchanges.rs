@@ -49,6 +49,48 @@ impl ExchangeDeclare {
             .as_long_string()
             .map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
     }
+
+    /// What a new exchange would be. Messages that wait in it have no id yet.
+    ///
+    /// # Errors
+    /// An unknown type, or arguments that it refuses.
+    pub(in crate::broker) fn spec(&self, resource: &Resource) -> Result<ExchangeSpec, Error> {
+        let kind = ExchangeType::from_name(&self.kind)?;
+        kind.validate(&self.arguments)?;
+        Settings::from_arguments(kind.name, &self.arguments)?;
+        Ok(ExchangeSpec {
+            name: self.name.clone(),
+            kind,
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            arguments: Arguments::new(&self.arguments),
+            delays_id: None,
+            alternate: arguments::exchange_name(resource, &self.arguments, ALTERNATE_EXCHANGE)?,
+        })
+    }
+
+    /// Compares with the exchange that exists.
+    ///
+    /// # Errors
+    /// An unknown type, or the first difference.
+    pub(in crate::broker) fn check_equivalence(
+        &self,
+        resource: &Resource,
+        spec: &ExchangeSpec,
+    ) -> Result<(), Error> {
+        let kind = ExchangeType::from_name(&self.kind)?;
+        equivalence::check_property(resource, "type", kind.name, spec.kind.name)?;
+        equivalence::check_property(resource, "durable", self.durable, spec.durable)?;
+        equivalence::check_property(resource, "auto_delete", self.auto_delete, spec.auto_delete)?;
+        equivalence::check_property(resource, "internal", self.internal, spec.internal)?;
+        equivalence::check_arguments(
+            resource,
+            [ALTERNATE_EXCHANGE],
+            &self.arguments,
+            &spec.arguments.table(),
+        )
+    }
 }
 
 impl VHost {
@@ -79,7 +121,7 @@ impl VHost {
             return Err(Error::VHostDeleted(self.name.clone()));
         }
         if let Some(exchange) = self.exchange(&declare.name) {
-            check_equivalence(&resource, &exchange.spec, kind, &declare)?;
+            declare.check_equivalence(&resource, &exchange.spec)?;
             return Ok(if declare.durable {
                 topology.latest
             } else {
@@ -94,18 +136,8 @@ impl VHost {
             exchange: resource.clone(),
             limit: full.limit,
         })?;
-        kind.validate(&declare.arguments)?;
-        Settings::from_arguments(kind.name, &declare.arguments)?;
-        let spec = ExchangeSpec {
-            name: declare.name.clone(),
-            kind,
-            durable: declare.durable,
-            auto_delete: declare.auto_delete,
-            internal: declare.internal,
-            arguments: Arguments::new(&declare.arguments),
-            delays_id: kind.delays().then(|| self.services.store.next_queue_id()),
-            alternate: arguments::exchange_name(&resource, &declare.arguments, ALTERNATE_EXCHANGE)?,
-        };
+        let mut spec = declare.spec(&resource)?;
+        spec.delays_id = kind.delays().then(|| self.services.store.next_queue_id());
         let mut ticket = Ticket::IMMEDIATE;
         if spec.durable {
             ticket = visit.push(state::put_exchange(&self.name, &spec));
@@ -241,27 +273,4 @@ impl VHost {
         }
         self.tell_exchange_deleted(exchange, by);
     }
-}
-
-fn check_equivalence(
-    resource: &Resource,
-    spec: &ExchangeSpec,
-    kind: &ExchangeType,
-    declare: &ExchangeDeclare,
-) -> Result<(), Error> {
-    equivalence::check_property(resource, "type", kind.name, spec.kind.name)?;
-    equivalence::check_property(resource, "durable", declare.durable, spec.durable)?;
-    equivalence::check_property(
-        resource,
-        "auto_delete",
-        declare.auto_delete,
-        spec.auto_delete,
-    )?;
-    equivalence::check_property(resource, "internal", declare.internal, spec.internal)?;
-    equivalence::check_arguments(
-        resource,
-        [ALTERNATE_EXCHANGE],
-        &declare.arguments,
-        &spec.arguments.table(),
-    )
 }

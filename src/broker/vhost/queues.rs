@@ -12,8 +12,8 @@ use crate::broker::names::{Resource, is_reserved};
 use crate::broker::queue::{DeleteCondition, DeleteRefused, Queue, QueueSpec, RecoveredLanes};
 use crate::broker::state;
 use crate::broker::{ConnectionId, NOBODY};
-use crate::message::Ticket;
 use crate::message::op::Op;
+use crate::message::{QueueId, Ticket};
 use crate::store::Visit;
 
 /// What queue.declare asks for, unless it is passive (that is [`VHost::queue_for`]).
@@ -53,6 +53,64 @@ impl QueueDeclare {
     fn owner(&self) -> Option<ConnectionId> {
         self.exclusive.then_some(self.connection)
     }
+
+    /// Names the default type in a declaration that names none, if such a queue can be of that type
+    /// (`rabbit_amqqueue:augment_declare_args`): quorum queues and streams are durable, shared, lasting and have names.
+    pub(in crate::broker) fn add_default_type(&mut self, queue_type: QueueType) {
+        let can_be = self.is_durable() && !self.auto_delete && !self.server_named;
+        if can_be
+            && queue_type != QueueType::Classic
+            && !self.arguments.contains_key("x-queue-type")
+        {
+            let name = AMQPValue::LongString(queue_type.name().into());
+            self.arguments.insert("x-queue-type".into(), name);
+        }
+    }
+
+    /// What a new queue would be, with the id that `id` draws.
+    ///
+    /// # Errors
+    /// Properties or arguments that such a queue cannot have.
+    pub(in crate::broker) fn spec(
+        &self,
+        resource: &Resource,
+        id: impl FnOnce() -> QueueId,
+    ) -> Result<QueueSpec, Error> {
+        let arguments = QueueArguments::new(resource, &self.arguments)?;
+        check_properties(resource, self, arguments.queue_type())?;
+        Ok(QueueSpec {
+            id: id(),
+            vhost: resource.vhost.clone(),
+            name: self.name.clone(),
+            durable: self.is_durable(),
+            auto_delete: self.auto_delete,
+            exclusive_owner: self.owner(),
+            arguments: arguments.into(),
+        })
+    }
+
+    /// Compares with the queue that exists.
+    ///
+    /// # Errors
+    /// It is exclusive to another connection, or the first difference.
+    pub(in crate::broker) fn check_equivalence(
+        &self,
+        resource: &Resource,
+        spec: &QueueSpec,
+    ) -> Result<(), Error> {
+        if spec.exclusive_owner != self.owner() {
+            return Err(Error::Locked(resource.clone()));
+        }
+        equivalence::check_property(resource, "durable", self.is_durable(), spec.durable)?;
+        equivalence::check_property(resource, "auto_delete", self.auto_delete, spec.auto_delete)?;
+        // Most redeclarations repeat what is there.
+        let arguments = spec.arguments.get();
+        if arguments.as_bytes() == Arguments::new(&self.arguments).as_bytes() {
+            return Ok(());
+        }
+        let known = arguments.queue_type().arguments();
+        equivalence::check_arguments(resource, known, &self.arguments, &arguments.table())
+    }
 }
 
 /// The queue that was asked for.
@@ -84,13 +142,13 @@ impl VHost {
             // RabbitMQ refuses to redeclare even the queue that it named itself.
             return Err(Error::ReservedName(resource));
         }
-        self.add_default_type(&mut declare);
+        declare.add_default_type(self.default_queue_type());
         let mut topology = self.topology.lock();
         if topology.deleted {
             return Err(Error::VHostDeleted(self.name.clone()));
         }
         if let Some(queue) = self.queue(&declare.name) {
-            check_equivalence(&resource, &queue, &declare)?;
+            declare.check_equivalence(&resource, &queue.spec)?;
             queue.declared_again(visit.now_ms());
             let ticket = if queue.spec.durable {
                 topology.latest
@@ -104,17 +162,7 @@ impl VHost {
             });
         }
         self.check_queue_limit(&declare.name)?;
-        let arguments = QueueArguments::new(&resource, &declare.arguments)?;
-        check_properties(&resource, &declare, arguments.queue_type())?;
-        let spec = QueueSpec {
-            id: self.services.store.next_queue_id(),
-            vhost: self.name.clone(),
-            name: declare.name.clone(),
-            durable: declare.is_durable(),
-            auto_delete: declare.auto_delete,
-            exclusive_owner: declare.owner(),
-            arguments: arguments.into(),
-        };
+        let spec = declare.spec(&resource, || self.services.store.next_queue_id())?;
         let queue = self.add_queue(&mut topology, spec, RecoveredLanes::default());
         let mut ticket = Ticket::IMMEDIATE;
         if queue.spec.durable {
@@ -222,20 +270,6 @@ impl VHost {
         self.add_queue(&mut self.topology.lock(), spec, recovered)
     }
 
-    /// Names the default type in a declaration that names none, if such a queue can be of that type
-    /// (`rabbit_amqqueue:augment_declare_args`): quorum queues and streams are durable, shared, lasting and have names.
-    pub(super) fn add_default_type(&self, declare: &mut QueueDeclare) {
-        let queue_type = self.default_queue_type();
-        let can_be = declare.is_durable() && !declare.auto_delete && !declare.server_named;
-        if can_be
-            && queue_type != QueueType::Classic
-            && !declare.arguments.contains_key("x-queue-type")
-        {
-            let name = AMQPValue::LongString(queue_type.name().into());
-            declare.arguments.insert("x-queue-type".into(), name);
-        }
-    }
-
     fn add_queue(
         &self,
         topology: &mut Topology,
@@ -298,31 +332,6 @@ fn check_server_named(table: &FieldTable) -> Result<(), Error> {
         // A type that does not exist is refused as an argument.
         Some(QueueType::Classic) | None => Ok(()),
     }
-}
-
-fn check_equivalence(
-    resource: &Resource,
-    queue: &Queue,
-    declare: &QueueDeclare,
-) -> Result<(), Error> {
-    let spec = &queue.spec;
-    if spec.exclusive_owner != declare.owner() {
-        return Err(Error::Locked(resource.clone()));
-    }
-    equivalence::check_property(resource, "durable", declare.is_durable(), spec.durable)?;
-    equivalence::check_property(
-        resource,
-        "auto_delete",
-        declare.auto_delete,
-        spec.auto_delete,
-    )?;
-    // Most redeclarations repeat what is there.
-    let arguments = spec.arguments.get();
-    if arguments.as_bytes() == Arguments::new(&declare.arguments).as_bytes() {
-        return Ok(());
-    }
-    let known = arguments.queue_type().arguments();
-    equivalence::check_arguments(resource, known, &declare.arguments, &arguments.table())
 }
 
 /// What quorum queues and streams refuse (semantics row 81).
