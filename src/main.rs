@@ -2,6 +2,7 @@
 //!
 //! Thin on purpose: arguments, log and panic hook are set up here, everything else is in the library.
 
+mod definitions;
 mod ping;
 
 use std::backtrace::Backtrace;
@@ -41,6 +42,9 @@ enum Command {
     Ping(ping::PingArgs),
     /// Load a broker, measure it, and check what it delivers
     Perf(Box<leveret::perf::PerfArgs>),
+    /// Look through definitions, or import them
+    #[command(subcommand)]
+    Definitions(definitions::DefinitionsCommand),
     /// Work on the data of a broker that is not running
     #[command(subcommand)]
     Store(StoreCommand),
@@ -68,6 +72,8 @@ enum Failure {
     #[error("cannot start: {0}")]
     Start(#[from] server::StartError),
     #[error(transparent)]
+    Definitions(#[from] definitions::DefinitionsFailure),
+    #[error(transparent)]
     Ping(#[from] ping::PingError),
     #[error("cannot repair the store: {0}")]
     Repair(#[from] OpenError),
@@ -87,6 +93,9 @@ fn main() -> ExitCode {
             .and_then(|config| run(config, data_dir)),
         Some(Command::Ping(args)) => ping::run(&args, load).map_err(Failure::from),
         Some(Command::Perf(args)) => return leveret::perf::run(*args),
+        Some(Command::Definitions(command)) => load()
+            .map_err(Failure::from)
+            .and_then(|config| run_definitions(command, config)),
         Some(Command::Store(StoreCommand::Repair { data_dir })) => load()
             .map_err(Failure::from)
             .and_then(|config| repair(config, data_dir)),
@@ -124,6 +133,24 @@ fn repair(config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn run_definitions(
+    command: definitions::DefinitionsCommand,
+    config: Config,
+) -> Result<(), Failure> {
+    if command.logs() {
+        start_log(config.log_level);
+        abort_on_panic();
+    }
+    check_processor()?;
+    let runtime = start_runtime()?;
+    Ok(runtime.block_on(command.run(config))?)
+}
+
+fn start_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().map_err(Failure::Runtime)
+}
+
 fn start_log(level: LogLevel) {
     let log = tracing_subscriber::fmt().with_max_level(level_filter(level));
     log.with_target(false)
@@ -138,10 +165,7 @@ fn run(mut config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
     start_log(config.log_level);
     check_processor()?;
     abort_on_panic();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::Runtime)?;
+    let runtime = start_runtime()?;
     Ok(runtime.block_on(server::run(config))?)
 }
 

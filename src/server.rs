@@ -26,13 +26,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::auth::{ChangeError, MalformedRow};
-use crate::broker::definitions::DefinitionsError;
+use crate::broker::definitions::Selection;
 use crate::broker::recovery::RecoverError;
 use crate::config::Config;
 use crate::store::{OpenError, Store, StoreOptions};
 use accept::{Limits, accept_until};
 use alarms::Monitor;
 use connection::Shared;
+pub use definitions::{FileError, PlannedFile, check as check_definitions};
 use listener::Bound;
 
 /// How long connections may take to close when the broker stops. Docker kills after ten seconds.
@@ -73,17 +74,33 @@ pub enum StartError {
         path: std::path::PathBuf,
         error: io::Error,
     },
-    #[error("cannot import the definitions {path}: {error}", path = path.display())]
-    Definitions {
-        path: std::path::PathBuf,
-        error: DefinitionsError,
-    },
+    #[error("{}", lines(.0))]
+    Definitions(Vec<FileError>),
     #[error("event_exchange.vhost: virtual host '{0}' does not exist")]
     NoEventVHost(String),
     #[error("cannot start a thread: {0}")]
     Threads(io::Error),
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
+}
+
+fn lines(errors: &[FileError]) -> String {
+    let lines: Vec<_> = errors.iter().map(FileError::to_string).collect();
+    lines.join("\n")
+}
+
+/// Imports the configured definitions, or the entries of them that are chosen, into a data directory and commits them.
+///
+/// # Errors
+/// A broker runs on that directory, or would not start with these definitions.
+pub async fn import_definitions(
+    config: Config,
+    options: StoreOptions,
+    selection: &Selection,
+) -> Result<(), StartError> {
+    let broker = opening::open(Arc::new(config), options, selection.clone()).await?;
+    commit(&broker.services.store).await;
+    Ok(())
 }
 
 /// Runs a broker until SIGTERM or SIGINT, and stops it gracefully: every connection is closed with 320, everything
@@ -141,7 +158,8 @@ impl Server {
         let limits = Arc::new(Limits::new(descriptors::connections_max()));
         let bound = bind(&config)?;
         let config = Arc::new(config);
-        let broker = opening::open(Arc::clone(&config), options).await?;
+        let everything = Selection::default();
+        let broker = opening::open(Arc::clone(&config), options, everything).await?;
         let store = broker.services.store.clone();
         let mut monitor = Monitor::new(&config, broker.services.clone());
         monitor.look();

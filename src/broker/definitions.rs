@@ -2,143 +2,143 @@
 //! (`rabbitmqctl export_definitions`, `GET /api/definitions`).
 //!
 //! An import adds and never removes, as in RabbitMQ (`rabbit_definitions:apply_defs`): users, permissions, policies and
-//! parameters are set anew, queues, exchanges and bindings that exist stay as they are. It stops at the first entry
-//! that is refused; what came before it stays.
+//! parameters are set anew, queues, exchanges and bindings that exist stay as they are. It is planned as a whole before
+//! any of it is done: with a mistake in it nothing is.
+//!
+//! - [`plan`]: a file, entry by entry. [`entries`], [`declared`]: what an entry of each kind comes to; pure.
+//! - [`kind`]: the kinds, and which entries are chosen. [`fields`], [`json`], [`limits`]: how entries are read.
+//! - [`view`]: what there is, and what the entries before will have made of it.
+//! - [`step`]: what is done. [`change`]: what is different then, in words.
+//! - [`export`]: the way back.
 
+mod change;
+mod declared;
 mod entries;
 mod export;
+mod fields;
 mod json;
+mod kind;
 mod limits;
+mod plan;
+mod step;
 #[cfg(test)]
 mod tests;
+mod view;
 
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::entries::{
-    BindingEntry, ExchangeEntry, GlobalParameterEntry, ParameterEntry, PermissionEntry,
-    PolicyEntry, QueueEntry, UserEntry, VHostEntry,
-};
+pub use self::kind::{EntryName, Kind, Selection, UnknownKind};
+pub use self::plan::{Mistake, Outcome, Plan, PlanCounts, PlannedEntry};
+use self::view::View;
 use super::Broker;
+use super::arguments::QueueType;
+use super::state::RowError;
+use crate::auth::Auth;
+use crate::config::NodeLimits;
 use crate::message::Ticket;
 
-/// Why definitions cannot be imported.
+/// A refusal lists so many mistakes; of the others it says how many there are.
+pub const MISTAKES_LISTED_MAX: usize = 100;
+
+/// Why definitions cannot be imported. Nothing was.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionsError {
     /// They are no JSON.
     #[error("no JSON: {0}")]
     Malformed(serde_json::Error),
     /// They are JSON, and something else than definitions.
-    #[error("{0}")]
-    Unexpected(String),
-    /// An entry is malformed or refused.
-    #[error("{category}[{index}]{name}: {reason}")]
-    Entry {
-        /// The list that it is in.
-        category: &'static str,
-        /// Its place in that list, from 0.
-        index: usize,
-        /// Its name, if it has one: ` 'name' in vhost 'vhost'`.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("not a JSON object")]
+    NoObject,
+    /// Entries are wrong.
+    #[error("{}", listed(.0))]
+    Mistakes(Vec<Mistake>),
 }
 
-/// What applies one kind of entry: the latest ticket, or what is wrong.
-type Apply<T> = fn(&Broker, T) -> Result<Ticket, String>;
+/// A line for each, and no more lines than can be read.
+fn listed(mistakes: &[Mistake]) -> String {
+    let listed = mistakes.iter().take(MISTAKES_LISTED_MAX);
+    let mut lines: Vec<_> = listed.map(Mistake::to_string).collect();
+    let more = mistakes.len().saturating_sub(MISTAKES_LISTED_MAX);
+    if more > 0 {
+        lines.push(format!("and {more} more mistakes"));
+    }
+    lines.join("\n")
+}
+
+/// Plans imports without doing them. Each file is planned against what the files before it will have made.
+pub struct Planner {
+    view: View,
+}
+
+impl Planner {
+    /// Against a broker as it is now.
+    pub fn new(broker: &Broker) -> Self {
+        Self {
+            view: View::of(broker),
+        }
+    }
+
+    /// Against what a broker finds in these rows of its store, if it is started with these limits and this type of
+    /// queues; `auth` was read from the same rows. Without rows: as a first start.
+    ///
+    /// # Errors
+    /// A row cannot be read.
+    pub fn stored(
+        rows: &[(Vec<u8>, Vec<u8>)],
+        auth: &Auth,
+        limits: NodeLimits,
+        default_queue_type: QueueType,
+    ) -> Result<Self, RowError> {
+        let view = View::stored(rows, auth, limits, default_queue_type)?;
+        Ok(Self { view })
+    }
+
+    /// This global parameter is set before the import begins.
+    pub fn expect_global_parameter(&mut self, name: &str, value: Value) {
+        self.view.global_parameters.insert(name.into(), value);
+    }
+
+    /// Plans the import of a file, from its JSON text.
+    ///
+    /// # Errors
+    /// It is no JSON, or no object. What is wrong with its entries is in the plan.
+    pub fn plan(&mut self, text: &[u8], selection: &Selection) -> Result<Plan, DefinitionsError> {
+        Plan::of(&mut self.view, text, selection)
+    }
+}
 
 impl Broker {
     /// Imports definitions from their JSON text. Opens visits: the caller must have none open. What was imported is
     /// safe with the ticket.
     ///
     /// # Errors
-    /// The first entry that cannot be applied. Those before it are.
-    pub fn import_definitions(&self, text: &[u8]) -> Result<Ticket, DefinitionsError> {
-        let definitions: Value = match text.trim_ascii() {
-            // As in RabbitMQ an empty file is no definitions.
-            [] => return Ok(Ticket::IMMEDIATE),
-            text => serde_json::from_slice(text).map_err(DefinitionsError::Malformed)?,
-        };
-        let Value::Object(definitions) = definitions else {
-            return Err(DefinitionsError::Unexpected("not a JSON object".into()));
-        };
-        let category = "topic_permissions";
-        let count = list(&definitions, category)?.len();
-        if count > 0 {
-            tracing::warn!(
-                category,
-                count,
-                "definitions that have no effect are skipped"
-            );
-        }
-        // RabbitMQ's order: what comes later needs what came before.
-        let tickets = [
-            self.import(&definitions, "users", UserEntry::apply)?,
-            self.import(&definitions, "vhosts", VHostEntry::apply)?,
-            self.import(&definitions, "permissions", PermissionEntry::apply)?,
-            self.import(
-                &definitions,
-                "global_parameters",
-                GlobalParameterEntry::apply,
-            )?,
-            self.import(&definitions, "exchanges", ExchangeEntry::apply)?,
-            self.import(&definitions, "policies", PolicyEntry::apply)?,
-            self.import(&definitions, "parameters", ParameterEntry::apply)?,
-            self.import(&definitions, "queues", QueueEntry::apply)?,
-            self.import(&definitions, "bindings", BindingEntry::apply)?,
-        ];
-        Ok(tickets.into_iter().fold(Ticket::IMMEDIATE, Ticket::max))
+    /// What [`Planner::plan`] or [`Self::execute_plan`] refuses.
+    pub fn import_definitions(
+        &self,
+        text: &[u8],
+        selection: &Selection,
+    ) -> Result<Ticket, DefinitionsError> {
+        let plan = Planner::new(self).plan(text, selection)?;
+        self.execute_plan(plan)
     }
 
-    fn import<T: DeserializeOwned>(
-        &self,
-        definitions: &Map<String, Value>,
-        category: &'static str,
-        apply: Apply<T>,
-    ) -> Result<Ticket, DefinitionsError> {
-        let entries = list(definitions, category)?;
-        let mut latest = Ticket::IMMEDIATE;
-        for (index, entry) in entries.iter().enumerate() {
-            let parsed = serde_json::from_value(entry.clone()).map_err(|error| error.to_string());
-            let applied = parsed.and_then(|parsed| apply(self, parsed));
-            let ticket = applied.map_err(|reason| DefinitionsError::Entry {
-                category,
-                index,
-                name: described(entry),
-                reason,
-            })?;
-            latest = latest.max(ticket);
+    /// Does what a plan says. Opens visits: the caller must have none open. What was imported is safe with the ticket.
+    ///
+    /// # Errors
+    /// There are mistakes in the plan: nothing is done. Or somebody changed the broker since it was made, so that an
+    /// entry is refused: what stood before it is done.
+    pub fn execute_plan(&self, plan: Plan) -> Result<Ticket, DefinitionsError> {
+        if !plan.mistakes.is_empty() {
+            return Err(DefinitionsError::Mistakes(plan.mistakes));
         }
-        if !entries.is_empty() {
-            tracing::info!(category, count = entries.len(), "imported definitions");
+        let mut latest = Ticket::IMMEDIATE;
+        for (name, step) in plan.steps {
+            let done = step.execute(self).map_err(|reason| {
+                let entry = Some(name);
+                DefinitionsError::Mistakes(vec![Mistake { entry, reason }])
+            })?;
+            latest = latest.max(done);
         }
         Ok(latest)
     }
-}
-
-/// The entries of a category; none if it is absent.
-fn list<'a>(
-    definitions: &'a Map<String, Value>,
-    category: &str,
-) -> Result<&'a [Value], DefinitionsError> {
-    match definitions.get(category) {
-        None => Ok(&[]),
-        Some(Value::Array(entries)) => Ok(entries),
-        Some(_) => {
-            let reason = format!("'{category}' is not a list");
-            Err(DefinitionsError::Unexpected(reason))
-        }
-    }
-}
-
-/// How an entry is called in an error.
-fn described(entry: &Value) -> String {
-    let text = |key: &str| entry.get(key).and_then(Value::as_str);
-    let name = text("name")
-        .or_else(|| text("user"))
-        .or_else(|| text("source"));
-    let name = name.map(|name| format!(" '{name}'")).unwrap_or_default();
-    let vhost = text("vhost").map(|vhost| format!(" in vhost '{vhost}'"));
-    name + &vhost.unwrap_or_default()
 }

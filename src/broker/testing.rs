@@ -1,5 +1,6 @@
 //! A broker on a temporary directory, for the tests of this layer and those above.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -84,6 +85,11 @@ impl TestBroker {
         let limits = NodeLimits::default();
         Self::start_on(dir, limits, QUEUE_MEMORY_BYTES_MAX, |_, _| loader)
             .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Where its data is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     fn stop(self) -> TempDir {

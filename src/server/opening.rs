@@ -1,5 +1,6 @@
 //! From a data directory to a running broker.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use crate::broker::alarms::Alarms;
 use crate::broker::arguments::QueueType;
 use crate::broker::census::Census;
 use crate::broker::dead_letter::DeadLetters;
+use crate::broker::definitions::{Plan, Planner, Selection};
 use crate::broker::loader::Loader;
 use crate::broker::memory::{QUEUE_MEMORY_BYTES_MAX, QueueMemory};
 use crate::broker::parameters::CLUSTER_NAME;
@@ -25,9 +27,10 @@ use crate::store::{Recovered, Store, StoreOptions};
 pub(super) async fn open(
     config: Arc<Config>,
     options: StoreOptions,
+    selection: Selection,
 ) -> Result<Arc<Broker>, StartError> {
     // RocksDB blocks.
-    let opening = tokio::task::spawn_blocking(move || open_blocking(&config, options));
+    let opening = tokio::task::spawn_blocking(move || open_blocking(&config, options, &selection));
     let (broker, ticket) = opening
         .await
         .expect("opening is not cancelled, and a panic ends the process")?;
@@ -38,6 +41,7 @@ pub(super) async fn open(
 fn open_blocking(
     config: &Config,
     options: StoreOptions,
+    selection: &Selection,
 ) -> Result<(Arc<Broker>, Ticket), StartError> {
     let path = &options.dir;
     std::fs::create_dir_all(path).map_err(|error| StartError::DataDir {
@@ -69,12 +73,12 @@ fn open_blocking(
         .then_some(config.default_vhost.as_str());
     let recovered = Broker::recover(services, auth, recovered, default_vhost)?;
     keeper::start(&recovered.broker).map_err(StartError::Threads)?;
+    // Before anything is changed: with a mistake nothing is.
+    let plans = plan_definitions(config, &recovered.broker, selection)?;
     let mut ticket = recovered.ticket;
     ticket = ticket.max(name_cluster(config, &recovered.broker));
     ticket = ticket.max(switch_events_on(config, &recovered.broker)?);
-    for path in &config.definitions {
-        ticket = ticket.max(definitions::load(&recovered.broker, path)?);
-    }
+    ticket = ticket.max(definitions::execute(&recovered.broker, plans)?);
     // Its virtual host may have come with the definitions.
     ticket = ticket.max(switch_events_on(config, &recovered.broker)?);
     if let Some(vhost) = &config.event_exchange_vhost
@@ -94,6 +98,23 @@ fn open_blocking(
         );
     }
     Ok((recovered.broker, ticket))
+}
+
+/// What the definitions come to, all files together.
+fn plan_definitions(
+    config: &Config,
+    broker: &Broker,
+    selection: &Selection,
+) -> Result<Vec<(PathBuf, Plan)>, StartError> {
+    if config.definitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut planner = Planner::new(broker);
+    if let Some(name) = config.cluster_name.as_deref() {
+        planner.expect_global_parameter(CLUSTER_NAME, name.into());
+    }
+    let files = definitions::plan(config, &mut planner, selection)?;
+    definitions::without_mistakes(files)
 }
 
 /// As in RabbitMQ a configured name takes the place of the parameter at each start.

@@ -20,6 +20,7 @@ mod consumer_timeout;
 mod content;
 mod dead_letters;
 mod deduplication;
+mod definitions;
 mod delayed;
 mod delayed_retry;
 mod deprecated;

@@ -1,405 +1,132 @@
-//! The kinds of entries and what each one does.
+//! What an entry of each kind comes to: users, virtual hosts and what is set in them. What is declared in them is in
+//! `declared.rs`.
 
-use std::sync::Arc;
+use serde_json::{Map, Value, json};
 
-use amq_protocol::types::AMQPValue;
-use serde::Deserialize;
-use serde_json::{Map, Value};
-
-use super::json::table;
+use super::change::changes;
+use super::fields::Fields;
 use super::limits;
-use crate::auth::{ChangeError, HashingAlgorithm, PasswordHash, Permissions};
+use super::plan::Outcome;
+use super::step::{Step, VHostChange};
+use super::view::{Refusal, VHostView, View, mistake};
+use crate::auth::{
+    ChangeError, HashingAlgorithm, PasswordHash, Permissions, UserEntry, check_name,
+};
 use crate::broker::arguments::QueueType;
-use crate::broker::names::{NAME_BYTES_MAX, is_reserved};
+use crate::broker::names::NAME_BYTES_MAX;
 use crate::broker::policy::{Policy, PolicyKind};
-use crate::broker::vhost::{ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare, VHost};
-use crate::broker::{Broker, NOBODY};
-use crate::message::Ticket;
-use crate::message::op::Op;
+use crate::broker::vhost::{VHostSettings, check_parameter};
 
-type Applied = Result<Ticket, String>;
+/// What an entry does, and the step that does it, if anything is to be done.
+pub(super) type Planned = Result<(Outcome, Option<Step>), Refusal>;
 
-#[derive(Deserialize)]
-pub(super) struct UserEntry {
-    name: String,
-    password: Option<String>,
-    password_hash: Option<String>,
-    hashing_algorithm: Option<HashingAlgorithm>,
-    #[serde(default)]
-    tags: Tags,
-    limits: Option<Value>,
-}
-
-/// A list, or as in older exports one text with commas.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Tags {
-    List(Vec<String>),
-    Text(String),
-}
-
-#[derive(Deserialize)]
-pub(super) struct VHostEntry {
-    name: String,
-    #[serde(flatten)]
-    own: VHostMetadata,
-    #[serde(default)]
-    metadata: VHostMetadata,
-}
-
-/// What is said of a virtual host: in the entry itself or, by newer exports, in its `metadata`.
-#[derive(Default, Deserialize)]
-struct VHostMetadata {
-    description: Option<String>,
-    tags: Option<Tags>,
-    default_queue_type: Option<String>,
-    protected_from_deletion: Option<bool>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct PermissionEntry {
-    user: String,
-    vhost: String,
-    configure: String,
-    write: String,
-    read: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct PolicyEntry {
-    vhost: String,
-    name: String,
-    #[serde(flatten)]
-    source: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ParameterEntry {
-    vhost: String,
-    component: String,
-    name: String,
-    value: Value,
-}
-
-#[derive(Deserialize)]
-pub(super) struct GlobalParameterEntry {
-    name: String,
-    value: Value,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ExchangeEntry {
-    vhost: String,
-    name: String,
-    #[serde(rename = "type")]
-    kind: String,
-    durable: bool,
-    auto_delete: bool,
-    #[serde(default)]
-    internal: bool,
-    #[serde(default)]
-    arguments: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct QueueEntry {
-    vhost: String,
-    name: String,
-    durable: bool,
-    auto_delete: bool,
-    #[serde(rename = "type")]
-    queue_type: Option<String>,
-    #[serde(default)]
-    arguments: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct BindingEntry {
-    vhost: String,
-    source: String,
-    destination: String,
-    destination_type: DestinationType,
-    routing_key: String,
-    #[serde(default)]
-    arguments: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum DestinationType {
-    Queue,
-    Exchange,
-}
-
-impl UserEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        let password = entry.password()?;
-        let limits = entry.limits.as_ref().map(limits::of_user).transpose()?;
-        let tags = entry.tags.list();
-        let tags: Vec<_> = tags.iter().map(String::as_str).collect();
-        let auth = &broker.auth;
-        change(broker, |push| {
-            match auth.add_user(push, &entry.name, password.clone(), &tags) {
-                Err(ChangeError::UserExists(_)) => {
-                    auth.change_password(push, &entry.name, password)?;
-                    auth.set_tags(push, &entry.name, &tags)
-                }
-                added => added,
-            }?;
-            match limits {
-                Some(limits) => auth.set_limits(push, &entry.name, limits),
-                None => Ok(()),
-            }
-        })
-    }
-
-    fn password(&self) -> Result<PasswordHash, String> {
-        match (&self.password_hash, &self.password) {
-            // Such a user can only log in without a password.
-            (Some(hash), _) if hash.is_empty() => Ok(PasswordHash::matching_nothing()),
-            (Some(hash), _) => {
-                let algorithm = self.hashing_algorithm.unwrap_or(HashingAlgorithm::Sha256);
-                PasswordHash::decode(algorithm, hash)
-                    .map_err(|error| format!("password_hash: {error}"))
-            }
-            (None, Some(password)) => {
-                PasswordHash::new(password).map_err(|error| error.to_string())
-            }
-            (None, None) => Ok(PasswordHash::matching_nothing()),
-        }
-    }
-}
-
-impl Default for Tags {
-    fn default() -> Self {
-        Self::List(Vec::new())
-    }
-}
-
-impl Tags {
-    fn list(&self) -> Vec<String> {
-        match self {
-            Self::List(tags) => tags.clone(),
-            Self::Text(tags) => {
-                let tags = tags.split(',').map(str::trim);
-                tags.filter(|tag| !tag.is_empty())
-                    .map(str::to_owned)
-                    .collect()
-            }
-        }
-    }
-}
-
-impl VHostEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        if entry.name.is_empty() || entry.name.len() > NAME_BYTES_MAX {
-            return Err(format!("a name should have 1 to {NAME_BYTES_MAX} bytes"));
-        }
-        let VHostMetadata {
-            description,
-            tags,
-            default_queue_type,
-            protected_from_deletion,
-        } = entry.own.or(entry.metadata);
-        let named = default_queue_type.filter(|name| name != "undefined");
-        let default_queue_type = named.as_deref().map(queue_type).transpose()?;
-        let tags = tags.map(|tags| tags.list());
-        let visit = broker.services.visit();
-        let created = broker.create_vhost(&visit, &entry.name);
-        let (vhost, ticket) = created.map_err(|error| error.to_string())?;
-        let set = vhost.change_settings(&visit, |settings| {
-            if let Some(description) = description {
-                settings.description = description;
-            }
-            if let Some(tags) = tags {
-                settings.tags = tags;
-            }
-            settings.default_queue_type = default_queue_type.or(settings.default_queue_type);
-            let protected = settings.protected_from_deletion;
-            settings.protected_from_deletion = protected_from_deletion.unwrap_or(protected);
-        });
-        set.map(|set| set.max(ticket))
-            .map_err(|error| error.to_string())
-    }
-}
-
-impl VHostMetadata {
-    fn or(self, other: Self) -> Self {
-        Self {
-            description: self.description.or(other.description),
-            tags: self.tags.or(other.tags),
-            default_queue_type: self.default_queue_type.or(other.default_queue_type),
-            protected_from_deletion: self
-                .protected_from_deletion
-                .or(other.protected_from_deletion),
-        }
-    }
-}
-
-impl PermissionEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        find(broker, &entry.vhost)?;
-        let permissions = Permissions {
-            configure: entry.configure,
-            write: entry.write,
-            read: entry.read,
+pub(super) fn user(view: &mut View, fields: &Fields<'_>) -> Planned {
+    let name = fields.text("name")?;
+    check_name(name).map_err(mistake)?;
+    let before = view.users.get(name);
+    let password = password(fields, before.map(|user| &user.password))?;
+    let tags = fields.optional_tags("tags")?.unwrap_or_default();
+    let limits = fields.find("limits").map(limits::of_user).transpose()?;
+    let after = UserEntry {
+        name: name.into(),
+        password: password.clone(),
+        tags: tags.iter().map(|tag| tag.as_str().into()).collect(),
+        limits: limits.unwrap_or_else(|| before.map(|user| user.limits).unwrap_or_default()),
+    };
+    let outcome = before.map_or(Outcome::Created, |before| {
+        let shown = |user: &UserEntry| {
+            let tags: Vec<_> = user.tags.iter().map(|tag| &**tag).collect();
+            json!({"tags": tags, "limits": user.limits})
         };
-        change(broker, |push| {
-            broker
-                .auth
-                .set_permissions(push, &entry.user, &entry.vhost, &permissions)
-        })
+        let mut changed = changes(&shown(before), &shown(&after));
+        if before.password != after.password {
+            changed.push("another password".into());
+        }
+        Outcome::changed(changed)
+    });
+    view.users.insert(after.name.clone(), after);
+    let name = name.to_owned();
+    Ok(outcome.with(|| Step::User {
+        name,
+        password,
+        tags,
+        limits,
+    }))
+}
+
+/// A password in clear keeps the hash that it has, if the user has it already.
+fn password(fields: &Fields<'_>, before: Option<&PasswordHash>) -> Result<PasswordHash, String> {
+    let hash = fields.optional_text("password_hash")?;
+    match (hash, fields.optional_text("password")?) {
+        // Such a user can only log in without a password.
+        (Some(""), _) | (None, None) => Ok(PasswordHash::matching_nothing()),
+        (Some(hash), _) => {
+            let algorithm = fields.optional_one_of("hashing_algorithm")?;
+            let algorithm = algorithm.unwrap_or(HashingAlgorithm::Sha256);
+            PasswordHash::decode(algorithm, hash).map_err(|error| format!("password_hash: {error}"))
+        }
+        (None, Some(password)) => match before {
+            Some(before) if before.matches(password.as_bytes()) => Ok(before.clone()),
+            _ => PasswordHash::new(password).map_err(|error| error.to_string()),
+        },
     }
 }
 
-impl PolicyEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        set_policy(
-            broker,
-            PolicyKind::User,
-            &entry.vhost,
-            &entry.name,
-            &entry.source,
-        )
+pub(super) fn vhost(view: &mut View, fields: &Fields<'_>) -> Planned {
+    let name = fields.text("name")?;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(mistake(format!(
+            "a name should have 1 to {NAME_BYTES_MAX} bytes"
+        )));
     }
-}
-
-impl ParameterEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        match (entry.component.as_str(), &entry.value) {
-            ("operator_policy", Value::Object(source)) => set_policy(
-                broker,
-                PolicyKind::Operator,
-                &entry.vhost,
-                &entry.name,
-                source,
-            ),
-            ("vhost-limits", value) if entry.name == "limits" => {
-                let limits = limits::of_vhost(value)?;
-                let vhost = find(broker, &entry.vhost)?;
-                let set = vhost.set_limits(&broker.services.visit(), limits);
-                set.map_err(|error| error.to_string())
-            }
-            ("operator_policy", _) => Err("its value is not an object".into()),
-            (component, _) => {
-                let vhost = find(broker, &entry.vhost)?;
-                let visit = broker.services.visit();
-                let set = vhost.set_parameter(&visit, component, &entry.name, entry.value.clone());
-                set.map_err(|error| error.to_string())
-            }
+    let change = vhost_change(fields)?;
+    let before = view.vhosts.get(name).map(|vhost| vhost.settings.clone());
+    if before.is_none() {
+        view.check_vhosts(name).map_err(mistake)?;
+    }
+    let new = || VHostSettings::of_new(view.default_queue_type);
+    let mut after = before.clone().unwrap_or_else(new);
+    change.apply(&mut after);
+    let outcome = before.map_or(Outcome::Created, |before| {
+        Outcome::changed(changes(&json!(before), &json!(after)))
+    });
+    match view.vhosts.get_mut(name) {
+        Some(vhost) => vhost.settings = after,
+        None => {
+            let vhost = VHostView::new(name, after);
+            view.vhosts.insert(vhost.name.clone(), vhost);
         }
     }
+    let name = name.to_owned();
+    Ok(outcome.with(|| Step::VHost { name, change }))
 }
 
-impl GlobalParameterEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        let visit = broker.services.visit();
-        let set = broker.set_global_parameter(&visit, &entry.name, entry.value);
-        set.map_err(|error| error.to_string())
-    }
+/// What is said of a virtual host, in the entry itself or, by newer exports, in its `metadata`.
+fn vhost_change(fields: &Fields<'_>) -> Result<VHostChange, String> {
+    let own = said_of_vhost(fields)?;
+    let metadata = fields.optional_object("metadata")?;
+    let Some(metadata) = metadata.as_ref().map(said_of_vhost).transpose()? else {
+        return Ok(own);
+    };
+    Ok(VHostChange {
+        description: own.description.or(metadata.description),
+        tags: own.tags.or(metadata.tags),
+        default_queue_type: own.default_queue_type.or(metadata.default_queue_type),
+        protected_from_deletion: own
+            .protected_from_deletion
+            .or(metadata.protected_from_deletion),
+    })
 }
 
-impl ExchangeEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        let vhost = find(broker, &entry.vhost)?;
-        if is_skipped("exchange", &entry.name, &entry.vhost)
-            || vhost.exchange(&entry.name).is_some()
-        {
-            return Ok(Ticket::IMMEDIATE);
-        }
-        check_short("a name", &entry.name)?;
-        let declare = ExchangeDeclare {
-            name: entry.name.into(),
-            kind: entry.kind.into(),
-            durable: entry.durable,
-            auto_delete: entry.auto_delete,
-            internal: entry.internal,
-            arguments: table(&entry.arguments)?,
-            connection: NOBODY,
-        };
-        let declared = vhost.declare_exchange(&broker.services.visit(), declare);
-        declared.map_err(|error| error.to_string())
-    }
-}
-
-impl QueueEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        let vhost = find(broker, &entry.vhost)?;
-        if is_skipped("queue", &entry.name, &entry.vhost) || vhost.queue(&entry.name).is_some() {
-            return Ok(Ticket::IMMEDIATE);
-        }
-        check_short("a name", &entry.name)?;
-        let mut arguments = table(&entry.arguments)?;
-        // Newer exports say the type beside the arguments. The default does not hold for every queue.
-        let default = match entry.durable && !entry.auto_delete {
-            true => vhost.default_queue_type(),
-            false => QueueType::Classic,
-        };
-        if let Some(queue_type) = entry.queue_type.filter(|name| name != default.name())
-            && !arguments.contains_key("x-queue-type")
-        {
-            let queue_type = AMQPValue::LongString(queue_type.into());
-            arguments.insert("x-queue-type".into(), queue_type);
-        }
-        let declare = QueueDeclare {
-            name: entry.name.into(),
-            server_named: false,
-            durable: entry.durable,
-            exclusive: false,
-            auto_delete: entry.auto_delete,
-            arguments,
-            connection: NOBODY,
-        };
-        let declared = vhost.declare_queue(&broker.services.visit(), declare);
-        declared
-            .map(|declared| declared.ticket)
-            .map_err(|error| error.to_string())
-    }
-}
-
-impl BindingEntry {
-    pub(super) fn apply(broker: &Broker, entry: Self) -> Applied {
-        let vhost = find(broker, &entry.vhost)?;
-        // Every queue is bound there under its name.
-        if entry.source.is_empty() {
-            return Ok(Ticket::IMMEDIATE);
-        }
-        check_short("a routing key", &entry.routing_key)?;
-        let arguments = table(&entry.arguments)?;
-        let routing_key = entry.routing_key.into();
-        let visit = broker.services.visit();
-        let bound = match entry.destination_type {
-            DestinationType::Queue => {
-                let bind = QueueBind {
-                    queue: entry.destination.into(),
-                    exchange: entry.source.into(),
-                    routing_key,
-                    arguments,
-                    connection: NOBODY,
-                };
-                vhost.bind_queue(&visit, bind)
-            }
-            DestinationType::Exchange => {
-                let bind = ExchangeBind {
-                    destination: entry.destination.into(),
-                    source: entry.source.into(),
-                    routing_key,
-                    arguments,
-                    connection: NOBODY,
-                };
-                vhost.bind_exchange(&visit, bind)
-            }
-        };
-        bound.map_err(|error| error.to_string())
-    }
-}
-
-/// Clients cannot say more than fits into a short string, and rows of the store have no room for it.
-fn check_short(what: &str, text: &str) -> Result<(), String> {
-    match text.len() {
-        ..=NAME_BYTES_MAX => Ok(()),
-        _ => Err(format!("{what} should have up to {NAME_BYTES_MAX} bytes")),
-    }
+fn said_of_vhost(fields: &Fields<'_>) -> Result<VHostChange, String> {
+    let named = fields.optional_text("default_queue_type")?;
+    let named = named.filter(|name| *name != "undefined");
+    Ok(VHostChange {
+        description: fields.optional_text("description")?.map(str::to_owned),
+        tags: fields.optional_tags("tags")?,
+        default_queue_type: named.map(queue_type).transpose()?,
+        protected_from_deletion: fields.optional_flag("protected_from_deletion")?,
+    })
 }
 
 /// A type by its name, or by that of RabbitMQ's module.
@@ -410,45 +137,105 @@ fn queue_type(name: &str) -> Result<QueueType, String> {
         .ok_or_else(|| format!("unsupported queue type '{name}'"))
 }
 
-fn find(broker: &Broker, vhost: &str) -> Result<Arc<VHost>, String> {
-    let found = broker.vhost(vhost);
-    found.ok_or_else(|| format!("virtual host '{vhost}' does not exist"))
+pub(super) fn permission(view: &mut View, fields: &Fields<'_>) -> Planned {
+    let (user, vhost) = (fields.text("user")?, fields.text("vhost")?);
+    let permissions = Permissions {
+        configure: fields.text("configure")?.to_owned(),
+        write: fields.text("write")?.to_owned(),
+        read: fields.text("read")?.to_owned(),
+    };
+    view.vhost(vhost)?;
+    check_name(vhost).map_err(mistake)?;
+    permissions.check().map_err(mistake)?;
+    if !view.users.contains_key(user) {
+        let missing = || ChangeError::NoSuchUser(user.to_owned()).to_string();
+        return Err(view.missing(super::Kind::Users, "", user, missing));
+    }
+    let key = (user.into(), vhost.into());
+    let before = view.permissions.insert(key, permissions.clone());
+    let outcome = before.map_or(Outcome::Created, |before| {
+        Outcome::changed(changes(&json!(before), &json!(permissions)))
+    });
+    Ok(outcome.with(|| Step::Permissions {
+        user: user.to_owned(),
+        vhost: vhost.to_owned(),
+        permissions,
+    }))
 }
 
-/// Changes users or permissions in a visit.
-fn change(
-    broker: &Broker,
-    act: impl FnOnce(&mut dyn FnMut(Op)) -> Result<(), ChangeError>,
-) -> Applied {
-    let visit = broker.services.visit();
-    let mut ticket = Ticket::IMMEDIATE;
-    let mut push = |op| ticket = visit.push(op);
-    act(&mut push).map_err(|error| error.to_string())?;
-    Ok(ticket)
+pub(super) fn global_parameter(view: &mut View, fields: &Fields<'_>) -> Planned {
+    let (name, value) = (fields.text("name")?, fields.value("value")?);
+    check_parameter(&[name], value).map_err(mistake)?;
+    let before = view.global_parameters.insert(name.into(), value.clone());
+    Ok(set(before.as_ref(), value).with(|| Step::GlobalParameter {
+        name: name.to_owned(),
+        value: value.clone(),
+    }))
+}
+
+pub(super) fn policy(view: &mut View, fields: &Fields<'_>) -> Planned {
+    let (vhost, name) = (fields.text("vhost")?, fields.text("name")?);
+    let mut source = fields.all().clone();
+    source.retain(|key, _| !["vhost", "name"].contains(&key.as_str()));
+    set_policy(view, PolicyKind::User, vhost, name, &source)
+}
+
+pub(super) fn parameter(view: &mut View, fields: &Fields<'_>) -> Planned {
+    let (vhost, name) = (fields.text("vhost")?, fields.text("name")?);
+    let (component, value) = (fields.text("component")?, fields.value("value")?);
+    match (component, value) {
+        ("operator_policy", Value::Object(source)) => {
+            set_policy(view, PolicyKind::Operator, vhost, name, source)
+        }
+        ("operator_policy", _) => Err(mistake("its value is not an object")),
+        ("vhost-limits", value) if name == "limits" => set_vhost_limits(view, vhost, value),
+        (component, value) => {
+            let found = view.vhost(vhost)?;
+            check_parameter(&[component, name], value).map_err(mistake)?;
+            let key = (component.into(), name.into());
+            let before = found.parameters.insert(key, value.clone());
+            Ok(set(before.as_ref(), value).with(|| Step::Parameter {
+                vhost: vhost.to_owned(),
+                component: component.to_owned(),
+                name: name.to_owned(),
+                value: value.clone(),
+            }))
+        }
+    }
+}
+
+fn set_vhost_limits(view: &mut View, vhost: &str, value: &Value) -> Planned {
+    let limits = limits::of_vhost(value)?;
+    let settings = &mut view.vhost(vhost)?.settings;
+    let outcome = Outcome::changed(changes(&json!(settings.limits), &json!(limits)));
+    settings.limits = limits;
+    let vhost = vhost.to_owned();
+    Ok(outcome.with(|| Step::VHostLimits { vhost, limits }))
 }
 
 fn set_policy(
-    broker: &Broker,
+    view: &mut View,
     kind: PolicyKind,
     vhost: &str,
     name: &str,
     source: &Map<String, Value>,
-) -> Applied {
-    let vhost = find(broker, vhost)?;
+) -> Planned {
+    let found = view.vhost(vhost)?;
     let policy = Policy::parse(kind, name, source).map_err(|refused| refused.0.join("; "))?;
-    let set = vhost.set_policy(kind, policy);
-    set.map_err(|error| error.to_string())
+    let after = policy.to_json();
+    let key = (kind, policy.name.clone());
+    let before = found.policies.insert(key, after.clone());
+    let vhost = vhost.to_owned();
+    Ok(set(before.as_ref(), &after).with(|| Step::Policy {
+        vhost,
+        kind,
+        policy,
+    }))
 }
 
-/// The default exchange and names of the broker are not imported, as in RabbitMQ.
-fn is_skipped(what: &str, name: &str, vhost: &str) -> bool {
-    let skipped = name.is_empty() || is_reserved(name);
-    if skipped {
-        tracing::warn!(
-            name,
-            vhost,
-            "skipping import of an {what} with a reserved name"
-        );
-    }
-    skipped
+/// What it means to set a value.
+fn set(before: Option<&Value>, after: &Value) -> Outcome {
+    before.map_or(Outcome::Created, |before| {
+        Outcome::changed(changes(before, after))
+    })
 }

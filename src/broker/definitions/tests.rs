@@ -1,3 +1,5 @@
+mod planning;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -8,7 +10,9 @@ use crate::config::NodeLimits;
 
 fn import(test: &TestBroker, definitions: &Value) -> Result<Ticket, String> {
     let text = definitions.to_string();
-    let imported = test.broker.import_definitions(text.as_bytes());
+    let imported = test
+        .broker
+        .import_definitions(text.as_bytes(), &Selection::default());
     imported.map_err(|error| error.to_string())
 }
 
@@ -196,7 +200,7 @@ fn an_error_names_the_entry() {
             json!({"parameters": [
                 {"vhost": "/", "component": "vhost-limits", "name": "limits", "value": {"max-queues": "2"}},
             ]}),
-            "parameters[0] 'limits' in vhost '/': max-queues should be an integer, actually was <<\"2\">>",
+            "parameters[0] 'vhost-limits/limits' in vhost '/': max-queues should be an integer, actually was <<\"2\">>",
         ),
         (
             json!({"users": [{"name": "u", "limits": {"max-queues": 2}}]}),
@@ -222,7 +226,7 @@ fn an_error_names_the_entry() {
             json!({"bindings": [{
                 "vhost": "/", "source": "x", "destination": "q", "destination_type": "queue", "routing_key": "",
             }]}),
-            "bindings[0] 'x' in vhost '/': no exchange 'x' in vhost '/'",
+            "bindings[0] 'x -> q' in vhost '/': no exchange 'x' in vhost '/'",
         ),
         (
             json!({"global_parameters": [{"name": "", "value": 1}]}),
@@ -233,11 +237,13 @@ fn an_error_names_the_entry() {
     for (definitions, text) in cases {
         assert_eq!(import(&test, &definitions).unwrap_err(), text);
     }
-    assert!(test.broker.import_definitions(b"{").is_err());
+    let import = |text: &[u8]| test.broker.import_definitions(text, &Selection::default());
+    let malformed = import(b"{\n  \"queues\": [}").unwrap_err();
     assert_eq!(
-        test.broker.import_definitions(b" ").unwrap(),
-        Ticket::IMMEDIATE
+        malformed.to_string(),
+        "no JSON: expected value at line 2 column 14"
     );
+    assert_eq!(import(b" ").unwrap(), Ticket::IMMEDIATE);
 }
 
 #[test]
@@ -251,12 +257,7 @@ fn a_virtual_host_too_many_is_not_imported() {
         import(&test, &definitions).unwrap_err(),
         "vhosts[2] 'w': cannot create vhost 'w': vhost limit of 2 is reached"
     );
-    let (deleted, _) = test
-        .broker
-        .delete_vhost(&test.broker.services.visit(), "v")
-        .unwrap()
-        .unwrap();
-    drop(deleted);
+    assert!(test.broker.vhost("v").is_none(), "all or nothing");
     import(&test, &json!({"vhosts": [{"name": "w"}]})).unwrap();
 }
 

@@ -2,6 +2,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
 use super::*;
+use crate::broker::definitions::Selection;
 use crate::broker::queue::{GetOutcome, Queue};
 use crate::broker::testing::TestBroker;
 use crate::broker::vhost::{QueueBind, QueueDeclare};
@@ -69,7 +70,10 @@ fn administration_is_told_of() {
         ],
     });
     let text = definitions.to_string();
-    test.broker.import_definitions(text.as_bytes()).unwrap();
+    let everything = Selection::default();
+    test.broker
+        .import_definitions(text.as_bytes(), &everything)
+        .unwrap();
     let text = |text: &str| AMQPValue::LongString(text.into());
     let number = AMQPValue::LongLongInt;
     let expected = [
