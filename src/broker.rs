@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod firehose;
 pub mod keeper;
 pub mod loader;
+pub mod log_exchange;
 pub mod memory;
 pub mod names;
 mod outlet;
@@ -49,7 +50,9 @@ use self::census::Census;
 use self::dead_letter::DeadLetters;
 use self::error::Error;
 use self::events::Events;
+use self::exchange::{EVENT_EXCHANGE, LOG_EXCHANGE};
 use self::loader::Loader;
+use self::log_exchange::LogExchange;
 use self::memory::QueueMemory;
 use self::queue::Queue;
 use self::timers::Timers;
@@ -157,12 +160,25 @@ impl Broker {
             return Ok(None);
         };
         let services = self.services.clone();
-        let (exchange, ticket) = vhost.event_exchange(&services.visit());
+        let (exchange, ticket) = vhost.own_exchange(&services.visit(), EVENT_EXCHANGE);
         services
             .events
             .switch_on(&Arc::downgrade(&vhost), &exchange)?;
         self.auth
             .observe(Box::new(move |change| services.tell_auth(change)));
+        Ok(Some(ticket))
+    }
+
+    /// Takes the log: from now on its lines go to `amq.rabbitmq.log` of this virtual host. `None`: it does not exist.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn switch_log_on(&self, name: &str, log: &LogExchange) -> std::io::Result<Option<Ticket>> {
+        let Some(vhost) = self.vhost(name) else {
+            return Ok(None);
+        };
+        let (exchange, ticket) = vhost.own_exchange(&self.services.visit(), LOG_EXCHANGE);
+        log.switch_on(&vhost, &exchange)?;
         Ok(Some(ticket))
     }
 

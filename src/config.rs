@@ -78,6 +78,9 @@ pub struct Config {
     pub disk_free_limit: DiskFreeLimit,
     /// What is written to the console.
     pub log_level: LogLevel,
+    /// What of the log is also published to `amq.rabbitmq.log` of the default virtual host; `None`: there is no such
+    /// exchange.
+    pub log_exchange_level: Option<LogLevel>,
     /// What is noted in messages as they arrive.
     pub message_interceptors: MessageInterceptors,
     /// The virtual host with the exchange for events; `None`: there are none.
@@ -216,6 +219,7 @@ impl Default for Config {
             memory_high_watermark: MemoryWatermark::Relative(0.6),
             disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),
             log_level: LogLevel::Info,
+            log_exchange_level: None,
             message_interceptors: MessageInterceptors::default(),
             event_exchange_vhost: None,
             deprecated_features: DeprecatedFeatures::default(),

@@ -3,18 +3,18 @@
 //! Thin on purpose: arguments, log and panic hook are set up here, everything else is in the library.
 
 mod definitions;
+mod log;
 mod ping;
 
 use std::backtrace::Backtrace;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use leveret::config::{Config, ConfigErrors, LogLevel};
+use leveret::config::{Config, ConfigErrors};
 use leveret::server;
 use leveret::store::{OpenError, Store, StoreOptions};
-use tracing::level_filters::LevelFilter;
 
 /// Serves RocksDB too: returns freed memory to the system, and stays fast with many threads.
 #[global_allocator]
@@ -121,7 +121,7 @@ fn check_processor() -> Result<(), Failure> {
 
 /// Opens the store with its losses accepted, which the log names, and closes it again.
 fn repair(config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
-    start_log(config.log_level);
+    log::start(config.log_level);
     check_processor()?;
     let options = StoreOptions {
         accept_loss: true,
@@ -138,7 +138,7 @@ fn run_definitions(
     config: Config,
 ) -> Result<(), Failure> {
     if command.logs() {
-        start_log(config.log_level);
+        log::start(config.log_level);
         abort_on_panic();
     }
     check_processor()?;
@@ -151,32 +151,21 @@ fn start_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     builder.enable_all().build().map_err(Failure::Runtime)
 }
 
-fn start_log(level: LogLevel) {
-    let log = tracing_subscriber::fmt().with_max_level(level_filter(level));
-    log.with_target(false)
-        .with_ansi(io::stdout().is_terminal())
-        .init();
-}
-
 fn run(mut config: Config, data_dir: Option<PathBuf>) -> Result<(), Failure> {
     if let Some(data_dir) = data_dir {
         config.data_dir = data_dir;
     }
-    start_log(config.log_level);
+    let log = match config.log_exchange_level {
+        None => {
+            log::start(config.log_level);
+            None
+        }
+        Some(level) => Some(log::start_with_exchange(config.log_level, level)),
+    };
     check_processor()?;
     abort_on_panic();
     let runtime = start_runtime()?;
-    Ok(runtime.block_on(server::run(config))?)
-}
-
-fn level_filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warning => LevelFilter::WARN,
-        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
-        LogLevel::None => LevelFilter::OFF,
-    }
+    Ok(runtime.block_on(server::run(config, log))?)
 }
 
 /// A panic may leave a queue half changed behind its lock, and the runtime would swallow it. The process

@@ -27,6 +27,7 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::auth::{ChangeError, MalformedRow};
 use crate::broker::definitions::Selection;
+use crate::broker::log_exchange::LogExchange;
 use crate::broker::recovery::RecoverError;
 use crate::config::Config;
 use crate::store::{OpenError, Store, StoreOptions};
@@ -76,6 +77,8 @@ pub enum StartError {
     },
     #[error("{}", lines(.0))]
     Definitions(Vec<FileError>),
+    #[error("log.exchange: virtual host '{0}' does not exist")]
+    NoLogVHost(String),
     #[error("event_exchange.vhost: virtual host '{0}' does not exist")]
     NoEventVHost(String),
     #[error("cannot start a thread: {0}")]
@@ -109,9 +112,11 @@ pub async fn import_definitions(
 /// With the environment variable `LEVERET_UNSAFE_NO_SYNC=1` nothing is synced to disk: it is there to prove that the
 /// durability tests notice.
 ///
+/// What is logged to `log` is published from the start on, if there is one.
+///
 /// # Errors
 /// The broker does not start.
-pub async fn run(config: Config) -> Result<(), StartError> {
+pub async fn run(config: Config, log: Option<Arc<LogExchange>>) -> Result<(), StartError> {
     let stop = stop_signal().map_err(StartError::Signals)?;
     let no_sync = std::env::var_os("LEVERET_UNSAFE_NO_SYNC").is_some_and(|value| value == "1");
     if no_sync {
@@ -123,7 +128,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         no_sync,
         ..StoreOptions::new(config.data_dir.clone())
     };
+    let log_vhost = config.default_vhost.clone();
     let server = Server::start(config, options).await?;
+    if let Some(log) = log {
+        server.publish_log(&log, &log_vhost).await?;
+    }
     server.run_until(stop).await;
     Ok(())
 }
@@ -180,6 +189,19 @@ impl Server {
             store,
             monitor,
         })
+    }
+
+    /// From now on what is logged to `log` is published in this virtual host.
+    ///
+    /// # Errors
+    /// It does not exist, or the system refuses a thread.
+    pub async fn publish_log(&self, log: &LogExchange, vhost: &str) -> Result<(), StartError> {
+        let switched = self.shared.broker.switch_log_on(vhost, log);
+        let ticket = switched
+            .map_err(StartError::Threads)?
+            .ok_or_else(|| StartError::NoLogVHost(vhost.to_owned()))?;
+        self.store.wait(ticket).await;
+        Ok(())
     }
 
     /// Where it listens: the port that was found where 0 was configured.

@@ -32,13 +32,14 @@ pub use self::plan::{Mistake, Outcome, Plan, PlanCounts, PlannedEntry};
 use self::view::View;
 use super::Broker;
 use super::arguments::QueueType;
+use super::exchange::{EVENT_EXCHANGE, LOG_EXCHANGE};
 use super::state::RowError;
 use crate::auth::Auth;
 use crate::config::NodeLimits;
 use crate::message::Ticket;
 
-/// A refusal lists so many mistakes; of the others it says how many there are.
-pub const MISTAKES_LISTED_MAX: usize = 100;
+/// So many mistakes of a file are listed, and other entries that deserve a word; of more mistakes their number is said.
+pub const ENTRIES_LISTED_MAX: usize = 100;
 
 /// Why definitions cannot be imported. Nothing was.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +57,9 @@ pub enum DefinitionsError {
 
 /// A line for each, and no more lines than can be read.
 fn listed(mistakes: &[Mistake]) -> String {
-    let listed = mistakes.iter().take(MISTAKES_LISTED_MAX);
+    let listed = mistakes.iter().take(ENTRIES_LISTED_MAX);
     let mut lines: Vec<_> = listed.map(Mistake::to_string).collect();
-    let more = mistakes.len().saturating_sub(MISTAKES_LISTED_MAX);
+    let more = mistakes.len().saturating_sub(ENTRIES_LISTED_MAX);
     if more > 0 {
         lines.push(format!("and {more} more mistakes"));
     }
@@ -98,6 +99,16 @@ impl Planner {
         self.view.global_parameters.insert(name.into(), value);
     }
 
+    /// The exchange for events is made in this virtual host before anything is bound.
+    pub fn expect_events(&mut self, vhost: &str) {
+        self.view.expect_exchange(vhost, EVENT_EXCHANGE);
+    }
+
+    /// The exchange for the log, likewise.
+    pub fn expect_log(&mut self, vhost: &str) {
+        self.view.expect_exchange(vhost, LOG_EXCHANGE);
+    }
+
     /// Plans the import of a file, from its JSON text.
     ///
     /// # Errors
@@ -134,7 +145,7 @@ impl Broker {
         let mut latest = Ticket::IMMEDIATE;
         for (name, step) in plan.steps {
             let done = step.execute(self).map_err(|reason| {
-                let entry = Some(name);
+                let entry = name;
                 DefinitionsError::Mistakes(vec![Mistake { entry, reason }])
             })?;
             latest = latest.max(done);

@@ -69,6 +69,9 @@ pub(super) const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
 /// The internal exchange that events are published to, in the virtual host that is configured.
 pub(super) const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
 
+/// The internal exchange that the log is published to, in the default virtual host, if that is configured.
+pub(super) const LOG_EXCHANGE: &str = "amq.rabbitmq.log";
+
 /// What a binding leads to, as far as its source minds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeadsTo {

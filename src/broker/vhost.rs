@@ -42,7 +42,7 @@ use super::binding::Binding;
 use super::direct_reply::{ReplyConsumers, is_reply_name};
 use super::error::Error;
 use super::exchange::{
-    EVENT_EXCHANGE, Exchange, ExchangeSpec, ExchangeType, PREDECLARED, TRACE_EXCHANGE,
+    EVENT_EXCHANGE, Exchange, ExchangeSpec, ExchangeType, LOG_EXCHANGE, PREDECLARED, TRACE_EXCHANGE,
 };
 use super::firehose::Firehose;
 use super::names::{DEFAULT_EXCHANGE, Resource};
@@ -300,14 +300,14 @@ fn is_predeclared(name: &str) -> bool {
 }
 
 /// An exchange that the broker itself declares.
-fn builtin(name: &str, kind: &str) -> ExchangeSpec {
+pub(super) fn builtin(name: &str, kind: &str) -> ExchangeSpec {
     ExchangeSpec {
         name: name.into(),
         kind: ExchangeType::from_name(kind)
             .expect("a test checks that predeclared exchanges have types"),
         durable: true,
         auto_delete: false,
-        internal: name == TRACE_EXCHANGE || name == EVENT_EXCHANGE,
+        internal: [TRACE_EXCHANGE, EVENT_EXCHANGE, LOG_EXCHANGE].contains(&name),
         arguments: Arguments::default(),
         alternate: None,
         delays_id: None,

@@ -9,8 +9,8 @@ use super::file::{self, Entry};
 use super::settings::{Given, Settings};
 use super::value::{self, Kind};
 use super::{
-    Config, DefaultPermissions, DiskFreeLimit, MemoryWatermark, MessageInterceptors, NodeLimits,
-    Stamp,
+    Config, DefaultPermissions, DiskFreeLimit, LogLevel, MemoryWatermark, MessageInterceptors,
+    NodeLimits, Stamp,
 };
 
 impl Config {
@@ -155,6 +155,7 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         log_level: settings
             .take("log.console.level", &value::LOG_LEVEL)
             .unwrap_or(default.log_level),
+        log_exchange_level: log_exchange_level(settings),
         message_interceptors: MessageInterceptors {
             timestamp: stamp(
                 settings,
@@ -275,6 +276,15 @@ fn loopback_users(settings: &mut Settings, default: HashSet<String>) -> HashSet<
             HashSet::new()
         }
     }
+}
+
+/// As in RabbitMQ the level alone does not turn it on.
+fn log_exchange_level(settings: &mut Settings) -> Option<LogLevel> {
+    let is_on = settings.take("log.exchange", &value::BOOLEAN);
+    let level = settings.take("log.exchange.level", &value::LOG_LEVEL);
+    is_on
+        .unwrap_or(false)
+        .then_some(level.unwrap_or(LogLevel::Info))
 }
 
 /// RabbitMQ has a plugin to enable beside the keys.

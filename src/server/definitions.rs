@@ -8,7 +8,10 @@ use super::StartError;
 use crate::auth::Auth;
 use crate::broker::Broker;
 use crate::broker::arguments::QueueType;
-use crate::broker::definitions::{DefinitionsError, Outcome, Plan, Planner, Selection};
+use crate::broker::definitions::{
+    DefinitionsError, ENTRIES_LISTED_MAX, Outcome, Plan, Planner, Selection,
+};
+use crate::broker::parameters::CLUSTER_NAME;
 use crate::config::Config;
 use crate::message::Ticket;
 use crate::store::Store;
@@ -65,6 +68,15 @@ pub(super) fn plan(
     planner: &mut Planner,
     selection: &Selection,
 ) -> Result<Vec<PlannedFile>, StartError> {
+    if let Some(name) = config.cluster_name.as_deref() {
+        planner.expect_global_parameter(CLUSTER_NAME, name.into());
+    }
+    if let Some(vhost) = &config.event_exchange_vhost {
+        planner.expect_events(vhost);
+    }
+    if config.log_exchange_level.is_some() {
+        planner.expect_log(&config.default_vhost);
+    }
     let mut planned = Vec::new();
     for path in &config.definitions {
         let unreadable = |error| StartError::UnreadableDefinitions {
@@ -107,10 +119,11 @@ pub(super) fn execute(broker: &Broker, plans: Vec<(PathBuf, Plan)>) -> Result<Ti
     let mut latest = Ticket::IMMEDIATE;
     for (path, plan) in plans {
         let file = path.display();
-        for entry in &plan.entries {
-            if matches!(entry.outcome, Outcome::Differs(_) | Outcome::Skipped(_)) {
-                tracing::warn!(%file, "definitions that are not imported: {entry}");
-            }
+        let is_left =
+            |outcome: &Outcome| matches!(outcome, Outcome::Differs(_) | Outcome::Skipped(_));
+        let left = plan.entries.iter().filter(|entry| is_left(&entry.outcome));
+        for entry in left.take(ENTRIES_LISTED_MAX) {
+            tracing::warn!(%file, "definitions that are not imported: {entry}");
         }
         for list in &plan.unknown_lists {
             tracing::warn!(%file, list, "a list that is none of definitions is passed over");

@@ -109,11 +109,7 @@ fn plan_definitions(
     if config.definitions.is_empty() {
         return Ok(Vec::new());
     }
-    let mut planner = Planner::new(broker);
-    if let Some(name) = config.cluster_name.as_deref() {
-        planner.expect_global_parameter(CLUSTER_NAME, name.into());
-    }
-    let files = definitions::plan(config, &mut planner, selection)?;
+    let files = definitions::plan(config, &mut Planner::new(broker), selection)?;
     definitions::without_mistakes(files)
 }
 

@@ -36,6 +36,7 @@ mod heartbeat;
 mod idle;
 mod interceptors;
 mod limits;
+mod log_exchange;
 mod message_groups;
 mod names;
 mod node_limits;

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 const LEAVES: &[&str] = &["clock", "config", "metrics", "occupancy", "random", "rate"];
 /// The files of the binary, and the list of modules.
-const MAIN: &[&str] = &["main", "definitions", "ping", "lib"];
+const MAIN: &[&str] = &["main", "definitions", "log", "ping", "lib"];
 
 const LINE_COLUMNS_MAX: usize = 120;
 

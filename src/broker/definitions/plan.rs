@@ -105,7 +105,8 @@ pub struct Plan {
     pub mistakes: Vec<Mistake>,
     /// Lists that are none of definitions, and are passed over: perhaps a misspelt one.
     pub unknown_lists: Vec<String>,
-    pub(super) steps: Vec<(EntryName, Step)>,
+    /// With the entries that they are taken for.
+    pub(super) steps: Vec<(Option<EntryName>, Step)>,
 }
 
 /// How many entries of a plan become what.
@@ -180,6 +181,7 @@ impl Plan {
         let Value::Object(definitions) = definitions else {
             return Err(DefinitionsError::NoObject);
         };
+        plan.add_own_exchanges(view);
         plan.unknown_lists = unknown_lists(&definitions);
         for kind in Kind::ALL {
             match definitions.get(kind.name()) {
@@ -220,6 +222,13 @@ impl Plan {
         }
     }
 
+    fn add_own_exchanges(&mut self, view: &mut View) {
+        for (vhost, name) in view.make_expected() {
+            let vhost = vhost.to_string();
+            self.steps.push((None, Step::OwnExchange { vhost, name }));
+        }
+    }
+
     fn add(&mut self, view: &mut View, name: EntryName, planned: Planned) {
         let (outcome, step) = match planned {
             Ok(planned) => planned,
@@ -240,8 +249,10 @@ impl Plan {
             view.leave_out(&name);
         }
         if let Some(step) = step {
-            self.steps.push((name.clone(), step));
+            self.steps.push((Some(name.clone()), step));
         }
+        // A new virtual host may be where the broker tells something.
+        self.add_own_exchanges(view);
         self.entries.push(PlannedEntry { name, outcome });
     }
 }

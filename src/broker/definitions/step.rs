@@ -50,6 +50,10 @@ pub(super) enum Step {
         name: String,
         value: Value,
     },
+    OwnExchange {
+        vhost: String,
+        name: &'static str,
+    },
     Exchange {
         vhost: String,
         declare: ExchangeDeclare,
@@ -140,6 +144,9 @@ impl Step {
                 name,
                 value,
             } => find(&vhost)?.set_parameter(&visit(), &component, &name, value),
+            Self::OwnExchange { vhost, name } => {
+                return Ok(find(&vhost)?.own_exchange(&visit(), name).1);
+            }
             Self::Exchange { vhost, declare } => find(&vhost)?.declare_exchange(&visit(), declare),
             Self::Queue { vhost, declare } => {
                 let declared = find(&vhost)?.declare_queue(&visit(), declare);

@@ -19,7 +19,7 @@ use crate::broker::names::{Resource, ResourceKind};
 use crate::broker::policy::PolicyKind;
 use crate::broker::queue::{Queue, QueueSpec};
 use crate::broker::state::{self, DestinationName, Row, RowError};
-use crate::broker::vhost::{VHost, VHostSettings, predeclared};
+use crate::broker::vhost::{VHost, VHostSettings, builtin, predeclared};
 use crate::config::NodeLimits;
 
 /// Why an entry is not imported.
@@ -54,6 +54,8 @@ pub(super) struct View {
     pub(super) vhosts: HashMap<Arc<str>, VHostView>,
     /// Kind, virtual host and name of entries that are not imported: what belongs to them is not wrong.
     left_out: HashSet<(Kind, String, String)>,
+    /// Exchanges for what the broker tells that are to be made where there is such a virtual host.
+    expected: Vec<(Arc<str>, &'static str)>,
 }
 
 /// A virtual host and what is in it.
@@ -189,6 +191,23 @@ impl View {
         }
     }
 
+    /// The broker will have this exchange of its own there.
+    pub(super) fn expect_exchange(&mut self, vhost: &str, name: &'static str) {
+        self.expected.push((vhost.into(), name));
+    }
+
+    /// Exchanges that were expected and can be made now.
+    pub(super) fn make_expected(&mut self) -> Vec<(Arc<str>, &'static str)> {
+        let vhosts = &mut self.vhosts;
+        let can_be = |(vhost, _): &mut (Arc<str>, _)| vhosts.contains_key(vhost);
+        let mut found: Vec<_> = self.expected.extract_if(.., can_be).collect();
+        found.retain(|(vhost, name)| {
+            let vhost = vhosts.get_mut(vhost);
+            vhost.is_some_and(|vhost| vhost.add_own_exchange(name))
+        });
+        found
+    }
+
     pub(super) fn vhost(&mut self, name: &str) -> Result<&mut VHostView, Refusal> {
         if !self.vhosts.contains_key(name) {
             return Err(self.missing(Kind::VHosts, "", name, || {
@@ -284,6 +303,15 @@ impl VHostView {
             view.parameters.insert(key, parameter.value);
         }
         view
+    }
+
+    /// False: it is there.
+    fn add_own_exchange(&mut self, name: &str) -> bool {
+        let is_new = !self.exchanges.contains_key(name);
+        if is_new {
+            self.add_exchange(builtin(name, "topic"));
+        }
+        is_new
     }
 
     pub(super) fn add_exchange(&mut self, spec: ExchangeSpec) {

@@ -10,7 +10,7 @@ use crate::broker::binding::Destination;
 use crate::broker::deduplication::Settings;
 use crate::broker::delays::{Delays, Target};
 use crate::broker::error::Error;
-use crate::broker::exchange::{EVENT_EXCHANGE, Exchange, ExchangeSpec, ExchangeType};
+use crate::broker::exchange::{Exchange, ExchangeSpec, ExchangeType};
 use crate::broker::names::{Resource, is_reserved};
 use crate::broker::state;
 use crate::broker::{ConnectionId, NOBODY};
@@ -148,13 +148,17 @@ impl VHost {
         Ok(ticket)
     }
 
-    /// The exchange that events go to, made if there is none. It stays when events are switched off.
-    pub(in crate::broker) fn event_exchange(&self, visit: &Visit<'_>) -> (Arc<Exchange>, Ticket) {
+    /// The exchange for what the broker itself tells, made if there is none. It stays when that is switched off.
+    pub(in crate::broker) fn own_exchange(
+        &self,
+        visit: &Visit<'_>,
+        name: &'static str,
+    ) -> (Arc<Exchange>, Ticket) {
         let mut topology = self.topology.lock();
-        if let Some(exchange) = self.exchange(EVENT_EXCHANGE) {
+        if let Some(exchange) = self.exchange(name) {
             return (exchange, topology.latest);
         }
-        let spec = super::builtin(EVENT_EXCHANGE, "topic");
+        let spec = super::builtin(name, "topic");
         topology.latest = visit.push(state::put_exchange(&self.name, &spec));
         let exchange = self.add_exchange(&mut topology, spec, RecoveredDue::default());
         (exchange, topology.latest)

@@ -95,6 +95,8 @@ fn each_key_sets_its_field() {
         message_interceptors.incoming.set_header_timestamp.overwrite = true
         message_interceptors.incoming.set_header_routing_node.overwrite = false
         event_exchange.vhost = events
+        log.exchange = true
+        log.exchange.level = error
         event_exchange.protocol = amqp_0_9_1
     ";
     let expected = Config {
@@ -119,6 +121,7 @@ fn each_key_sets_its_field() {
         memory_high_watermark: MemoryWatermark::AbsoluteBytes(2 << 30),
         disk_free_limit: DiskFreeLimit::Relative(1.5),
         log_level: LogLevel::Warning,
+        log_exchange_level: Some(LogLevel::Error),
         node_limits: NodeLimits {
             connections: Some(1),
             channels: Some(2),

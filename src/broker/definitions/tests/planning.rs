@@ -273,6 +273,6 @@ fn of_very_many_mistakes_the_first_are_listed() {
     let test = TestBroker::new();
     let users: Vec<_> = (0..103).map(|_| json!({})).collect();
     let refused = import(&test, &json!({"users": users})).unwrap_err();
-    assert_eq!(refused.lines().count(), MISTAKES_LISTED_MAX + 1);
+    assert_eq!(refused.lines().count(), ENTRIES_LISTED_MAX + 1);
     assert!(refused.ends_with("\nand 3 more mistakes"), "{refused}");
 }
