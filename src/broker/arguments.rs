@@ -103,6 +103,27 @@ impl Overflow {
     }
 }
 
+/// Which of the consumers of one priority gets the next message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConsumerChoice {
+    /// They take turns.
+    #[default]
+    RoundRobin,
+    /// Who holds the fewest unacknowledged deliveries; among these they take turns.
+    LeastLoaded,
+}
+
+impl ConsumerChoice {
+    /// The choice called `name` in `x-consumer-choice`.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"round-robin" => Some(Self::RoundRobin),
+            b"least-loaded" => Some(Self::LeastLoaded),
+            _ => None,
+        }
+    }
+}
+
 /// The arguments of a queue, validated. A queue without arguments carries one word.
 #[derive(Debug, Clone, Default)]
 pub struct QueueArguments {
@@ -137,6 +158,7 @@ struct Parsed {
     queue_type: QueueType,
     overflow: Option<Overflow>,
     single_active_consumer: bool,
+    consumer_choice: Option<ConsumerChoice>,
     max_priority: Option<u8>,
     message_ttl_ms: Option<u64>,
     message_delay_ms: Option<u64>,
@@ -191,6 +213,9 @@ impl QueueArguments {
                 overflow: value("x-overflow")
                     .and_then(term::bytes)
                     .and_then(Overflow::from_name),
+                consumer_choice: value("x-consumer-choice")
+                    .and_then(term::bytes)
+                    .and_then(ConsumerChoice::from_name),
                 single_active_consumer: value("x-single-active-consumer")
                     .and_then(AMQPValue::as_bool)
                     .unwrap_or(false),
@@ -257,6 +282,11 @@ impl QueueArguments {
     /// `x-overflow`.
     pub fn declared_overflow(&self) -> Option<Overflow> {
         self.parsed.as_ref()?.overflow
+    }
+
+    /// `x-consumer-choice`.
+    pub fn consumer_choice(&self) -> Option<ConsumerChoice> {
+        self.parsed.as_ref()?.consumer_choice
     }
 
     /// `x-single-active-consumer`.

@@ -3,8 +3,8 @@
 //! - [`state`]: what a queue is; pure. [`lane`]: its messages of one precedence.
 //! - [`log`], [`chunk`], [`loaded`]: where its records are. [`returned`]: what came back. [`expiry`], [`marks`]: what
 //!   expires when.
-//! - [`consumers`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom. [`held`]: who
-//!   takes too long. [`arriving`]: what nobody gets yet.
+//! - [`consumers`], [`loads`], [`dispatch`]: whose turn it is. [`groups`], [`blocked`]: who may not overtake whom.
+//!   [`held`]: who takes too long. [`arriving`]: what nobody gets yet.
 //! - [`backlog`]: how far consumers are behind.
 //! - [`limits`]: what is too much or too old. [`retry`]: what waits for another try. [`delay`]: what waits to become
 //!   visible.
@@ -30,6 +30,8 @@ mod chunk;
 mod cold;
 mod consumers;
 #[cfg(test)]
+mod consumers_test;
+#[cfg(test)]
 mod contents;
 mod dead;
 mod delay;
@@ -46,6 +48,7 @@ mod held;
 mod lane;
 mod limits;
 mod loaded;
+mod loads;
 mod log;
 mod look;
 mod marks;

@@ -4,6 +4,8 @@ use crate::check::{
     check_channel_error, check_channel_error_on, consume, expect_counts, expect_delivery,
     expect_empty, expect_get, own_queue, peer, send_to,
 };
+use crate::support::broker::BrokerProcess;
+use crate::support::peer::Peer;
 use crate::support::wire::{Value, table};
 
 #[test]
@@ -195,6 +197,57 @@ fn consumers_take_turns() {
     let mut once: Vec<_> = turns[..3].to_vec();
     once.sort();
     assert_eq!(once, ["a", "b", "c"]);
+}
+
+/// The second of two consumers acknowledges at once, the first one never: who gets the last of six messages, each sent
+/// when the one before was dealt with?
+fn takers(peer: &mut Peer, queue: &str) -> Vec<String> {
+    for tag in ["slow", "fast"] {
+        consume(peer, queue, tag);
+    }
+    let turn = |peer: &mut Peer| {
+        send_to(peer, queue, "turn");
+        let delivery = expect_delivery(peer, "turn");
+        let tag = delivery.method.text("consumer_tag");
+        if tag == "fast" {
+            let ack = delivery.method.number("delivery_tag");
+            peer.send(1, method!(basic.ack { delivery_tag: ack }));
+        }
+        tag
+    };
+    (0..6).map(|_| turn(peer)).collect()
+}
+
+#[test]
+fn the_consumer_that_holds_least_is_next_by_argument_or_policy() {
+    let policy = r#"{"users": [{"name": "guest", "password": "guest", "tags": ""}], "vhosts": [{"name": "/"}],
+        "permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+        "policies": [{"vhost": "/", "name": "p", "pattern": "^policy$", "apply-to": "queues",
+                      "definition": {"consumer-choice": "least-loaded"}}]}"#;
+    let mut broker = BrokerProcess::prepare(&["load_definitions = definitions.json"]);
+    let path = broker.directory().join("definitions.json");
+    std::fs::write(path, policy).expect("our own directory is writable");
+    broker.boot();
+    let declared = [
+        ("turns", None, false),
+        ("policy", None, true),
+        ("argument", Some("least-loaded"), true),
+        ("both", Some("round-robin"), false),
+    ];
+    for (queue, choice, by_load) in declared {
+        let mut peer = broker.connect();
+        peer.open_channel(1);
+        let arguments = match choice {
+            Some(choice) => table([("x-consumer-choice", Value::from(choice))]),
+            None => table([]),
+        };
+        let declare =
+            method!(queue.declare { queue: queue, exclusive: true, arguments: arguments });
+        peer.call(1, declare, method!(queue.declare_ok));
+        let slow = takers(&mut peer, queue);
+        let slow = slow.iter().filter(|tag| *tag == "slow").count();
+        assert_eq!(slow, if by_load { 1 } else { 3 }, "{queue}");
+    }
 }
 
 #[test]

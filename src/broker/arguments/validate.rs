@@ -73,6 +73,7 @@ const FOR_ALL_TYPES: &[&str] = &[
 const FOR_ALL_BUT_STREAMS: &[&str] = &[
     "x-delivery-limit",
     "x-message-group",
+    "x-consumer-choice",
     "x-consumer-timeout",
     "x-consumer-disconnected-timeout",
     "x-delayed-retry-type",
@@ -168,6 +169,13 @@ const CHECKS: &[(&str, Check)] = &[
     }),
     ("x-delivery-limit", |value, _| int(value).map(drop)),
     ("x-message-group", |value, _| longstr(value).map(drop)),
+    ("x-consumer-choice", |value, _| {
+        one_of(
+            value,
+            &[b"round-robin", b"least-loaded"],
+            "invalid_consumer_choice",
+        )
+    }),
     ("x-consumer-timeout", |value, _| {
         not_negative(value).map(drop)
     }),

@@ -203,6 +203,12 @@ const KEYS: &[Key] = &[
             &["drop-head", "reject-publish", "reject-publish-dlx"],
         )
     }),
+    key(
+        "consumer-choice",
+        Scope::Messages,
+        "consumer choice",
+        |value| one_of(value, &["round-robin", "least-loaded"]),
+    ),
     // Negative for no limit, since RabbitMQ 4.0.
     both(
         "delivery-limit",

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Effective;
 use super::applied::smaller_limit;
 use crate::broker::arguments::{
-    self, EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
+    self, ConsumerChoice, EXPIRY_MS_MAX, Overflow, QueueArguments, QueueType, delayed_retry, term,
 };
 use crate::broker::deduplication::{DEDUPLICATION, QueueSettings};
 use crate::broker::queue::{DeadLetter, Retry, Settings};
@@ -43,6 +43,7 @@ pub fn queue_settings(arguments: &QueueArguments, policies: &Effective) -> Setti
             policies.number("max-length-bytes"),
         ),
         overflow: overflow(arguments, policies),
+        consumer_choice: consumer_choice(arguments, policies),
         dead_letter: dead_letter(arguments, policies),
         counts_deliveries: settings.counts_deliveries
             || delivery_limit.is_some()
@@ -166,6 +167,16 @@ fn overflow(arguments: &QueueArguments, policies: &Effective) -> Overflow {
         (Some(argument), _) => argument,
         (None, policy) => policy.unwrap_or_default(),
     }
+}
+
+/// The argument's, else the policy's.
+fn consumer_choice(arguments: &QueueArguments, policies: &Effective) -> ConsumerChoice {
+    let of_policy = || {
+        let name = policies.text("consumer-choice")?;
+        ConsumerChoice::from_name(name.as_bytes())
+    };
+    let choice = arguments.consumer_choice().or_else(of_policy);
+    choice.unwrap_or_default()
 }
 
 /// Exchange and key are looked for one by one: a policy can give the key to the exchange of the argument.

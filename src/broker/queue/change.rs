@@ -6,6 +6,7 @@ use super::duplicates::Duplicates;
 use super::groups::Groups;
 use super::state::State;
 use super::{Queue, Settings};
+use crate::broker::arguments::ConsumerChoice;
 use crate::broker::deduplication::QueueSettings;
 use crate::broker::state;
 use crate::store::Visit;
@@ -82,6 +83,8 @@ impl State {
         }
         self.consumers
             .set_single_active(settings.single_active_consumer);
+        let least_loaded = settings.consumer_choice == ConsumerChoice::LeastLoaded;
+        self.consumers.set_least_loaded(least_loaded);
         let forgets = settings.deduplication != self.settings.deduplication
             && self.deduplicate(settings.deduplication.as_ref());
         self.settings = settings;

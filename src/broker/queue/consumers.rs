@@ -9,6 +9,8 @@
 //!                    Turning --no room----------> Stalled  --resume--> Turning
 //! ```
 //!
+//! Instead of the rotations there can be one order by what each holds ([`Loads`]): then no level has anybody in it.
+//!
 //! With a single active consumer only that one ever turns; the others are `Waiting` until it is their turn to be it.
 
 use std::collections::VecDeque;
@@ -16,6 +18,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::held::Held;
+use super::loads::Loads;
 use crate::broker::delivery::{ConsumerId, DeliverySink};
 use crate::message::Seq;
 
@@ -94,14 +97,18 @@ pub(super) struct Consumers {
     slots: Vec<Option<Consumer>>,
     /// All slots below are taken.
     taken_below: u32,
-    /// Levels by falling priority.
+    /// Levels by falling priority; none while `loads` takes their place.
     levels: Vec<Level>,
+    /// Who holds the fewest messages is next.
+    loads: Option<Box<Loads>>,
     count: u32,
     /// Those that have a timeout: mostly none, and asking is part of every visit.
     timed: u32,
     generation: u32,
     round: u64,
     single: Single,
+    /// There is a single active consumer, or who holds the fewest messages is next.
+    is_special: bool,
     /// A newcomer of higher priority takes over from the single active consumer, as in quorum queues.
     preempts: bool,
 }
@@ -116,6 +123,7 @@ impl Consumers {
                 Single::Off
             },
             preempts,
+            is_special: single_active,
             ..Self::default()
         }
     }
@@ -145,10 +153,32 @@ impl Consumers {
             for level in &mut self.levels {
                 level.rotation.retain(|slot| Some(*slot) == first);
             }
+            if let Some(loads) = &mut self.loads {
+                let others: Vec<_> = loads.slots().filter(|slot| Some(*slot) != first).collect();
+                others.into_iter().for_each(|slot| loads.remove(slot));
+            }
         } else {
             self.single = Single::Off;
             for slot in 0..self.slots.len() as u32 {
                 self.begin(slot);
+            }
+        }
+        self.is_special = single_active || self.loads.is_some();
+    }
+
+    /// From now on who holds the fewest messages is next, or consumers take turns again.
+    pub(super) fn set_least_loaded(&mut self, least_loaded: bool) {
+        if least_loaded == self.loads.is_some() {
+            return;
+        }
+        let rotations = self.levels.drain(..).flat_map(|level| level.rotation);
+        let mut turning: Vec<_> = rotations.collect();
+        turning.extend(self.loads.iter().flat_map(|loads| loads.slots()));
+        self.loads = least_loaded.then(Box::default);
+        self.is_special = least_loaded || self.is_single_active();
+        for slot in turning {
+            if let Some(consumer) = self.at(slot) {
+                self.join(slot, consumer.priority, consumer.in_flight);
             }
         }
     }
@@ -160,6 +190,7 @@ impl Consumers {
     /// Whether any consumer could take a message, as far as the queue knows.
     pub(super) fn any_turning(&self) -> bool {
         self.levels.iter().any(|level| !level.rotation.is_empty())
+            || self.loads.as_ref().is_some_and(|loads| !loads.is_empty())
     }
 
     /// One consumer asked for exclusive access.
@@ -305,6 +336,9 @@ impl Consumers {
                 level.rotation.remove(place);
             }
         }
+        if let Some(loads) = &mut self.loads {
+            loads.remove(slot);
+        }
     }
 
     /// Takes a consumer out. `false` when it is gone already.
@@ -328,6 +362,9 @@ impl Consumers {
         self.taken_below = 0;
         self.timed = 0;
         self.levels.clear();
+        if let Some(loads) = &mut self.loads {
+            **loads = Loads::default();
+        }
         if self.is_single_active() {
             self.single = Single::Vacant;
         }
@@ -431,10 +468,17 @@ impl Consumers {
             if let Some(held) = &mut consumer.held {
                 held.released(seqs);
             }
+            let in_flight = consumer.in_flight;
             if consumer.has_window() {
                 self.turn(id, |state| state == State::Full);
             }
-            self.hand_over_if_done();
+            // Asked once, as this is the way of each acknowledgement.
+            if self.is_special {
+                if let Some(loads) = &mut self.loads {
+                    loads.change(id.slot, in_flight);
+                }
+                self.hand_over_if_done();
+            }
         }
     }
 
@@ -458,13 +502,21 @@ impl Consumers {
             return;
         }
         consumer.state = State::Turning;
-        let priority = consumer.priority;
+        let (priority, in_flight) = (consumer.priority, consumer.in_flight);
+        self.join(id.slot, priority, in_flight);
+    }
+
+    /// A consumer can get messages from now on, after those that can already.
+    fn join(&mut self, slot: u32, priority: i32, in_flight: u32) {
         let at = match self
             .levels
             .binary_search_by(|level| priority.cmp(&level.priority))
         {
             Ok(at) => at,
             Err(at) => {
+                if let Some(loads) = &mut self.loads {
+                    return loads.insert(slot, priority, in_flight);
+                }
                 self.levels.insert(
                     at,
                     Level {
@@ -475,7 +527,7 @@ impl Consumers {
                 at
             }
         };
-        self.levels[at].rotation.push_back(id.slot);
+        self.levels[at].rotation.push_back(slot);
     }
 
     /// A new dispatch begins: what the outboxes can take is asked anew.
@@ -500,6 +552,21 @@ impl Consumers {
                 }
                 level.rotation.pop_front();
             }
+        }
+        self.choose_by_load(cost)
+    }
+
+    /// The same where who holds the fewest messages is next.
+    fn choose_by_load(&mut self, cost: usize) -> Option<u32> {
+        let loads = self.loads.as_mut()?;
+        while let Some(slot) = loads.first() {
+            if let Some(consumer) = self.slots[slot as usize].as_mut()
+                && consumer.takes(cost, self.round)
+            {
+                loads.insert(slot, consumer.priority, consumer.in_flight);
+                return Some(slot);
+            }
+            loads.remove(slot);
         }
         None
     }

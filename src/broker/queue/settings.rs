@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::retry::Retry;
-use crate::broker::arguments::{Overflow, QueueArguments, QueueType};
+use crate::broker::arguments::{ConsumerChoice, Overflow, QueueArguments, QueueType};
 use crate::broker::deduplication::QueueSettings;
 use crate::rate::RateLimits;
 
@@ -57,6 +57,8 @@ pub struct Settings {
     pub default_priority: u8,
     /// One consumer at a time.
     pub single_active_consumer: bool,
+    /// Which of several consumers gets a message.
+    pub consumer_choice: ConsumerChoice,
     /// Returned messages wait ahead of all others in the order of their return, as in quorum queues; otherwise they go
     /// back to their place.
     pub returns_in_order: bool,
@@ -122,6 +124,7 @@ impl Settings {
                 0
             },
             single_active_consumer: arguments.single_active_consumer(),
+            consumer_choice: arguments.consumer_choice().unwrap_or_default(),
             returns_in_order: is_quorum,
             counts_deliveries: is_quorum
                 || delivery_limit.is_some()

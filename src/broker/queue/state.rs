@@ -26,6 +26,7 @@ use super::lane::{Head, Lane, lane_of};
 use super::log::Lookup;
 use super::retry::RecoveredRetries;
 use super::settings::Settings;
+use crate::broker::arguments::ConsumerChoice;
 use crate::broker::delivery::Delivery;
 use crate::broker::due::DueKey;
 use crate::message::properties::has_priority;
@@ -159,6 +160,9 @@ impl State {
             lanes = vec![Lane::new(0, in_order)];
         }
         lanes.shrink_to_fit();
+        let mut consumers =
+            Consumers::new(settings.single_active_consumer, settings.returns_in_order);
+        consumers.set_least_loaded(settings.consumer_choice == ConsumerChoice::LeastLoaded);
         let mut state = Self {
             lanes,
             groups: settings
@@ -169,7 +173,7 @@ impl State {
                 .deduplication
                 .clone()
                 .map(|rules| Box::new(Duplicates::new(rules))),
-            consumers: Consumers::new(settings.single_active_consumer, settings.returns_in_order),
+            consumers,
             settings,
             dying: Dying::default(),
             is_durable: false,

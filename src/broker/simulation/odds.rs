@@ -21,6 +21,8 @@ pub(super) struct Odds {
     pub(super) ranked: usize,
     /// Publishers that say how long a message lives.
     pub(super) expiration: usize,
+    /// Queues where the consumer that holds least is next.
+    pub(super) least_loaded: usize,
 }
 
 impl Odds {
@@ -46,6 +48,7 @@ impl Odds {
             exclusive: about(8),
             ranked: about(30),
             expiration: about(20),
+            least_loaded: about(20),
         }
     }
 }

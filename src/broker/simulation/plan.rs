@@ -148,6 +148,9 @@ fn draw_arguments(
     if chance.percent(odds.single_active) {
         put("x-single-active-consumer", AMQPValue::Boolean(true));
     }
+    if chance.percent(odds.least_loaded) {
+        put("x-consumer-choice", text("least-loaded"));
+    }
     if chance.percent(odds.group) {
         put("x-message-group", text(GROUP));
     }

@@ -90,6 +90,10 @@ fn wrong_values_are_refused_in_rabbitmqs_words() {
         "\"unsupported queue version '1'\"",
     );
     invalid(
+        &[("x-consumer-choice", text("random"))],
+        "invalid_consumer_choice",
+    );
+    invalid(
         &[("x-single-active-consumer", text("true"))],
         "{unacceptable_type,longstr}",
     );

@@ -100,6 +100,21 @@ fn in_a_quorum_queue_the_overflow_behaviour_is_the_policys() {
 }
 
 #[test]
+fn the_choice_of_a_consumer_is_the_arguments_or_the_policys() {
+    let choice = |declared: &[(&'static str, AMQPValue)], policy| {
+        queue_settings(&arguments(declared), &effective(policy)).consumer_choice
+    };
+    let turns = [("x-consumer-choice", text("round-robin"))];
+    let least = [("x-consumer-choice", text("least-loaded"))];
+    let policy = || json!({"consumer-choice": "least-loaded"});
+    let other = || json!({"max-length": 5});
+    assert_eq!(choice(&[], other()), ConsumerChoice::RoundRobin);
+    assert_eq!(choice(&[], policy()), ConsumerChoice::LeastLoaded);
+    assert_eq!(choice(&turns, policy()), ConsumerChoice::RoundRobin);
+    assert_eq!(choice(&least, other()), ConsumerChoice::LeastLoaded);
+}
+
+#[test]
 fn a_delivery_limit_can_be_raised_lowered_and_lifted() {
     let limit = |argument: Option<i64>, policy: i64| {
         let mut entries = vec![("x-queue-type", text("quorum"))];

@@ -4,7 +4,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use proptest::prelude::*;
 
 use super::world::{GETTER, World};
-use crate::broker::arguments::Overflow;
+use crate::broker::arguments::{ConsumerChoice, Overflow};
 use crate::broker::deduplication::QueueSettings;
 use crate::broker::queue::settings::{DeadLetter, Settings};
 use crate::broker::queue::state::Return;
@@ -123,29 +123,36 @@ pub(super) fn settings() -> impl Strategy<Value = Settings> {
         prop::option::of(0u32..3),
         overflow,
     );
+    let choice = prop_oneof![
+        Just(ConsumerChoice::RoundRobin),
+        Just(ConsumerChoice::LeastLoaded)
+    ];
     let deduplication = prop_oneof![2 => Just(None), 1 => Just(Some(false)), 1 => Just(Some(true))];
-    (switches, limits, deduplication).prop_map(|(switches, limits, is_cache)| {
-        let (has_dead_letter, has_priorities, is_single, in_order, has_groups) = switches;
-        let (message_ttl_ms, max_length, max_length_bytes, delivery_limit, overflow) = limits;
-        Settings {
-            message_ttl_ms,
-            max_length,
-            max_length_bytes,
-            overflow,
-            delivery_limit,
-            dead_letter: has_dead_letter.then(|| DeadLetter {
-                exchange: "".into(),
-                routing_key: None,
-            }),
-            max_priority: if has_priorities { 3 } else { 0 },
-            single_active_consumer: is_single,
-            returns_in_order: in_order,
-            counts_deliveries: delivery_limit.is_some(),
-            message_group: has_groups.then(|| "group".into()),
-            deduplication: is_cache.and_then(rules),
-            ..Settings::default()
-        }
-    })
+    (switches, limits, choice, deduplication).prop_map(
+        |(switches, limits, consumer_choice, is_cache)| {
+            let (has_dead_letter, has_priorities, is_single, in_order, has_groups) = switches;
+            let (message_ttl_ms, max_length, max_length_bytes, delivery_limit, overflow) = limits;
+            Settings {
+                message_ttl_ms,
+                max_length,
+                max_length_bytes,
+                overflow,
+                delivery_limit,
+                dead_letter: has_dead_letter.then(|| DeadLetter {
+                    exchange: "".into(),
+                    routing_key: None,
+                }),
+                max_priority: if has_priorities { 3 } else { 0 },
+                single_active_consumer: is_single,
+                consumer_choice,
+                returns_in_order: in_order,
+                counts_deliveries: delivery_limit.is_some(),
+                message_group: has_groups.then(|| "group".into()),
+                deduplication: is_cache.and_then(rules),
+                ..Settings::default()
+            }
+        },
+    )
 }
 
 pub(super) const CACHE_SIZE: usize = 7;
