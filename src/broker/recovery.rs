@@ -1,5 +1,6 @@
 //! From the rows of the store to a broker, and from nothing to a first one.
 
+mod retries;
 #[cfg(test)]
 mod tests;
 
@@ -8,10 +9,9 @@ use std::sync::Arc;
 
 use super::dead_letter;
 use super::policy::{Policy, PolicyKind, ValidationFailed};
-use super::queue::due_rows::body_bytes;
 use super::queue::stream::restore::StoredRow;
 use super::queue::stream::rows as stream_rows;
-use super::queue::{IdRow, RecoveredLanes, RecoveredRetries, is_delay_lane, retry_lane};
+use super::queue::{IdRow, RecoveredLanes, is_delay_lane, retry_lane};
 use super::state::{self, Row, RowError};
 use super::vhost::{VHost, VHostSettings};
 use super::{Broker, Services};
@@ -19,10 +19,6 @@ use crate::auth::Auth;
 use crate::message::op::Op;
 use crate::message::{QUEUE_ID_BITS, QueueId, Ticket, base_id};
 use crate::store::{LoadError, Recovered, RecoveredDue, RecoveredQueue, Store};
-
-/// Waiting messages that are read at once.
-const WAITING_COUNT_MAX: usize = 4_096;
-const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a broker cannot be built from what is stored.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +102,7 @@ impl Broker {
             vhost.trace(row.is_traced)?;
             vhosts.insert(vhost.name.clone(), vhost);
         }
-        let lanes = by_queue(&services.store, recovered.queues, &recovered.due)?;
+        let lanes = by_queue(&services.store, recovered.queues, &recovered.due, &mut ops)?;
         let global_parameters = rows.global_parameters.clone();
         let known = rows.fill(&vhosts, lanes, &recovered.due, &mut ops)?;
         let broker = Self::new(services, auth, vhosts);
@@ -174,6 +170,7 @@ fn by_queue(
     store: &Store,
     lanes: HashMap<QueueId, RecoveredQueue>,
     due: &HashMap<QueueId, RecoveredDue>,
+    ops: &mut Vec<Op>,
 ) -> Result<HashMap<QueueId, RecoveredLanes>, RecoverError> {
     let mut queues: HashMap<QueueId, RecoveredLanes> = HashMap::new();
     for (id, lane) in lanes {
@@ -185,7 +182,7 @@ fn by_queue(
             queues.entry(base_id(*owner)).or_default().delayed = Some(*known);
         }
         if let Some(lane) = retry_lane(lane_number(*owner)) {
-            let retries = read_retries(store, *owner, lane, *known)?;
+            let retries = retries::read(store, *owner, lane, *known, ops)?;
             let found = queues.entry(base_id(*owner)).or_default();
             found.retries.push(retries);
         }
@@ -195,32 +192,6 @@ fn by_queue(
 
 const fn lane_number(id: QueueId) -> u16 {
     (id >> QUEUE_ID_BITS) as u16
-}
-
-/// Which messages wait for their retry, page by page. Until when stays in the store.
-fn read_retries(
-    store: &Store,
-    owner: QueueId,
-    lane: u16,
-    rows: RecoveredDue,
-) -> Result<RecoveredRetries, RecoverError> {
-    let mut found = RecoveredRetries {
-        lane,
-        rows,
-        ..RecoveredRetries::default()
-    };
-    let mut from = (rows.earliest_ms, 0);
-    loop {
-        let page = store.due(owner, from, WAITING_COUNT_MAX, WAITING_BYTES_MAX)?;
-        for entry in &page.entries {
-            found.seqs.insert(entry.seq);
-            found.bytes += body_bytes(&entry.record);
-            from = (entry.time_ms, entry.seq + 1);
-        }
-        if !page.more || page.entries.is_empty() {
-            return Ok(found);
-        }
-    }
 }
 
 fn read_rows(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Rows<'_>, RowError> {

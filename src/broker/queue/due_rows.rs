@@ -150,7 +150,7 @@ pub(super) fn put(owner: QueueId, key: DueKey, body_bytes: u64) -> Op {
     })
 }
 
-pub(super) const fn remove(owner: QueueId, key: DueKey) -> Op {
+pub(in crate::broker) const fn remove(owner: QueueId, key: DueKey) -> Op {
     Op::RemoveDue {
         owner,
         time_ms: key.time_ms,

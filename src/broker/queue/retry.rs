@@ -85,6 +85,8 @@ pub struct RecoveredRetries {
     pub seqs: RangeSet,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// Rows of messages that are gone, which the next epoch removes.
+    pub gone: Vec<DueKey>,
 }
 
 /// What waits in a lane: sizes of bodies by the ends of their waiting.
@@ -113,7 +115,8 @@ impl State {
                 record.body_len() as u64,
                 record.expiry_ms(),
             ),
-            // When it expires is not known here: it does when it has waited.
+            // When it expires is not known here: it does when it has waited. Nor is its size, or whether it survives a
+            // restart, which looks that up.
             Lookup::Cold => (true, 0, 0),
             Lookup::Gone => return false,
         };
@@ -191,7 +194,11 @@ impl Lane {
         self.ready = self.ready.saturating_sub(found.seqs.len());
         self.ready_bytes = self.ready_bytes.saturating_sub(found.bytes);
         self.held = found.seqs;
-        self.retries = Some(Box::new(Retries::recovered(LIMITS, count, earliest_ms)));
+        let mut retries = Retries::recovered(LIMITS, count, earliest_ms);
+        for key in found.gone {
+            retries.remove(key, UNSTAMPED);
+        }
+        self.retries = Some(Box::new(retries));
     }
 }
 
