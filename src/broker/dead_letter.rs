@@ -145,5 +145,5 @@ fn send(
         }
         Outgoing { message, targets }
     });
-    vhost.deliver(visit, outgoing.collect()).crowded
+    vhost.deliver(visit, outgoing.collect(), true).crowded
 }

@@ -148,7 +148,7 @@ impl VHost {
                 .queues;
             Outgoing { message, targets }
         });
-        let mut crowded = self.deliver(&visit, outgoing.collect()).crowded;
+        let mut crowded = self.deliver(&visit, outgoing.collect(), true).crowded;
         drop(visit);
         while !crowded.is_empty() {
             crowded.retain(|queue| queue.pump(&self.services.visit()));

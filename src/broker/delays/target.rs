@@ -57,7 +57,7 @@ impl Target {
                         targets: route.queues,
                     }
                 });
-                vhost.deliver(visit, outgoing.collect()).crowded
+                vhost.deliver(visit, outgoing.collect(), true).crowded
             }
             Self::Queue(queue) => {
                 let Some(queue) = queue.upgrade() else {

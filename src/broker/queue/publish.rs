@@ -43,13 +43,18 @@ impl Queue {
     }
 
     /// As [`Self::publish`], of messages that leave another place in the same visit. Consumers get them when that is on
-    /// disk.
+    /// disk. `refused_die`: as when they are published; otherwise they stay where they are.
     pub fn take_over<'m>(
         self: &Arc<Self>,
         visit: &Visit<'_>,
         messages: impl Iterator<Item = &'m NewMessage<'m>>,
+        refused_die: bool,
     ) -> Published {
-        self.receive(visit, messages.map(Run::single), Batch::of_moved())
+        let batch = Batch {
+            refused_die,
+            ..Batch::of_moved()
+        };
+        self.receive(visit, messages.map(Run::single), batch)
     }
 
     /// As [`Self::publish`]; places count the messages of all runs.
@@ -58,7 +63,7 @@ impl Queue {
         visit: &Visit<'_>,
         runs: impl Iterator<Item = Run<'m>>,
     ) -> Published {
-        self.receive(visit, runs, Batch::default())
+        self.receive(visit, runs, Batch::published())
     }
 
     fn receive<'m>(
@@ -144,7 +149,10 @@ impl Queue {
         }
         if self.refuses(inner, visit, message) {
             batch.refused.push(place);
-            return self.bury_refused(inner, visit, message, batch);
+            if batch.refused_die {
+                self.bury_refused(inner, visit, message, batch);
+            }
+            return;
         }
         let seq = match Self::delay_of(inner, message) {
             Some(delay) => {
@@ -293,9 +301,18 @@ pub(super) struct Batch {
     /// A duplicate is as safe as the first when this epoch is, at the latest.
     joins: bool,
     refused: Vec<u32>,
+    /// What is refused goes to the dead-letter exchange, if that is what the queue does.
+    refused_die: bool,
 }
 
 impl Batch {
+    fn published() -> Self {
+        Self {
+            refused_die: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn of_moved() -> Self {
         Self {
             is_moved: true,

@@ -93,7 +93,7 @@ impl VHost {
                 places.push((place, is_held));
             }
         }
-        let delivered = self.deliver(visit, outgoing);
+        let delivered = self.deliver(visit, outgoing, false);
         let mut has_left = vec![false; leaving.len()];
         for ((place, is_held), taken) in places.into_iter().zip(delivered.taken) {
             has_left[place] = is_held || taken;

@@ -26,8 +26,14 @@ pub struct Delivered {
 
 impl VHost {
     /// Puts messages into their queues, in order, in one visit (so at most 256 of them), which also takes them away
-    /// where they were. A queue that is too full for a message does not take it.
-    pub fn deliver(&self, visit: &Visit<'_>, mut outgoing: Vec<Outgoing<'_>>) -> Delivered {
+    /// where they were. A queue that is too full for a message does not take it; `refused_die`: there it dies of that,
+    /// if that is what the queue does.
+    pub fn deliver(
+        &self,
+        visit: &Visit<'_>,
+        mut outgoing: Vec<Outgoing<'_>>,
+        refused_die: bool,
+    ) -> Delivered {
         for Outgoing { message, targets } in &mut outgoing {
             let shared = targets.iter().filter(|queue| queue.spec.durable).count() > 1;
             if let Body::Shared(body) = &mut message.body
@@ -54,7 +60,8 @@ impl VHost {
             let places = (0..outgoing.len()).filter(|place| is_for_it(&outgoing[*place]));
             let places: Vec<usize> = places.collect();
             let messages = places.iter().map(|place| &outgoing[*place].message);
-            let Published::Accepted { more, refused, .. } = queue.take_over(visit, messages) else {
+            let published = queue.take_over(visit, messages, refused_die);
+            let Published::Accepted { more, refused, .. } = published else {
                 continue;
             };
             for (index, place) in places.iter().enumerate() {

@@ -349,3 +349,23 @@ fn what_goes_nowhere_stays_where_it_is() {
     );
     assert_eq!(drain(&fixture, &small), ["x"]);
 }
+
+#[test]
+fn what_a_full_queue_does_not_take_does_not_die_there_either() {
+    let fixture = Fixture::new();
+    let queue = fixture.declare(durable("q", &[])).unwrap().queue;
+    let limits = [
+        ("x-max-length", AMQPValue::LongInt(1)),
+        ("x-overflow", text("reject-publish-dlx")),
+        ("x-dead-letter-exchange", text("")),
+        ("x-dead-letter-routing-key", text("graves")),
+    ];
+    let full = fixture.declare(durable("full", &limits)).unwrap().queue;
+    let graves = fixture.declare(durable("graves", &[])).unwrap().queue;
+    publish(&fixture, &queue, &["a", "b"]);
+    let to = MoveTo::Queue("full".into());
+    assert_eq!(move_all(&fixture, &queue, &to, 2), (1, Moving::Unroutable));
+    assert_eq!(browse(&full, 5).len(), 1);
+    assert_eq!(graves.counts().ready, 0);
+    assert_eq!(drain(&fixture, &queue), ["b"]);
+}

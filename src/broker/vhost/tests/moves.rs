@@ -58,7 +58,7 @@ fn moved(visit: &Visit<'_>, queue: &Arc<Queue>, change: impl Fn(NewMessage<'_>) 
         properties: b"\x10\x00\x02",
         ..message("", "q")
     });
-    queue.take_over(visit, std::iter::once(&message));
+    queue.take_over(visit, std::iter::once(&message), true);
 }
 
 /// A visit that lasts keeps its epoch from ending.
