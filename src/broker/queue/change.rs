@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::duplicates::Duplicates;
 use super::groups::Groups;
 use super::state::State;
 use super::{Queue, Settings};
 use crate::broker::arguments::ConsumerChoice;
-use crate::broker::deduplication::QueueSettings;
-use crate::broker::state;
+use crate::message::Epoch;
 use crate::store::Visit;
 
 /// Why a queue cannot have other arguments at the moment, or ever.
@@ -48,8 +46,12 @@ impl Queue {
         }
         inner.state.check_change(&settings)?;
         self.obey_rates(&mut inner.state, &settings.rates);
-        if inner.state.apply(settings) && self.spec.durable {
-            visit.push(state::delete_queue_ids(self.spec.id));
+        let epoch = visit.epoch();
+        if inner.state.apply(settings, epoch)
+            && self.spec.durable
+            && let Some(lane) = inner.state.lanes_mut().first_mut()
+        {
+            lane.pending.dirty(epoch, || visit.mark_dirty(self.clone()));
         }
         let more = self.work(&mut inner, visit);
         self.set_timer(&inner);
@@ -77,7 +79,7 @@ impl State {
     ///
     /// Lanes stay as they are: other priorities are for messages that come. True: the ids that were known are
     /// forgotten, and have to be in the store too.
-    pub(super) fn apply(&mut self, settings: Arc<Settings>) -> bool {
+    pub(super) fn apply(&mut self, settings: Arc<Settings>, epoch: Epoch) -> bool {
         if settings.message_group != self.settings.message_group {
             self.regroup(settings.message_group.clone());
         }
@@ -86,15 +88,9 @@ impl State {
         let least_loaded = settings.consumer_choice == ConsumerChoice::LeastLoaded;
         self.consumers.set_least_loaded(least_loaded);
         let forgets = settings.deduplication != self.settings.deduplication
-            && self.deduplicate(settings.deduplication.as_ref());
+            && self.deduplicate(settings.deduplication.as_ref(), epoch);
         self.settings = settings;
         forgets
-    }
-
-    /// What comes again is dropped by another rule from now on, or by none. True: by another one than before.
-    fn deduplicate(&mut self, rules: Option<&QueueSettings>) -> bool {
-        let duplicates = rules.map(|rules| Box::new(Duplicates::new(rules.clone())));
-        std::mem::replace(&mut self.duplicates, duplicates).is_some()
     }
 
     /// Groups are made by another header, or by none. Nothing waits for those before.

@@ -42,13 +42,36 @@ pub(super) enum IdChange {
     ForgetAll,
 }
 
+/// What became of ids, in this order: by the epochs in which it happened.
+type IdChanges = VecDeque<(Epoch, IdChange)>;
+
+/// What is left of rules that a queue had before.
+#[derive(Debug, Default)]
+pub(super) struct FormerIds {
+    changes: IdChanges,
+    /// The first of them, until the end of the epoch before this one is written: its messages had their ids.
+    unwritten: Option<(Epoch, Box<Duplicates>)>,
+}
+
+impl FormerIds {
+    /// See [`Duplicates::take_changes`].
+    pub(super) fn take_changes(&mut self, epoch: Epoch) -> impl Iterator<Item = IdChange> {
+        self.unwritten.take_if(|(end, _)| *end <= epoch);
+        take_changes(&mut self.changes, epoch)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.unwritten.is_none()
+    }
+}
+
 /// The ids that a queue knows.
 #[derive(Debug)]
 pub(super) struct Duplicates {
     rules: QueueSettings,
     memory: Memory,
     /// For the store, by the epochs in which they happened. Never left out: an id may outlive its record.
-    changes: VecDeque<(Epoch, IdChange)>,
+    changes: IdChanges,
 }
 
 #[derive(Debug)]
@@ -98,9 +121,7 @@ impl Duplicates {
 
     /// What happened up to `epoch`, in this order.
     pub(super) fn take_changes(&mut self, epoch: Epoch) -> impl Iterator<Item = IdChange> {
-        let changes = &mut self.changes;
-        std::iter::from_fn(move || changes.pop_front_if(|(at, _)| *at <= epoch))
-            .map(|(_, change)| change)
+        take_changes(&mut self.changes, epoch)
     }
 
     /// Ids that are remembered or taken.
@@ -222,7 +243,49 @@ impl Duplicates {
     }
 }
 
+/// What happened up to `epoch`.
+fn take_changes(changes: &mut IdChanges, epoch: Epoch) -> impl Iterator<Item = IdChange> {
+    std::iter::from_fn(move || changes.pop_front_if(|(at, _)| *at <= epoch))
+        .map(|(_, change)| change)
+}
+
 impl State {
+    /// What comes again is dropped by another rule from `epoch` on, or by none: what was known is forgotten. True: the
+    /// store has to be told, before it is told of what comes by the new rule in the same epoch.
+    pub(super) fn deduplicate(&mut self, rules: Option<&QueueSettings>, epoch: Epoch) -> bool {
+        let duplicates = rules.map(|rules| Box::new(Duplicates::new(rules.clone())));
+        let Some(mut before) = std::mem::replace(&mut self.duplicates, duplicates) else {
+            return false;
+        };
+        let former = self.former_ids.get_or_insert_default();
+        former.changes.append(&mut before.changes);
+        former.changes.push_back((epoch, IdChange::ForgetAll));
+        if former.unwritten.is_none() {
+            former.unwritten = Some((epoch, before));
+        }
+        true
+    }
+
+    /// The ids that go with what is written in `epoch`. To be put back with [`Self::put_back_ids`].
+    pub(super) fn take_ids(&mut self, epoch: Epoch) -> Option<Box<Duplicates>> {
+        let former = self.former_ids.as_mut();
+        match former.and_then(|former| former.unwritten.as_mut()) {
+            Some((end, before)) if epoch < *end => Some(std::mem::replace(
+                before,
+                Box::new(Duplicates::new(before.rules.clone())),
+            )),
+            _ => self.duplicates.take(),
+        }
+    }
+
+    pub(super) fn put_back_ids(&mut self, epoch: Epoch, ids: Option<Box<Duplicates>>) {
+        let former = self.former_ids.as_mut();
+        match (former.and_then(|former| former.unwritten.as_mut()), ids) {
+            (Some((end, before)), Some(ids)) if epoch < *end => *before = ids,
+            (_, ids) => self.duplicates = ids,
+        }
+    }
+
     /// How a message that arrives is known, if the queue deduplicates and it has an id.
     pub(super) fn identity(&self, now_ms: u64, message: &NewMessage<'_>) -> Option<Identity> {
         let duplicates = self.duplicates.as_ref()?;
@@ -310,11 +373,13 @@ impl State {
         }
     }
 
-    /// A message that waited is in a lane now. The record brings a row of its own.
+    /// A message that waited is in a lane now. The record brings a row of its own. One that waited since before the
+    /// queue had this rule takes its id if nobody has it.
     pub(super) fn became_visible(&mut self, identity: &Identity, seq: Seq, effects: &mut Effects) {
         self.free_waiting_id(identity, effects);
         if let Some(duplicates) = &mut self.duplicates
             && let Memory::Taken(taken) = &mut duplicates.memory
+            && !taken.places.contains_key(&identity.hash)
         {
             taken.insert(identity.hash, seq);
         }

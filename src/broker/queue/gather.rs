@@ -32,7 +32,7 @@ impl Source for Queue {
             settlements(self.spec.id, &mut inner.state, epoch, ops)
         };
         for (mut from, last) in appended {
-            while let Some(draft) = self.draft(&mut from, last) {
+            while let Some(draft) = self.draft(epoch, &mut from, last) {
                 draft.push_to(ops, self.spec.id);
             }
         }
@@ -61,6 +61,11 @@ fn settlements(
 ) -> Vec<(Seq, Seq)> {
     let before = ops.len();
     let mut appended = Vec::new();
+    if let Some(former) = &mut state.former_ids {
+        let changes = former.take_changes(epoch);
+        ops.extend(changes.map(|change| id_op(base, &change)));
+    }
+    state.former_ids.take_if(|former| former.is_empty());
     let mut duplicates = state.duplicates.take();
     if let Some(duplicates) = &mut duplicates {
         let changes = duplicates.take_changes(epoch);
@@ -89,8 +94,9 @@ fn settlements(
 /// this very epoch. What else arrived need not be written any more.
 pub(super) fn left_behind(base: QueueId, state: &mut State, epoch: Epoch) -> Vec<Op> {
     let mut ops = Vec::new();
-    let appended = settlements(base, state, epoch.saturating_sub(1), &mut ops);
-    let duplicates = state.duplicates.take();
+    let before = epoch.saturating_sub(1);
+    let appended = settlements(base, state, before, &mut ops);
+    let duplicates = state.take_ids(before);
     for (first, last) in appended {
         let lane = state.lane_mut(first);
         let work = lane.pending.take(epoch).unwrap_or_default();
@@ -108,7 +114,7 @@ pub(super) fn left_behind(base: QueueId, state: &mut State, epoch: Epoch) -> Vec
         }
         draft.push_to(&mut ops, base);
     }
-    state.duplicates = duplicates;
+    state.put_back_ids(before, duplicates);
     ops
 }
 
@@ -139,10 +145,10 @@ fn settle(base: QueueId, lane: &mut Lane, mut work: Work) -> Option<Settle> {
 impl Queue {
     /// The next slice of persistent records of `*from..=last` that are still wanted. What was settled since it was
     /// appended is left out: it never reaches the disk.
-    fn draft(&self, from: &mut Seq, last: Seq) -> Option<Draft> {
+    fn draft(&self, epoch: Epoch, from: &mut Seq, last: Seq) -> Option<Draft> {
         let mut inner = self.inner.lock();
         let mut draft = Draft::default();
-        let duplicates = inner.state.duplicates.take();
+        let duplicates = inner.state.take_ids(epoch);
         let lane = inner.state.lane_mut(*from);
         loop {
             let next = lane.log.scan(*from, |record, body| {
@@ -165,7 +171,7 @@ impl Queue {
                 break;
             }
         }
-        inner.state.duplicates = duplicates;
+        inner.state.put_back_ids(epoch, duplicates);
         drop(inner);
         (draft.count > 0).then_some(draft)
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::backlog::Backlog;
 use super::consumers::Consumers;
-use super::duplicates::{Duplicates, IdChange};
+use super::duplicates::{Duplicates, FormerIds, IdChange};
 use super::dying::{DeathReason, Dying, REFUSED_MS};
 use super::groups::{Admission, Groups};
 use super::lane::{Head, Lane, lane_of};
@@ -131,6 +131,8 @@ pub(super) struct State {
     pub(super) groups: Option<Box<Groups>>,
     /// What came before, if it is to be dropped when it comes again.
     pub(super) duplicates: Option<Box<Duplicates>>,
+    /// What the store has to be told of ids that were known by other rules.
+    pub(super) former_ids: Option<Box<FormerIds>>,
     /// Persistent messages are in the store, and with them until when they wait.
     pub(super) is_durable: bool,
     pub(super) unacked: u64,
@@ -173,6 +175,7 @@ impl State {
                 .deduplication
                 .clone()
                 .map(|rules| Box::new(Duplicates::new(rules))),
+            former_ids: None,
             consumers,
             settings,
             dying: Dying::default(),

@@ -502,3 +502,48 @@ fn what_waits_for_its_retry_and_does_not_survive_a_restart_leaves_nothing_behind
     stage.work();
     assert_eq!(stage.machine.services.store.statistics().due, 0);
 }
+
+/// The store is told of the rule that is gone before it is told of what came under the new one.
+#[test]
+fn an_id_that_is_known_by_a_new_rule_is_known_after_a_restart() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    let rule = ("x-message-deduplication", AMQPValue::Boolean(true));
+    stage.declare("q", std::slice::from_ref(&rule));
+    stage.commit();
+    let mut arguments = FieldTable::default();
+    arguments.insert(rule.0.into(), rule.1);
+    arguments.insert("x-cache-size".into(), integer(5));
+    let known = |at| Labels {
+        token: Some(7),
+        ..number(at)
+    };
+    let vhost = &stage.machine.vhost;
+    vhost.change_queue_arguments("q", arguments).unwrap();
+    stage.publish(&stage.queue("q"), known(1));
+    stage.commit();
+    let stage = stage.crash(ENOUGH_BYTES);
+    stage.publish(&stage.queue("q"), known(2));
+    assert_eq!(stage.numbers("q"), [1]);
+}
+
+/// Messages of the epoch that is being written when the rule changes keep their ids if the change is lost.
+#[test]
+fn an_id_is_known_where_the_end_of_its_rule_is_lost() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    let rule = ("x-message-deduplication", AMQPValue::Boolean(true));
+    let queue = stage.declare("q", &[rule]);
+    let known = |at| Labels {
+        token: Some(7),
+        ..number(at)
+    };
+    stage.publish(&queue, known(1));
+    stage.cut();
+    let vhost = &stage.machine.vhost;
+    vhost
+        .change_queue_arguments("q", FieldTable::default())
+        .unwrap();
+    stage.finish_epoch();
+    let stage = stage.crash(ENOUGH_BYTES);
+    stage.publish(&stage.queue("q"), known(2));
+    assert_eq!(stage.numbers("q"), [1]);
+}
