@@ -17,7 +17,7 @@ pub const PAGE_MESSAGES_MAX: usize = 1_000;
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a message of a queue waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Whereabouts {
     /// For a consumer.
     Ready,
@@ -123,8 +123,17 @@ impl Page {
         })
     }
 
-    /// Says of each message what it waits for.
+    /// Says of each message what it waits for. Those that went elsewhere are not there any more.
     fn locate(&mut self, inner: &Inner) {
+        let lanes = inner.state.lanes().iter();
+        let mut moved: Vec<_> = lanes.flat_map(|lane| lane.pending.moved_away()).collect();
+        moved.sort_unstable();
+        self.messages.retain(|message| {
+            let next = moved.partition_point(|(_, last)| *last < message.seq);
+            moved
+                .get(next)
+                .is_none_or(|(first, _)| message.seq < *first)
+        });
         for message in &mut self.messages {
             message.whereabouts = inner.whereabouts(message.seq);
         }

@@ -159,12 +159,17 @@ impl Pending {
         work.appended.filter(|_| work.epoch <= epoch)
     }
 
-    /// Whether a record went elsewhere, and is here for the epochs before only.
+    /// Records that went elsewhere, and are here for the epochs before only.
+    pub(super) fn moved_away(&self) -> impl Iterator<Item = (Seq, Seq)> {
+        let slots = self.cut.iter().chain([&self.pending]);
+        slots.flat_map(|work| work.moved.iter().copied())
+    }
+
+    /// Whether a record is one of these.
     #[cfg(test)]
     pub(super) fn has_moved(&self, seq: Seq) -> bool {
-        let slots = self.cut.iter().chain([&self.pending]);
-        let mut moved = slots.flat_map(|work| &work.moved);
-        moved.any(|(first, last)| (*first..=*last).contains(&seq))
+        let mut moved = self.moved_away();
+        moved.any(|(first, last)| (first..=last).contains(&seq))
     }
 
     /// Takes the work of epochs up to `epoch`.

@@ -547,3 +547,23 @@ fn an_id_is_known_where_the_end_of_its_rule_is_lost() {
     stage.publish(&stage.queue("q"), known(2));
     assert_eq!(stage.numbers("q"), [1]);
 }
+
+/// It has to be written in its old place yet, if its move is lost.
+#[test]
+fn what_went_elsewhere_is_on_no_page() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    stage.declare("graves", &[]);
+    let queue = stage.declare("q", &with_graves());
+    let brief = Labels {
+        ttl_ms: Some(10),
+        ..number(1)
+    };
+    stage.publish(&queue, brief);
+    stage.publish(&queue, number(2));
+    stage.clock.advance(20);
+    assert_eq!(stage.machine.call_due(), 1);
+    assert!(stage.machine.bury().is_some());
+    let page = queue.browse(None, 5).messages;
+    let seqs: Vec<Seq> = page.iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, [2]);
+}
