@@ -50,6 +50,11 @@ impl Bucket {
         }
     }
 
+    /// Its rate.
+    pub const fn per_second(&self) -> u64 {
+        self.per_second
+    }
+
     /// Takes tokens, more than there are if need be.
     pub fn take(&mut self, now_ms: u64, count: u64) {
         self.fill(now_ms);

@@ -9,15 +9,17 @@
 //! ```
 //!
 //! The broker and the store are the real ones; only their threads are not there, so that their steps can be taken
-//! between any two others. The same seed takes the same course: `LEVERET_TEST_SEED` repeats one.
+//! between any two others. The same seed takes the same course: `LEVERET_TEST_SEED` repeats one, and
+//! `LEVERET_TEST_STEPS` makes them longer.
 //!
-//! - [`plan`], [`odds`]: which queues there are. [`steps`], [`topology`], [`publishing`], [`consuming`]: what can happen.
-//!   [`clients`]: who has what.
+//! - [`plan`], [`odds`]: which queues there are. [`steps`], [`topology`], [`publishing`], [`consuming`], [`administering`]: what
+//!   can happen. [`clients`]: who has what.
 //! - [`machine`]: the broker without threads. [`image`]: what the disk keeps.
 //! - [`message`], [`ledger`]: every copy of every message. [`oracle`]: what may become of it.
 //! - [`world`]: a run. [`rest`]: what must be so when nothing is left to do. [`streams`]: those of a stream.
 //! - [`scenes`]: what happened once, told as a test.
 
+mod administering;
 mod chance;
 mod clients;
 mod consuming;
@@ -44,11 +46,19 @@ use self::world::World;
 /// Repeats one run.
 const SEED: &str = "LEVERET_TEST_SEED";
 
+/// Longer runs, or shorter ones.
+const STEPS_GIVEN: &str = "LEVERET_TEST_STEPS";
+
 const RUNS: u64 = 24;
 const STEPS: usize = 1_200;
 
 /// Lines that are shown of a run that failed; of one that was asked for all are.
 const SHOWN: usize = 40;
+
+fn steps() -> usize {
+    let given = std::env::var(STEPS_GIVEN).ok();
+    given.and_then(|steps| steps.parse().ok()).unwrap_or(STEPS)
+}
 
 fn setup(seed: u64) -> Setup {
     Setup {
@@ -86,7 +96,7 @@ fn whatever_happens_every_copy_of_every_message_is_accounted_for() {
         None => (0..RUNS).map(|_| fastrand::u64(..1 << 48)).collect(),
     };
     for seed in seeds {
-        if let Err(report) = run(setup(seed), STEPS) {
+        if let Err(report) = run(setup(seed), steps()) {
             panic!("{report}");
         }
     }

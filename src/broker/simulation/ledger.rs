@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::message::{Death, Found, Number};
 use crate::broker::due::DueKey;
-use crate::broker::queue::{DeathReason, REFUSED_MS, Whereabouts};
+use crate::broker::queue::{DeathReason, REFUSED_MS, Settings, Whereabouts};
 use crate::message::op::Counts;
 use crate::message::{Epoch, QueueId, Seq};
 
@@ -83,6 +84,10 @@ impl Copy {
 pub(super) struct Book {
     pub(super) name: String,
     pub(super) durable: bool,
+    /// Nobody gets anything.
+    pub(super) is_paused: bool,
+    /// What arguments and policies say.
+    pub(super) settings: Arc<Settings>,
     pub(super) copies: BTreeMap<Seq, Copy>,
 }
 
@@ -97,8 +102,9 @@ pub(super) enum Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) found: Found,
-    pub(super) ttl_ms: Option<u64>,
     pub(super) routing_key: String,
+    /// As of a copy.
+    pub(super) has_id: bool,
 }
 
 /// What an exchange remembers of a message.

@@ -207,6 +207,7 @@ impl Machine {
             let mut one = SeenQueue {
                 name: queue.spec.name.to_string(),
                 durable: queue.spec.durable,
+                is_paused: queue.is_paused(),
                 settings: queue.settings(),
                 messages: Default::default(),
                 ready_bytes: 0,

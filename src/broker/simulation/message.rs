@@ -12,6 +12,7 @@ pub(super) type Number = u64;
 
 pub(super) const GROUP: &str = "x-group";
 pub(super) const TOKEN: &str = "x-deduplication-header";
+const DELAY: &str = "x-delay";
 
 /// What a publisher says of a message.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +48,10 @@ pub(super) struct Found {
     pub(super) expiry_ms: u64,
     pub(super) group: Option<i64>,
     pub(super) token: Option<i64>,
+    /// How long its publisher lets it live.
+    pub(super) ttl_ms: Option<u64>,
+    /// How long its header lets it wait; negative where that was followed.
+    pub(super) delay_ms: Option<i64>,
     pub(super) body_bytes: u64,
     /// The last one first.
     pub(super) deaths: Vec<Death>,
@@ -67,11 +72,7 @@ impl Labels {
         let mut out = flags.to_be_bytes().to_vec();
         let mut table = Vec::new();
         let delay_ms = self.delay_ms.map(|ms| ms as i64);
-        let headers = [
-            (GROUP, self.group),
-            (TOKEN, self.token),
-            ("x-delay", delay_ms),
-        ];
+        let headers = [(GROUP, self.group), (TOKEN, self.token), (DELAY, delay_ms)];
         for (name, value) in headers {
             if let Some(value) = value {
                 field::put_name(&mut table, name.as_bytes());
@@ -132,6 +133,7 @@ impl Found {
         let headers = read.decode_headers().expect("a table").unwrap_or_default();
         let integer = |name: &str| match headers.inner().get(name) {
             Some(AMQPValue::LongLongInt(value)) => Some(*value),
+            Some(AMQPValue::LongInt(value)) => Some(i64::from(*value)),
             _ => None,
         };
         Self {
@@ -141,8 +143,35 @@ impl Found {
             expiry_ms: 0,
             group: integer(GROUP),
             token: integer(TOKEN),
+            ttl_ms: read.expiration.map(|text| {
+                let text = String::from_utf8_lossy(text);
+                text.parse().expect("it is a number")
+            }),
+            delay_ms: integer(DELAY),
             body_bytes: 0,
             deaths: deaths(&headers),
+        }
+    }
+
+    /// The value of a header that may make groups.
+    pub(super) fn group_by(&self, header: &str) -> Option<i64> {
+        match header {
+            TOKEN => self.token,
+            _ => self.group,
+        }
+    }
+
+    /// How long it waits in a queue that delays by so much.
+    pub(super) fn waits_ms(&self, queue_ms: u64) -> Option<u64> {
+        let own_ms = self.delay_ms.and_then(|ms| u64::try_from(ms).ok());
+        Some(own_ms.unwrap_or(queue_ms)).filter(|ms| *ms > 0)
+    }
+
+    /// It waits for so long: a header that said so is negative from now on.
+    pub(super) fn wait(&mut self, ms: u64) {
+        let said = self.delay_ms.as_mut().filter(|said| **said >= 0);
+        if let Some(said) = said {
+            *said = -(ms as i64);
         }
     }
 }

@@ -15,6 +15,9 @@ pub(super) struct Odds {
     pub(super) group: usize,
     pub(super) deduplication: usize,
     pub(super) delay: usize,
+    /// Publishers that say how long a message waits in a queue that delays.
+    pub(super) own_delay: usize,
+    pub(super) rate: usize,
     pub(super) auto_delete: usize,
     pub(super) exclusive: usize,
     /// Consumers that have a priority.
@@ -44,6 +47,8 @@ impl Odds {
             group: about(20),
             deduplication: about(20),
             delay: about(15),
+            own_delay: about(15),
+            rate: about(10),
             auto_delete: about(10),
             exclusive: about(8),
             ranked: about(30),

@@ -9,6 +9,7 @@ mod arrive;
 mod caches;
 mod deliver;
 mod follow;
+mod rates;
 mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use crate::broker::due::DueKey;
 use crate::broker::queue::{Return, Settings, Whereabouts};
 use crate::message::op::Counts;
 use crate::message::{Epoch, QueueId, Seq};
+use crate::rate::Bucket;
 
 /// How a client ended a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub(super) enum Cause {
     DueFromExchange,
     /// It waited in this queue.
     DueHere,
+    /// Administration moved it.
+    Moved,
 }
 
 /// A copy that must turn up.
@@ -51,8 +55,9 @@ pub(super) struct Arrival {
     pub(super) found: Found,
     /// The histories that it may have: why it died, the arrival tells.
     pub(super) histories: Vec<Vec<Death>>,
-    pub(super) ttl_ms: Option<u64>,
     pub(super) cause: Cause,
+    /// As of a copy.
+    pub(super) has_id: bool,
 }
 
 /// A delivery as a consumer saw it.
@@ -86,6 +91,21 @@ pub(super) struct Facts {
     pub(super) refused: Vec<CopyId>,
     /// The dead of this queue were moved.
     pub(super) buried: Option<QueueId>,
+    /// Administration took away so many messages of a queue that were ready.
+    pub(super) taken: Option<(QueueId, u64)>,
+    /// Or this one.
+    pub(super) removed: Option<CopyId>,
+    /// Where they were moved to.
+    pub(super) moved_to: Option<MovedTo>,
+    /// It paused the queue, or lets it go on.
+    pub(super) paused: Option<QueueId>,
+}
+
+/// Where messages are moved to.
+#[derive(Debug, Clone)]
+pub(super) enum MovedTo {
+    Queue(QueueId),
+    Exchange(&'static str, String),
 }
 
 impl Facts {
@@ -104,14 +124,10 @@ impl Facts {
             let Arrival {
                 queue,
                 found,
-                ttl_ms,
                 cause,
                 ..
             } = arrival;
-            told += &format!(
-                "\n    {} {cause:?} in {queue}, ttl {ttl_ms:?}: {found:?}",
-                found.number
-            );
+            told += &format!("\n    {} {cause:?} in {queue}: {found:?}", found.number);
         }
         for (held, ms) in &self.delayed {
             told += &format!("\n    {} delayed by {ms}: {held:?}", held.found.number);
@@ -128,6 +144,15 @@ impl Facts {
         if let Some(queue) = self.buried {
             told += &format!(", the dead of {queue}");
         }
+        if let Some((queue, count)) = self.taken {
+            told += &format!(", {count} taken from {queue} to {:?}", self.moved_to);
+        }
+        if let Some((queue, seq)) = self.removed {
+            told += &format!(", {seq:x} of {queue} removed");
+        }
+        if let Some(queue) = self.paused {
+            told += &format!(", {queue} paused or no more");
+        }
         told
     }
 }
@@ -136,6 +161,7 @@ impl Facts {
 pub(super) struct SeenQueue {
     pub(super) name: String,
     pub(super) durable: bool,
+    pub(super) is_paused: bool,
     pub(super) settings: Arc<Settings>,
     /// What is new is read.
     pub(super) messages: BTreeMap<Seq, (Whereabouts, Number, Option<Found>)>,
@@ -213,10 +239,14 @@ pub(super) struct Oracle {
     came: BTreeMap<QueueId, Amount>,
     /// Steps so far.
     steps: u64,
+    /// What was moved to an exchange that delays, and how long it waits.
+    delayed: Vec<(Held, u64)>,
     /// Who comes to which queue with which id in the step.
     coming: Vec<(Number, (QueueId, Option<i64>))>,
     /// No body is larger, of all that there is in the step.
     largest: u64,
+    /// Queues whose consumers have a rate: what may pass.
+    buckets: BTreeMap<QueueId, Bucket>,
     /// What changed in the step, for people.
     pub(super) changes: Vec<String>,
 }
@@ -237,8 +267,10 @@ impl Oracle {
             tokens_before: BTreeMap::new(),
             came: BTreeMap::new(),
             steps: 0,
+            delayed: Vec::new(),
             coming: Vec::new(),
             largest: 0,
+            buckets: BTreeMap::new(),
             changes: Vec::new(),
         }
     }
@@ -266,6 +298,7 @@ impl Oracle {
         arrivals.extend(facts.arrivals.iter().cloned());
         self.arrive(facts, seen, arrivals)?;
         self.deliver(facts, seen)?;
+        self.check_rates(facts, seen)?;
         self.check_places(seen)
     }
 
@@ -324,6 +357,42 @@ impl Oracle {
             self.active.remove(&id);
             self.ledger.caches.remove(&id);
         }
+        self.follow_settings(facts, seen)
+    }
+
+    /// Queues are paused when administration says so, and other settings hold at once.
+    fn follow_settings(&mut self, facts: &Facts, seen: &Seen) -> Checked {
+        for (id, queue) in &seen.queues {
+            let book = self.ledger.books.get_mut(id).expect("it was just seen");
+            promise!(
+                book.is_paused == queue.is_paused || facts.paused == Some(*id),
+                "{} is paused: {}",
+                queue.name,
+                queue.is_paused
+            );
+            let was_paused = std::mem::replace(&mut book.is_paused, queue.is_paused);
+            let mut delivered = facts.deliveries.iter();
+            promise!(
+                !(was_paused && queue.is_paused && delivered.any(|one| one.queue == *id)),
+                "{} is paused and delivers",
+                queue.name
+            );
+            if !queue.settings.single_active_consumer {
+                self.active.remove(id);
+            }
+            let before = std::mem::replace(&mut book.settings, queue.settings.clone());
+            if before.deduplication == queue.settings.deduplication {
+                continue;
+            }
+            // What was known is forgotten.
+            self.ledger.caches.remove(id);
+            for copy in book.copies.values_mut() {
+                copy.has_id = false;
+            }
+            for ((holder, _), held) in &mut self.ledger.held {
+                held.has_id &= *holder != Holder::Queue(*id);
+            }
+        }
         Ok(())
     }
 
@@ -341,8 +410,9 @@ impl Oracle {
                     "message {number} in {}: unacknowledged: {is_out}, with a consumer: {has}",
                     book.name
                 );
-                if is_out && settings.message_group.is_some() {
-                    let is_alone = copy.found.group.is_none_or(|group| busy.insert(group));
+                if let Some(header) = settings.message_group.as_ref().filter(|_| is_out) {
+                    let group = copy.found.group_by(header);
+                    let is_alone = group.is_none_or(|group| busy.insert(group));
                     promise!(
                         is_alone,
                         "two of the group of message {number} are out in {}",
@@ -360,6 +430,8 @@ impl SeenQueue {
         super::ledger::Book {
             name: self.name.clone(),
             durable: self.durable,
+            is_paused: self.is_paused,
+            settings: self.settings.clone(),
             copies: BTreeMap::new(),
         }
     }

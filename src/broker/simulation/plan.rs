@@ -3,7 +3,7 @@
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use super::chance::Chance;
-use super::message::GROUP;
+use super::message::{GROUP, TOKEN};
 use super::odds::Odds;
 
 /// A fanout exchange.
@@ -86,6 +86,32 @@ fn draw_queue(chance: &mut Chance, odds: &Odds, names: &[String], at: usize) -> 
     }
 }
 
+/// Arguments that a queue could have instead.
+pub(super) fn other_arguments(
+    chance: &mut Chance,
+    odds: &Odds,
+    names: &[String],
+    plan: &QueuePlan,
+    graves: usize,
+) -> FieldTable {
+    let is_quorum = plan.arguments.inner().contains_key("x-queue-type");
+    let mut arguments = draw_arguments(chance, odds, names, is_quorum);
+    // Where dead letters go to several queues that is the end of them.
+    let exchange = arguments.inner().get("x-dead-letter-exchange");
+    let is_to_all = exchange == Some(&AMQPValue::LongString(GRAVES.into()));
+    let is_grave = plan.bound_to.contains(&GRAVES);
+    if graves > 1 && (is_to_all || is_grave) {
+        let kept = arguments.inner().iter();
+        let kept = kept.filter(|(name, _)| !name.as_str().starts_with("x-dead-letter"));
+        let kept: std::collections::BTreeMap<_, _> = kept
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        arguments = kept.into();
+        // An overflow that says so needs somewhere to go, or not: both may be.
+    }
+    arguments
+}
+
 fn draw_arguments(
     chance: &mut Chance,
     odds: &Odds,
@@ -109,7 +135,12 @@ fn draw_arguments(
             let target = &names[chance.below(names.len())];
             put("x-dead-letter-routing-key", text(target));
         }
-        4..7 => put("x-dead-letter-exchange", text(GRAVES)),
+        4..6 => put("x-dead-letter-exchange", text(GRAVES)),
+        6 => {
+            put("x-dead-letter-exchange", text(ONCE));
+            let target = &names[chance.below(names.len())];
+            put("x-dead-letter-routing-key", text(target));
+        }
         _ => {}
     }
     if chance.percent(odds.ttl) {
@@ -152,7 +183,8 @@ fn draw_arguments(
         put("x-consumer-choice", text("least-loaded"));
     }
     if chance.percent(odds.group) {
-        put("x-message-group", text(GROUP));
+        let headers = [GROUP, GROUP, TOKEN];
+        put("x-message-group", text(headers[chance.below(3)]));
     }
     if chance.percent(odds.deduplication) {
         put("x-message-deduplication", AMQPValue::Boolean(true));
@@ -165,7 +197,11 @@ fn draw_arguments(
         }
     }
     if chance.percent(odds.delay) {
-        put("x-message-delay", number(chance.between(10, 200)));
+        let delays = [0, 10, 80, 200];
+        put("x-message-delay", number(delays[chance.below(4)]));
+    }
+    if chance.percent(odds.rate) {
+        put("x-max-consume-rate", number(chance.between(0, 30)));
     }
     table
 }

@@ -61,7 +61,12 @@ impl World {
             ttl_ms: chance
                 .percent(self.odds.expiration)
                 .then(|| chance.between(0, 150)),
-            delay_ms: (exchange == LATER && chance.percent(85)).then(|| chance.between(1, 150)),
+            delay_ms: match exchange == LATER {
+                true => chance.percent(85).then(|| chance.between(1, 150)),
+                false => chance
+                    .percent(self.odds.own_delay)
+                    .then(|| chance.between(0, 150)),
+            },
             group: chance.percent(70).then(|| chance.below(3) as i64),
             token: (exchange == ONCE || tokens).then(|| chance.below(12) as i64),
             value: None,
@@ -112,12 +117,11 @@ impl World {
         let mut found = Found::of(&outgoing.properties);
         found.expiry_ms = 0;
         found.body_bytes = outgoing.body.len() as u64;
-        let ttl_ms = outgoing.labels.ttl_ms;
         if outgoing.route.is_delayed() {
             let held = Held {
                 found,
-                ttl_ms,
                 routing_key: key.to_owned(),
+                has_id: true,
             };
             self.facts
                 .delayed
@@ -134,8 +138,8 @@ impl World {
                 queue: id,
                 found: found.clone(),
                 histories: vec![Vec::new()],
-                ttl_ms,
                 cause,
+                has_id: true,
             });
         }
     }
@@ -174,7 +178,7 @@ impl Publish<'_> {
         let mut bound = ledger.targets(self.exchange, self.key);
         bound.sort_unstable();
         for outgoing in batch {
-            let waits = outgoing.labels.delay_ms.is_some();
+            let waits = self.exchange == LATER && outgoing.labels.delay_ms.is_some();
             let queues = outgoing.route.queues.iter();
             let mut found: Vec<QueueId> = queues.map(|queue| queue.spec.id).collect();
             found.sort_unstable();

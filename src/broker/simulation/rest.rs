@@ -1,10 +1,12 @@
 //! What must be so when nothing is left to do, and who goes before whom.
 
+use std::collections::BTreeMap;
+
 use super::clients::Consumer;
 use super::ledger::{Book, Checked, Holder, promise};
 use super::world::World;
 use crate::broker::arguments::Overflow;
-use crate::broker::queue::{Queue, Settings, Whereabouts};
+use crate::broker::queue::{Queue, QueueCounts, Settings, Whereabouts};
 use crate::clock::Clock;
 
 impl World {
@@ -15,23 +17,6 @@ impl World {
             let id = queue.spec.id;
             let name = &queue.spec.name;
             let book = &self.oracle.ledger.books[&id];
-            let count = |place| {
-                book.copies
-                    .values()
-                    .filter(|copy| copy.place == place)
-                    .count() as u64
-            };
-            let held = self.oracle.ledger.held.keys();
-            let held = held
-                .filter(|(holder, _)| *holder == Holder::Queue(id))
-                .count() as u64;
-            let counts = queue.counts();
-            let (ready, retries) = (count(Whereabouts::Ready), count(Whereabouts::Retry));
-            promise!(
-                (counts.ready, counts.unacked, counts.delayed)
-                    == (ready, count(Whereabouts::Unacknowledged), held + retries),
-                "{name} counts {counts:?}: ready {ready}, retries {retries}, held {held}"
-            );
             for copy in book.copies.values() {
                 let number = copy.found.number;
                 let is_late = match copy.place {
@@ -50,6 +35,7 @@ impl World {
             let max = settings
                 .max_length
                 .filter(|_| settings.overflow == Overflow::DropHead);
+            let ready = queue.counts().ready;
             promise!(
                 max.is_none_or(|max| ready <= max),
                 "{name} has {ready} messages: {settings:?}"
@@ -110,7 +96,8 @@ impl World {
             );
         }
         let is_at = |place| book.copies.values().any(|copy| copy.place == place);
-        if !is_at(Whereabouts::Ready) {
+        let may_pass = self.oracle.may_pass(id, now_ms);
+        if !is_at(Whereabouts::Ready) || book.is_paused || !may_pass {
             return Ok(());
         }
         // A group may be busy.
@@ -135,16 +122,26 @@ impl World {
         Ok(())
     }
 
-    /// The broker has the consumers that there are.
-    pub(super) fn check_consumer_counts(&self) -> Checked {
+    /// The broker counts what there is.
+    pub(super) fn check_counts(&self) -> Checked {
         for queue in self.machine().queues() {
-            let (count, own) = (
-                queue.counts().consumers as usize,
-                self.clients.of(queue.spec.id).count(),
-            );
+            let id = queue.spec.id;
+            let copies = self.oracle.ledger.books[&id].copies.values();
+            let mut places: BTreeMap<Whereabouts, u64> = BTreeMap::new();
+            copies.for_each(|copy| *places.entry(copy.place).or_default() += 1);
+            let count = |place| places.get(&place).copied().unwrap_or_default();
+            let held = self.oracle.ledger.held.keys();
+            let held = held.filter(|(holder, _)| *holder == Holder::Queue(id));
+            let expected = QueueCounts {
+                ready: count(Whereabouts::Ready),
+                unacked: count(Whereabouts::Unacknowledged),
+                delayed: held.count() as u64 + count(Whereabouts::Retry),
+                consumers: self.clients.of(id).count() as u32,
+            };
+            let counts = queue.counts();
             promise!(
-                count == own,
-                "{} has {own} consumers and counts {count}",
+                counts == expected,
+                "{} has {expected:?} and counts {counts:?}",
                 queue.spec.name
             );
         }

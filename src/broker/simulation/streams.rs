@@ -290,7 +290,7 @@ fn readers_of_a_stream_get_what_they_want_once_and_in_order_whatever_happens() {
     };
     for seed in seeds {
         let mut world = World::new(super::setup(seed));
-        if let Err(violation) = world.run(super::STEPS) {
+        if let Err(violation) = world.run(super::steps()) {
             let shown = if given.is_some() {
                 usize::MAX
             } else {

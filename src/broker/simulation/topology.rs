@@ -17,7 +17,12 @@ use crate::clock::Clock;
 /// The connection of all clients.
 const CLIENT: ConnectionId = 1;
 
-const POLICY: &str = "policy";
+/// Policies, and who sets them.
+const POLICIES: [(PolicyKind, &str); 3] = [
+    (PolicyKind::User, "policy"),
+    (PolicyKind::User, "another policy"),
+    (PolicyKind::Operator, "operator"),
+];
 
 impl World {
     pub(super) fn any_queue(&mut self) -> Option<Arc<Queue>> {
@@ -198,18 +203,25 @@ impl World {
             .iter()
             .filter(|plan| plan.bound_to.contains(&GRAVES));
         let may_bury = graves.count() <= 1;
+        let (kind, name) = POLICIES[self.chance.below(3)];
         let count = self.chance.between(1, 3);
         let mut definition = Map::new();
         for _ in 0..count {
-            self.draw_keys(may_bury, &mut definition);
+            match kind {
+                PolicyKind::User => self.draw_keys(may_bury, &mut definition),
+                PolicyKind::Operator => self.draw_limits(&mut definition),
+            }
         }
+        let priority = self.chance.below(3);
         let targets = ["queues", "classic_queues", "quorum_queues"];
         let target = targets[self.chance.below(3)];
-        let source = json!({ "pattern": pattern, "definition": definition, "apply-to": target });
+        let source = json!({
+            "pattern": pattern, "definition": definition, "apply-to": target, "priority": priority,
+        });
         let source = source.as_object().expect("it is one");
-        let policy = Policy::parse(PolicyKind::User, POLICY, source);
-        let policy = policy.unwrap_or_else(|refused| panic!("{refused}"));
-        let set = self.machine().vhost.set_policy(PolicyKind::User, policy);
+        let policy = Policy::parse(kind, name, source);
+        let policy = policy.unwrap_or_else(|refused| panic!("{refused}: {source:?}"));
+        let set = self.machine().vhost.set_policy(kind, policy);
         set.unwrap_or_else(|error| panic!("{error}"));
         true
     }
@@ -219,7 +231,30 @@ impl World {
         let names: Vec<String> = self.plans.iter().map(|plan| plan.name.clone()).collect();
         let chance = &mut self.chance;
         let mut put = |name: &str, value: Value| drop(definition.insert(name.into(), value));
-        match chance.below(if may_bury { 10 } else { 9 }) {
+        match chance.below(if may_bury { 14 } else { 13 }) {
+            0 => {
+                put("dead-letter-exchange", "".into());
+                let target = chance.one_of(&names).expect("there are queues");
+                put("dead-letter-routing-key", target.as_str().into());
+            }
+            1 | 2 => {
+                put("message-deduplication", chance.percent(80).into());
+                match chance.below(4) {
+                    0 => put("cache-size", chance.between(1, 8).into()),
+                    1 => put("cache-ttl", chance.between(50, 600).into()),
+                    _ => {}
+                }
+            }
+            3..13 => self.draw_limits(definition),
+            _ => put("dead-letter-exchange", GRAVES.into()),
+        }
+    }
+
+    /// One thing that operators may say too.
+    fn draw_limits(&mut self, definition: &mut Map<String, Value>) {
+        let chance = &mut self.chance;
+        let mut put = |name: &str, value: Value| drop(definition.insert(name.into(), value));
+        match chance.below(9) {
             0 => put("message-ttl", chance.between(1, 200).into()),
             1 => put("max-length", chance.between(0, 8).into()),
             2 => put("max-length-bytes", chance.between(0, 3_000).into()),
@@ -227,26 +262,24 @@ impl World {
                 let overflows = ["drop-head", "reject-publish", "reject-publish-dlx"];
                 put("overflow", overflows[chance.below(3)].into());
             }
-            4 => {
-                put("dead-letter-exchange", "".into());
-                let target = chance.one_of(&names).expect("there are queues");
-                put("dead-letter-routing-key", target.as_str().into());
-            }
-            5 => put("delivery-limit", chance.between(0, 3).into()),
-            6 => {
+            4 => put("delivery-limit", chance.between(0, 3).into()),
+            5 => {
                 let types = ["disabled", "all", "failed", "returned"];
                 put("delayed-retry-type", types[chance.below(4)].into());
                 put("delayed-retry-min", chance.between(20, 100).into());
                 put("delayed-retry-max", 300.into());
             }
-            7 => put("consumer-timeout", chance.between(40, 300).into()),
-            8 => put("expires", chance.between(200, 1_000).into()),
-            _ => put("dead-letter-exchange", GRAVES.into()),
+            6 => put("consumer-timeout", chance.between(40, 300).into()),
+            7 => put("expires", chance.between(200, 1_000).into()),
+            _ if chance.percent(self.odds.rate) => {
+                put("max-consume-rate", chance.between(0, 30).into());
+            }
+            _ => put("message-delay", chance.between(0, 100).into()),
         }
     }
 
-    pub(super) fn clear_policy(&self) -> bool {
-        let vhost = &self.machine().vhost;
-        vhost.delete_policy(PolicyKind::User, POLICY).is_ok()
+    pub(super) fn clear_policy(&mut self) -> bool {
+        let (kind, name) = POLICIES[self.chance.below(3)];
+        self.machine().vhost.delete_policy(kind, name).is_ok()
     }
 }

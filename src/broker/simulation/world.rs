@@ -132,7 +132,7 @@ impl World {
         );
         accounted?;
         self.check_precedence()?;
-        self.check_consumer_counts()?;
+        self.check_counts()?;
         Ok(busy)
     }
 
@@ -232,6 +232,7 @@ impl World {
     /// Takes everything out: nothing may be left anywhere.
     fn drain(&mut self) -> Checked {
         for _ in 0..ROUNDS_MAX {
+            while self.step(Step::Resume)? {}
             while self.step(Step::CancelAll)? {}
             while self.step(Step::GiveAllBack)? {}
             self.rest()?;
@@ -256,6 +257,8 @@ impl World {
             (statistics.due, statistics.bodies, statistics.rows) == (0, 0, 0),
             "the store keeps {statistics:?}"
         );
+        let resident = self.machine().services.memory.resident_bytes();
+        promise!(resident == 0, "queues keep {resident} bytes in memory");
         let left = self
             .oracle
             .ledger

@@ -22,7 +22,8 @@ impl Oracle {
             let Some(queue) = seen.queues.get(&arrival.queue) else {
                 continue;
             };
-            let delay_ms = queue.settings.delay_ms.filter(|ms| *ms > 0);
+            let delay_ms = queue.settings.delay_ms;
+            let delay_ms = delay_ms.and_then(|ms| arrival.found.waits_ms(ms));
             let may_wait = !matches!(arrival.cause, Cause::DueHere | Cause::Refused);
             match delay_ms.filter(|_| may_wait) {
                 Some(delay_ms) => self.wait(facts, seen, queue, &arrival, delay_ms)?,
@@ -65,8 +66,8 @@ impl Oracle {
         found.expiry_ms = 0;
         let held = Held {
             found,
-            ttl_ms: arrival.ttl_ms,
             routing_key: queue.name.clone(),
+            has_id: arrival.has_id,
         };
         let holder = Holder::Queue(arrival.queue);
         match self.hold(facts, seen, holder, held, &arrival.histories, delay_ms) {
@@ -156,7 +157,7 @@ impl Oracle {
         let mut copy = Copy::new(expected, facts.now_ms);
         copy.place = place;
         copy.was_refused = facts.refused.contains(&(arrival.queue, seq));
-        copy.has_id = !reasons.contains(&DeathReason::MaxLen);
+        copy.has_id = arrival.has_id && !reasons.contains(&DeathReason::MaxLen);
         copy.reasons = reasons;
         let is_moved = !matches!(arrival.cause, Cause::Published | Cause::Refused);
         if is_moved && copy.found.persistent {
@@ -323,9 +324,10 @@ impl Oracle {
         let copies = self.ledger.books[&arrival.queue].copies.values();
         // What dies keeps nobody out, and what was refused never did.
         let mut live = copies.filter(|other| other.has_id && other.place != Whereabouts::Dying);
+        let first = live.find(|other| other.found.token == copy.found.token);
         promise!(
-            !live.any(|other| other.found.token == copy.found.token),
-            "message {} is the second of its token in {}",
+            first.is_none(),
+            "message {} came to {}, which has {first:?}",
             copy.found.number,
             queue.name
         );
@@ -335,7 +337,7 @@ impl Oracle {
 
 /// When the copy expires: the earlier of what its publisher and the queue say.
 fn expiry_ms(facts: &Facts, queue: &SeenQueue, arrival: &Arrival) -> u64 {
-    let ttls = [arrival.ttl_ms, queue.settings.message_ttl_ms];
+    let ttls = [arrival.found.ttl_ms, queue.settings.message_ttl_ms];
     let shortest = ttls.into_iter().flatten().min();
     shortest.map_or(0, |ttl_ms| facts.now_ms + ttl_ms)
 }

@@ -1,10 +1,13 @@
 //! What becomes of the copies that are known.
 
+use std::cell::RefCell;
+
 use super::super::ledger::{
     Checked, Copy, Held, Holder, is_cycle, promise, told, violated, with_death,
 };
 use super::super::message::{Death, Found};
-use super::{Arrival, Cause, End, Facts, Oracle, Seen, SeenQueue};
+use super::super::plan::LATER;
+use super::{Arrival, Cause, End, Facts, MovedTo, Oracle, Seen, SeenQueue};
 use crate::broker::arguments::Overflow;
 use crate::broker::due::DueKey;
 use crate::broker::queue::{DeathReason, Retry, Return, Settings, Whereabouts};
@@ -18,6 +21,9 @@ struct Scene<'a> {
     seen: &'a SeenQueue,
     /// The queue drops from its head, and may have done so.
     may_drop: bool,
+    /// What administration took away: so many, and those that are missing.
+    taken: u64,
+    missing: RefCell<Vec<Found>>,
 }
 
 impl<'a> Scene<'a> {
@@ -27,6 +33,11 @@ impl<'a> Scene<'a> {
             id,
             seen,
             may_drop: may_drop(facts, id, seen, largest),
+            taken: match facts.taken {
+                Some((of, count)) if of == id => count,
+                _ => 0,
+            },
+            missing: RefCell::default(),
         }
     }
 
@@ -62,6 +73,7 @@ impl Oracle {
     /// Follows every copy. Answers the dead letters that must arrive.
     pub(super) fn follow_copies(&mut self, facts: &Facts, seen: &Seen) -> Checked<Vec<Arrival>> {
         let mut letters = Vec::new();
+        let mut moved = Vec::new();
         for (id, queue) in &seen.queues {
             let mut book = self.ledger.books.remove(id).expect("topology was followed");
             let copies = std::mem::take(&mut book.copies);
@@ -110,12 +122,53 @@ impl Oracle {
                 }
             }
             book.copies = kept;
+            let missing = scene.missing.into_inner();
+            promise!(
+                missing.len() as u64 == scene.taken,
+                "{} were taken from {}, and {missing:?} are missing",
+                scene.taken,
+                book.name
+            );
             self.ledger.books.insert(*id, book);
+            moved.extend(missing);
         }
         let letters = letters.iter();
-        Ok(letters
+        let mut arrivals: Vec<_> = letters
             .flat_map(|(queue, copy)| self.letters(queue, copy))
-            .collect())
+            .collect();
+        if let Some(to) = &facts.moved_to {
+            for found in moved {
+                arrivals.extend(self.moved(found, to));
+            }
+        }
+        Ok(arrivals)
+    }
+
+    /// Where a message goes that administration moves.
+    fn moved(&mut self, mut found: Found, to: &MovedTo) -> Vec<Arrival> {
+        found.expiry_ms = 0;
+        let targets = match to {
+            MovedTo::Queue(queue) => vec![*queue],
+            MovedTo::Exchange(LATER, key) if found.delay_ms.is_some_and(|ms| ms > 0) => {
+                let delay_ms = found.delay_ms.unwrap_or_default() as u64;
+                let held = Held {
+                    found,
+                    routing_key: key.clone(),
+                    has_id: true,
+                };
+                self.delayed.push((held, delay_ms));
+                return Vec::new();
+            }
+            MovedTo::Exchange(name, key) => self.ledger.targets(name, key),
+        };
+        let arrival = |queue| Arrival {
+            queue,
+            found: found.clone(),
+            histories: vec![found.deaths.clone()],
+            cause: Cause::Moved,
+            has_id: true,
+        };
+        targets.into_iter().map(arrival).collect()
     }
 
     /// Where a message goes that died.
@@ -132,10 +185,13 @@ impl Oracle {
         targets.retain(|target| !is_cycle(&histories[0], &self.ledger.books[target].name));
         let letter = |queue| Arrival {
             queue,
-            found: copy.found.clone(),
+            found: Found {
+                ttl_ms: None,
+                ..copy.found.clone()
+            },
             histories: histories.clone(),
-            ttl_ms: None,
             cause: Cause::Letter,
+            has_id: true,
         };
         targets.into_iter().map(letter).collect()
     }
@@ -158,10 +214,11 @@ impl Oracle {
             );
             due.extend(self.arrivals_of(&holder, held));
         }
-        for (held, delay_ms) in &facts.delayed {
-            let holder = Holder::Exchange(super::super::plan::LATER);
-            let no_deaths = [Vec::new()];
-            self.hold(facts, seen, holder, held.clone(), &no_deaths, *delay_ms)?;
+        let moved = std::mem::take(&mut self.delayed);
+        for (held, delay_ms) in facts.delayed.iter().chain(&moved) {
+            let holder = Holder::Exchange(LATER);
+            let deaths = [held.found.deaths.clone()];
+            self.hold(facts, seen, holder, held.clone(), &deaths, *delay_ms)?;
         }
         Ok(due)
     }
@@ -178,8 +235,8 @@ impl Oracle {
             queue,
             found: held.found.clone(),
             histories: vec![held.found.deaths.clone()],
-            ttl_ms: held.ttl_ms,
             cause,
+            has_id: held.has_id || cause != Cause::DueHere,
         };
         targets.into_iter().map(arrival).collect()
     }
@@ -208,6 +265,14 @@ impl Oracle {
             violated!("message {number} does not wait in {holder:?} until {time_ms}");
         };
         held.found.deaths.clone_from(&found.deaths);
+        held.found.wait(delay_ms);
+        promise!(
+            held.found.delay_ms == found.delay_ms,
+            "message {number} waits in {:?} and says {:?}, not {:?}",
+            key.0,
+            found.delay_ms,
+            held.found.delay_ms
+        );
         self.ledger.held.insert(key.clone(), held);
         Ok(())
     }
@@ -266,6 +331,11 @@ fn goes_on(
         Some(Whereabouts::Unacknowledged) => when(scene.was_delivered(seq)),
         Some(Whereabouts::Retry) => Err(Unexplained),
         None if scene.was_delivered(seq) => Ok(()),
+        None if scene.facts.removed == Some((scene.id, seq)) => Ok(()),
+        None if scene.taken > 0 && !copy.is_expired(scene.facts.now_ms) => {
+            scene.missing.borrow_mut().push(copy.found.clone());
+            Ok(())
+        }
         None | Some(Whereabouts::Dying) => {
             let reasons = [
                 (copy.is_expired(scene.facts.now_ms), copy.dies_in_time_of()),

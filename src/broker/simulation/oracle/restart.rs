@@ -46,7 +46,17 @@ impl Oracle {
             "there are {seen_names:?} instead of {expected_names:?}"
         );
         for (id, book) in &mut expected.books {
-            self.check_book(*id, book, &seen.queues[id])?;
+            let queue = &seen.queues[id];
+            promise!(
+                book.is_paused == queue.is_paused && book.settings == queue.settings,
+                "{} is {} ({}), not {:?} ({})",
+                book.name,
+                format!("{:?}", queue.settings),
+                queue.is_paused,
+                book.settings,
+                book.is_paused
+            );
+            self.check_book(*id, book, queue)?;
         }
         for (key, held) in &expected.held {
             promise!(
@@ -66,6 +76,7 @@ impl Oracle {
         self.open = start + 1;
         self.closed.clear();
         self.active.clear();
+        self.buckets.clear();
         self.settled.clear();
         self.at = BTreeMap::from([(start, expected.clone())]);
         self.ledger = expected;
