@@ -239,8 +239,8 @@ pub(super) struct Oracle {
     came: BTreeMap<QueueId, Amount>,
     /// Steps so far.
     steps: u64,
-    /// What was moved to an exchange that delays, and how long it waits.
-    delayed: Vec<(Held, u64)>,
+    /// What the broker moves to an exchange that delays, the histories that it may have, and how long it waits.
+    delayed: Vec<(Held, Vec<Vec<Death>>, u64)>,
     /// Who comes to which queue with which id in the step.
     coming: Vec<(Number, (QueueId, Option<i64>))>,
     /// No body is larger, of all that there is in the step.

@@ -137,7 +137,8 @@ fn draw_arguments(
         }
         4..6 => put("x-dead-letter-exchange", text(GRAVES)),
         6 => {
-            put("x-dead-letter-exchange", text(ONCE));
+            let exchanges = [ONCE, LATER];
+            put("x-dead-letter-exchange", text(exchanges[chance.below(2)]));
             let target = &names[chance.below(names.len())];
             put("x-dead-letter-routing-key", text(target));
         }

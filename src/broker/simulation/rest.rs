@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::clients::Consumer;
 use super::ledger::{Book, Checked, Holder, promise};
 use super::world::World;
-use crate::broker::arguments::Overflow;
+use crate::broker::arguments::{ConsumerChoice, Overflow};
 use crate::broker::queue::{Queue, QueueCounts, Settings, Whereabouts};
 use crate::clock::Clock;
 
@@ -148,7 +148,8 @@ impl World {
         Ok(())
     }
 
-    /// Nobody got a message that one of a higher priority still has room for.
+    /// Nobody got a message that one of a higher priority still has room for or, where that is what counts, one of the
+    /// same priority that has fewer.
     pub(super) fn check_precedence(&self) -> Checked {
         for delivered in &self.facts.deliveries {
             let taker = delivered.consumer;
@@ -157,14 +158,26 @@ impl World {
             if taker.queue.settings().single_active_consumer {
                 continue;
             }
-            let mut others = self.clients.of(delivered.queue);
-            let passed = others
-                .find(|other| other.priority > taker.priority && self.clients.could_take(other));
+            let choice = taker.queue.settings().consumer_choice;
+            let held = |one: &Consumer| {
+                let held = self.clients.held_by(delivered.queue, Some(one.number));
+                held.len()
+            };
+            let has_fewer = |other: &Consumer| {
+                choice == ConsumerChoice::LeastLoaded
+                    && other.priority == taker.priority
+                    && held(other) + 1 < held(taker)
+            };
+            let passed = self.clients.of(delivered.queue).find(|other| {
+                let precedes = other.priority > taker.priority || has_fewer(other);
+                precedes && self.clients.could_take(other)
+            });
             promise!(
                 passed.is_none(),
-                "consumer {} got message {} before one of a higher priority",
+                "consumer {} got message {} before {:?}",
                 taker.number,
-                delivered.number
+                delivered.number,
+                passed.map(|other| other.number)
             );
         }
         Ok(())

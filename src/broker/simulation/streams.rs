@@ -131,16 +131,20 @@ impl World {
         }
         self.rest()?;
         self.step(steps::Step::LosePower)?;
+        self.pause(false);
         self.rest()
     }
 
     fn step(&mut self, step: steps::Step) -> Checked<bool> {
+        let was_paused = self.stream().is_paused();
         let busy = self.take(step)?;
+        let is_paused = was_paused && self.stream().is_paused();
         let log = self.clients.take_log(self.now_ms());
         if busy {
             self.history.push(format!("{step:?} at {}", self.now_ms()));
         }
         for delivered in log.deliveries {
+            promise!(!is_paused, "the stream is paused and delivers");
             let number = delivered.consumer.expect("nobody gets from a stream");
             let offset = delivered.seq - 1;
             self.history.push(format!("    {offset} to {number}"));
@@ -269,7 +273,7 @@ impl World {
 
     /// Who has room has everything.
     fn check_rest(&self) -> Checked {
-        for (number, reader) in &self.readers {
+        for (number, reader) in self.readers.iter().filter(|_| !self.stream().is_paused()) {
             let missing = self.book.missing(reader);
             promise!(
                 !reader.has_room() || missing.is_none(),

@@ -156,7 +156,8 @@ impl Oracle {
                     routing_key: key.clone(),
                     has_id: true,
                 };
-                self.delayed.push((held, delay_ms));
+                let histories = vec![held.found.deaths.clone()];
+                self.delayed.push((held, histories, delay_ms));
                 return Vec::new();
             }
             MovedTo::Exchange(name, key) => self.ledger.targets(name, key),
@@ -172,7 +173,7 @@ impl Oracle {
     }
 
     /// Where a message goes that died.
-    fn letters(&self, queue: &SeenQueue, copy: &Copy) -> Vec<Arrival> {
+    fn letters(&mut self, queue: &SeenQueue, copy: &Copy) -> Vec<Arrival> {
         let Some(dead_letter) = &queue.settings.dead_letter else {
             // Taken back by a policy meanwhile.
             return Vec::new();
@@ -181,14 +182,28 @@ impl Oracle {
         let mut targets = self.ledger.targets(&dead_letter.exchange, key);
         let history = |reason: &_| with_death(&copy.found.deaths, &queue.name, *reason);
         let histories: Vec<_> = copy.reasons.iter().map(history).collect();
+        let found = Found {
+            ttl_ms: None,
+            ..copy.found.clone()
+        };
+        let delay_ms = found.delay_ms.filter(|ms| *ms > 0);
+        if let Some(delay_ms) = delay_ms.filter(|_| *dead_letter.exchange == *LATER) {
+            let held = Held {
+                found: Found {
+                    expiry_ms: 0,
+                    ..found
+                },
+                routing_key: key.to_owned(),
+                has_id: true,
+            };
+            self.delayed.push((held, histories, delay_ms as u64));
+            return Vec::new();
+        }
         // A rejection is never one of several possible reasons.
         targets.retain(|target| !is_cycle(&histories[0], &self.ledger.books[target].name));
         let letter = |queue| Arrival {
             queue,
-            found: Found {
-                ttl_ms: None,
-                ..copy.found.clone()
-            },
+            found: found.clone(),
             histories: histories.clone(),
             cause: Cause::Letter,
             has_id: true,
@@ -215,10 +230,11 @@ impl Oracle {
             due.extend(self.arrivals_of(&holder, held));
         }
         let moved = std::mem::take(&mut self.delayed);
-        for (held, delay_ms) in facts.delayed.iter().chain(&moved) {
+        let published = facts.delayed.iter();
+        let published = published.map(|(held, ms)| (held.clone(), vec![Vec::new()], *ms));
+        for (held, histories, delay_ms) in published.chain(moved) {
             let holder = Holder::Exchange(LATER);
-            let deaths = [held.found.deaths.clone()];
-            self.hold(facts, seen, holder, held.clone(), &deaths, *delay_ms)?;
+            self.hold(facts, seen, holder, held, &histories, delay_ms)?;
         }
         Ok(due)
     }

@@ -1,15 +1,20 @@
 //! What may happen to a stream and its readers.
 
+use serde_json::json;
+
 use super::super::clients::Clients;
 use super::super::ledger::{Checked, promise, violated};
 use super::super::message::Labels;
 use super::book::{Message, Reader};
 use super::{TAGS, World};
+use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{Filter, Published, ReaderSpec, StartAt};
 use crate::message::BODY_SHARED_BYTES_MIN;
 use crate::message::record::{Body, NewMessage, SharedBody};
 
 const READERS_MAX: usize = 5;
+
+const POLICY: &str = "policy";
 
 const VALUES: [&str; 3] = ["a", "b", "c"];
 
@@ -23,6 +28,9 @@ pub(super) enum Step {
     Drain,
     Settle,
     GoOn,
+    PauseOrResume,
+    SetPolicy,
+    ClearPolicy,
     // What the broker's threads do.
     Timers,
     Load,
@@ -45,6 +53,9 @@ impl Step {
         (30, Self::Drain),
         (60, Self::Settle),
         (60, Self::GoOn),
+        (4, Self::PauseOrResume),
+        (2, Self::SetPolicy),
+        (2, Self::ClearPolicy),
         (20, Self::Timers),
         (40, Self::Load),
         (10, Self::Relieve),
@@ -77,6 +88,15 @@ impl World {
             Step::Drain => Ok(self.drain()),
             Step::Settle => Ok(self.settle()),
             Step::GoOn => Ok(self.go_on()),
+            Step::PauseOrResume => {
+                self.pause(!self.stream().is_paused());
+                Ok(true)
+            }
+            Step::SetPolicy => Ok(self.set_policy()),
+            Step::ClearPolicy => {
+                let cleared = self.machine().vhost.delete_policy(PolicyKind::User, POLICY);
+                Ok(cleared.is_ok())
+            }
             Step::Timers => Ok(self.machine().call_due() > 0),
             Step::Load => Ok(self.machine().load()),
             Step::Relieve => {
@@ -303,6 +323,32 @@ impl World {
         let id = reader.id;
         let stream = self.stream();
         stream.settle(&self.machine().visit(), id, &seqs);
+        true
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        let done = self.machine().vhost.pause_queue("s", paused);
+        done.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The stream keeps less than before, or something else.
+    fn set_policy(&mut self) -> bool {
+        let definition = match self.chance.percent(50) {
+            true => {
+                self.has_max_bytes = true;
+                json!({ "max-length-bytes": self.chance.between(1_000, 30_000) })
+            }
+            false => {
+                self.max_age_ms = Some(1_000);
+                json!({ "max-age": "1s" })
+            }
+        };
+        let source = json!({ "pattern": "", "definition": definition, "apply-to": "streams" });
+        let source = source.as_object().expect("it is one");
+        let policy = Policy::parse(PolicyKind::User, POLICY, source);
+        let policy = policy.unwrap_or_else(|refused| panic!("{refused}"));
+        let set = self.machine().vhost.set_policy(PolicyKind::User, policy);
+        set.unwrap_or_else(|error| panic!("{error}"));
         true
     }
 
