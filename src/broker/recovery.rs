@@ -17,7 +17,7 @@ use super::vhost::{VHost, VHostSettings};
 use super::{Broker, Services};
 use crate::auth::Auth;
 use crate::message::op::Op;
-use crate::message::{QUEUE_ID_BITS, QueueId, Ticket, base_id};
+use crate::message::{QUEUE_ID_BITS, QueueId, Ticket, base_id, lane_id};
 use crate::store::{LoadError, Recovered, RecoveredDue, RecoveredQueue, Store};
 
 /// Why a broker cannot be built from what is stored.
@@ -173,6 +173,10 @@ fn by_queue(
     ops: &mut Vec<Op>,
 ) -> Result<HashMap<QueueId, RecoveredLanes>, RecoverError> {
     let mut queues: HashMap<QueueId, RecoveredLanes> = HashMap::new();
+    let written = lanes.iter();
+    let written: HashMap<_, _> = written
+        .map(|(id, lane)| (*id, lane.written_before))
+        .collect();
     for (id, lane) in lanes {
         let lanes = &mut queues.entry(base_id(id)).or_default().lanes;
         lanes.push((lane_number(id), lane));
@@ -182,7 +186,9 @@ fn by_queue(
             queues.entry(base_id(*owner)).or_default().delayed = Some(*known);
         }
         if let Some(lane) = retry_lane(lane_number(*owner)) {
-            let retries = retries::read(store, *owner, lane, *known, ops)?;
+            let written = written.get(&lane_id(base_id(*owner), lane));
+            let written = written.copied().unwrap_or_default();
+            let retries = retries::read(store, (*owner, lane), *known, written, ops)?;
             let found = queues.entry(base_id(*owner)).or_default();
             found.retries.push(retries);
         }

@@ -67,6 +67,9 @@ pub struct RecoveredQueue {
     pub next_seq: Seq,
     /// The seq after the last record that is stored; 0 when there is none.
     pub end: Seq,
+    /// The seq after the last record that was not written at the very end. What was settled before it was to be written
+    /// has a higher one.
+    pub written_before: Seq,
     /// Messages with lower seqs may have been delivered before.
     pub delivered_upto: Seq,
     /// Messages that are not settled.
@@ -188,6 +191,14 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
     })
 }
 
+/// The seq after the last record of all rows but those of the last two epochs in which the queue was written.
+fn written_before(queue: &QueueIndex) -> Seq {
+    let rows = queue.rows().values();
+    let newest = rows.clone().map(|row| row.epoch).max().unwrap_or(0);
+    let older = rows.filter(|row| row.epoch + 1 < newest);
+    older.map(|row| row.last + 1).max().unwrap_or(0)
+}
+
 struct Recovery<'a> {
     options: &'a StoreOptions,
     database: &'a Database,
@@ -265,6 +276,7 @@ impl Recovery<'_> {
                     first_live: queue.first_live().unwrap_or(next_seq),
                     next_seq,
                     end: queue.last_seq().map_or(0, |last| last + 1),
+                    written_before: written_before(queue),
                     delivered_upto: queue.settled.delivered_upto(),
                     counts: self
                         .counts

@@ -15,12 +15,13 @@ use crate::store::{RecoveredDue, Store};
 const COUNT_MAX: usize = 4_096;
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Reads the rows of `owner`, which are those of a lane. What removes rows of messages that are gone is added to `ops`.
+/// Reads the rows of `owner`, which are those of a lane, whose messages below `written_before` were there for long.
+/// What removes rows of messages that are gone is added to `ops`.
 pub(super) fn read(
     store: &Store,
-    owner: QueueId,
-    lane: u16,
+    (owner, lane): (QueueId, u16),
     rows: RecoveredDue,
+    written_before: Seq,
     ops: &mut Vec<Op>,
 ) -> Result<RecoveredRetries, RecoverError> {
     let mut found = RecoveredRetries {
@@ -29,19 +30,20 @@ pub(super) fn read(
         ..RecoveredRetries::default()
     };
     // A row without a size was written while its message was only in the store: that may be a transient one, which
-    // did not survive.
+    // did not survive. One that came at the very end may have been settled before it was written, in an epoch that is
+    // lost: then it is gone, and its row is not.
     let mut unsure = BTreeMap::new();
     let mut from = (rows.earliest_ms, 0);
     loop {
         let page = store.due(owner, from, COUNT_MAX, BYTES_MAX)?;
         for entry in &page.entries {
             from = (entry.time_ms, entry.seq + 1);
-            match body_bytes(&entry.record) {
-                0 => drop(unsure.insert(entry.seq, entry.time_ms)),
-                bytes => {
-                    found.seqs.insert(entry.seq);
-                    found.bytes += bytes;
-                }
+            let bytes = body_bytes(&entry.record);
+            if bytes == 0 || entry.seq >= written_before {
+                unsure.insert(entry.seq, entry.time_ms);
+            } else {
+                found.seqs.insert(entry.seq);
+                found.bytes += bytes;
             }
         }
         if !page.more || page.entries.is_empty() {
