@@ -249,7 +249,7 @@ impl State {
         lane.take(seq, bytes);
         lane.hold(seq);
         // Free before it arrives where it goes, which may be here.
-        let had_id = self.free_id(seq, effects);
+        let had_id = self.free_id_of_leaving(seq, effects);
         Got::Message(Leaving {
             copied,
             was_delivered,

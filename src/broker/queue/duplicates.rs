@@ -329,16 +329,24 @@ impl State {
         false
     }
 
+    /// The same for a message that goes elsewhere: epochs before that still write it here.
+    pub(super) fn free_id_of_leaving(&mut self, seq: Seq, effects: &mut Effects) -> bool {
+        let had_id = self.free_id(seq, effects);
+        if let Some(duplicates) = self.duplicates.as_mut().filter(|_| had_id) {
+            duplicates.is_moving(seq);
+        }
+        had_id
+    }
+
     /// The same for a message that is dead-lettered. One that was refused never took its id: nobody may have it, or one
     /// that came later. Earlier versions wrote a row with it nevertheless.
     pub(super) fn free_id_of_dead(&mut self, record: RecordRef<'_>, effects: &mut Effects) {
-        let had_id = self.free_id(record.seq(), effects);
+        let had_id = self.free_id_of_leaving(record.seq(), effects);
         let Some(duplicates) = &mut self.duplicates else {
             return;
         };
-        if had_id {
-            duplicates.is_moving(record.seq());
-        } else if let Some(row) = duplicates.row_of(record)
+        if !had_id
+            && let Some(row) = duplicates.row_of(record)
             && !duplicates.contains(&row.hash, 0)
         {
             effects.ids.push(IdChange::Forget(row.hash));
@@ -350,6 +358,7 @@ impl State {
         let Some(duplicates) = &mut self.duplicates else {
             return;
         };
+        duplicates.has_moved(record.seq());
         let identity = duplicates.rules.settings.identity(record.properties(), 0);
         if let Some(Identity { hash, .. }) = identity
             && let Memory::Taken(taken) = &mut duplicates.memory

@@ -14,7 +14,7 @@ use super::machine::{Machine, Setup, VirtualClock};
 use super::message::{Found, Labels, Number};
 use crate::broker::delivery::ConsumerId;
 use crate::broker::queue::{ConsumerSpec, DeathReason, GetOutcome, Queue, Return, Whereabouts};
-use crate::broker::vhost::QueueDeclare;
+use crate::broker::vhost::{MoveTo, QueueDeclare};
 use crate::message::Seq;
 use crate::message::op::Counts;
 use crate::message::record::{Body, NewMessage};
@@ -513,4 +513,27 @@ fn what_went_elsewhere_is_on_no_page() {
     let page = queue.browse(None, 5).messages;
     let seqs: Vec<Seq> = page.iter().map(|message| message.seq).collect();
     assert_eq!(seqs, [2]);
+}
+
+/// As if it had died: the epoch that is written after administration moved it still has it.
+#[test]
+fn a_message_whose_move_by_hand_is_lost_keeps_repetitions_out() {
+    let mut stage = Stage::new(ENOUGH_BYTES);
+    let rule = ("x-message-deduplication", AMQPValue::Boolean(true));
+    stage.declare("other", &[]);
+    let queue = stage.declare("q", &[rule]);
+    stage.commit();
+    let known = |at| Labels {
+        token: Some(7),
+        ..number(at)
+    };
+    stage.publish(&queue, known(1));
+    stage.cut();
+    let (vhost, to) = (&stage.machine.vhost, MoveTo::Queue("other".into()));
+    let moved = vhost.move_messages(&stage.machine.visit(), &queue, &to, 1);
+    assert_eq!(moved.unwrap().0, 1);
+    stage.finish_epoch();
+    let stage = stage.crash(ENOUGH_BYTES);
+    stage.publish(&stage.queue("q"), known(2));
+    assert_eq!(stage.numbers("q"), [1]);
 }
