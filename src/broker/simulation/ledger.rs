@@ -107,18 +107,11 @@ pub(super) struct Held {
     pub(super) has_id: bool,
 }
 
-/// What an exchange remembers of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Remembered {
-    pub(super) until_ms: u64,
-    pub(super) persistent: bool,
-}
-
-/// What a queue with a cache remembers of a message.
+/// What a queue with a cache or an exchange remembers of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
     pub(super) token: i64,
-    /// In which step it came, and when.
+    /// In which step it came, or as which message, and when.
     pub(super) since: u64,
     pub(super) since_ms: u64,
     pub(super) until_ms: u64,
@@ -134,8 +127,8 @@ pub(super) struct Ledger {
     pub(super) held: BTreeMap<(Holder, DueKey), Held>,
     /// Exchanges and the queues bound to them.
     pub(super) bound: BTreeMap<&'static str, BTreeSet<String>>,
-    /// What the deduplicating exchange remembers, by token.
-    pub(super) remembered: BTreeMap<i64, Remembered>,
+    /// What the deduplicating exchange remembers, the oldest first.
+    pub(super) remembered: Vec<Kept>,
     /// What queues with caches remember, the oldest first.
     pub(super) caches: BTreeMap<QueueId, Vec<Kept>>,
 }
@@ -200,8 +193,7 @@ impl Ledger {
         for queues in kept.bound.values_mut() {
             queues.retain(is_durable);
         }
-        kept.remembered
-            .retain(|_, remembered| remembered.persistent);
+        recover(&mut kept.remembered);
         kept.caches.retain(|queue, _| books.contains_key(queue));
         for cache in kept.caches.values_mut() {
             recover(cache);

@@ -6,7 +6,7 @@
 //! epoch are kept: after a loss of power they say what must be there again ([`restart`]).
 
 mod arrive;
-mod caches;
+pub(super) mod caches;
 mod deliver;
 mod follow;
 mod rates;

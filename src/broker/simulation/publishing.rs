@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::ledger::{Checked, Held, Ledger, Remembered, promise, violated};
+use super::ledger::{Checked, Held, Kept, Ledger, promise, violated};
 use super::machine::Machine;
 use super::message::{Found, Labels};
+use super::oracle::caches::make_room;
 use super::oracle::{Arrival, Cause};
 use super::plan::{ALL, LATER, ONCE, REMEMBERED_MS};
 use super::world::World;
@@ -86,6 +87,7 @@ impl World {
             visit: &visit,
             exchange,
             key,
+            remembered_max: self.remembered_max,
         };
         let mut batch = publish.route(labels);
         let ledger = &mut self.oracle.ledger;
@@ -151,6 +153,7 @@ struct Publish<'a> {
     visit: &'a Visit<'a>,
     exchange: &'static str,
     key: &'a str,
+    remembered_max: usize,
 }
 
 impl Publish<'_> {
@@ -207,11 +210,17 @@ impl Publish<'_> {
                 continue;
             }
             let token = outgoing.labels.token;
-            let known = token.and_then(|token| ledger.remembered.get(&token));
-            let is_known = known.is_some_and(|known| known.until_ms > now_ms);
+            let mut remembered = ledger.remembered.iter().rev();
+            let known = token.and_then(|token| remembered.find(|kept| kept.token == token));
+            let known = known.filter(|kept| kept.until_ms > now_ms);
+            let is_known = known.is_some();
+            let is_sure = known.is_none_or(|kept| kept.is_sure);
             let number = outgoing.labels.number;
             match looked.look(memory, place, &outgoing.properties, now_ms) {
-                Finding::New => promise!(!is_known, "message {number} is a repetition and let in"),
+                Finding::New => promise!(
+                    !is_known || !is_sure,
+                    "message {number} is a repetition and let in"
+                ),
                 Finding::Duplicate => {
                     promise!(
                         is_known,
@@ -310,11 +319,15 @@ impl Publish<'_> {
             let is_remembered =
                 is_accepted(place) && !outgoing.is_duplicate && !outgoing.route.is_empty();
             if let Some(token) = outgoing.labels.token.filter(|_| is_remembered) {
-                let remembered = Remembered {
+                ledger.remembered.push(Kept {
+                    token,
+                    since: outgoing.labels.number,
+                    since_ms: self.visit.now_ms(),
                     until_ms: self.visit.now_ms() + REMEMBERED_MS,
                     persistent: is_durable(place),
-                };
-                ledger.remembered.insert(token, remembered);
+                    is_sure: true,
+                });
+                make_room(&mut ledger.remembered, self.remembered_max, u64::MAX);
             }
         }
     }

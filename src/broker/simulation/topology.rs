@@ -54,6 +54,10 @@ impl World {
                 arguments(&[
                     ("x-message-deduplication", AMQPValue::Boolean(true)),
                     ("x-cache-ttl", AMQPValue::LongLongInt(REMEMBERED_MS as i64)),
+                    (
+                        "x-cache-size",
+                        AMQPValue::LongLongInt(self.remembered_max as i64),
+                    ),
                 ]),
             ),
         ];

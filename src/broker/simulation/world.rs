@@ -44,6 +44,8 @@ pub(super) struct World {
     /// What happens in this step.
     pub(super) facts: Facts,
     pub(super) last_number: u64,
+    /// How many messages the deduplicating exchange remembers.
+    pub(super) remembered_max: usize,
     /// When queues were last used, for those that go when they are not.
     pub(super) used: BTreeMap<QueueId, u64>,
     /// Queues that had a consumer since the start.
@@ -60,6 +62,7 @@ impl World {
         let (machine, start) = Machine::start(folder.path(), &clock, setup);
         let odds = Odds::draw(&mut chance);
         let plans = plan::draw(&mut chance, &odds);
+        let remembered_max = [4, 1_000][chance.below(2)];
         Self {
             disk: Disk::at_start(folder.path(), start),
             announced: start,
@@ -74,6 +77,7 @@ impl World {
             clients: Clients::default(),
             facts: Facts::default(),
             last_number: 0,
+            remembered_max,
             used: BTreeMap::new(),
             consumed: BTreeSet::new(),
             history: Vec::new(),

@@ -128,7 +128,7 @@ impl Oracle {
 }
 
 /// What made room for others is gone, or may be. A start remembers less than there was: it does not come back then.
-fn make_room(cache: &mut Vec<Kept>, entries_max: usize, steps: u64) {
+pub(in super::super) fn make_room(cache: &mut Vec<Kept>, entries_max: usize, steps: u64) {
     let before = cache.clone();
     cache.retain_mut(|kept| {
         let behind = before.iter().filter(|other| other.since > kept.since);
