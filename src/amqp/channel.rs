@@ -73,6 +73,8 @@ pub enum Wait {
     Loading {
         /// The queue.
         queue: Arc<Queue>,
+        /// Loads that had come when the wait began.
+        loads_done: u64,
         /// The method.
         method: Box<AMQPClass>,
     },

@@ -315,7 +315,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wait::Durable { ticket, .. }
                 | Wait::Consume { ticket, .. }
                 | Wait::Mark { ticket, .. } => !services.store.is_durable(*ticket),
-                Wait::Loading { queue, .. } => queue.is_loading(),
+                Wait::Loading {
+                    queue, loads_done, ..
+                } => queue.loads_done() == *loads_done && queue.is_loading(),
             },
             Pause::StoreRoom { epoch } => services.store.durable() < *epoch,
             Pause::QueueMemory { round } => services.memory.round() == *round,
@@ -364,21 +366,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Reads nothing more until what a method waits for is there.
-    fn wait_for_method(&mut self, channel: u16, wait: Wait) {
+    fn wait_for_method(&mut self, channel: u16, mut wait: Wait) {
         let waiter = self.waiter();
-        match &wait {
+        match &mut wait {
             Wait::Durable { ticket, .. }
             | Wait::Consume { ticket, .. }
             | Wait::Mark { ticket, .. } => {
                 let store = &self.session.broker.services.store;
                 store.subscribe(*ticket, waiter);
             }
-            Wait::Loading { queue, .. } => {
-                if !queue.when_loaded(waiter) {
-                    // It came in the meantime.
-                    self.session.outbox.wake();
-                }
-            }
+            Wait::Loading {
+                queue, loads_done, ..
+            } => match queue.when_loaded(waiter) {
+                Some(so_far) => *loads_done = so_far,
+                // It came in the meantime.
+                None => self.session.outbox.wake(),
+            },
         }
         self.pause = Some(Pause::Channel { channel, wait });
     }

@@ -160,6 +160,7 @@ const DELIVERED_AHEAD: Seq = 1 << 16;
 struct Inner {
     state: State,
     load_waiters: Vec<Arc<dyn Waiter>>,
+    loads_done: u64,
     /// Deliveries are marked.
     is_marked: bool,
     /// What waits to become visible; made with the first such message.
@@ -238,6 +239,7 @@ impl Queue {
         let inner = Inner {
             state,
             load_waiters: Vec::new(),
+            loads_done: 0,
             is_marked: false,
             delays: None,
             used_ms: 0,
@@ -406,7 +408,14 @@ impl Queue {
     /// A loader thread begins to read from `from` on, and will bring what there is up to `covered_upto`, some `bytes`.
     pub(super) fn load_begins(self: &Arc<Self>, from: Seq, covered_upto: Seq, bytes: usize) {
         if let Some(stream) = self.stream() {
-            stream.load_begins(self, from, covered_upto, bytes);
+            return stream.load_begins(self, from, covered_upto, bytes);
+        }
+        let mut inner = self.inner.lock();
+        let lane = inner.state.lane_mut(from);
+        // What a reader skips, browsing or looking for what is due, tells nothing of what is read next.
+        let is_at_head = from >= lane.cursor() && lane.ready() > 0;
+        if lane.reads.begins(from, covered_upto) && is_at_head {
+            self.load(&mut inner, from);
         }
     }
 
@@ -418,9 +427,10 @@ impl Queue {
         }
         let mut inner = self.inner.lock();
         let lane = inner.state.lane_mut(from);
-        lane.loading = false;
+        lane.reads.ends(from);
         let upto = loaded.covered_upto.max(from);
         lane.install(from, upto, loaded.records, loaded.bodies);
+        inner.loads_done += 1;
         wake_all(&mut inner);
         if !inner.state.dying.is_empty() {
             self.ask_for_dead_lettering(&mut inner);
@@ -436,14 +446,19 @@ impl Queue {
         is_loading(&self.inner.lock())
     }
 
-    /// Wakes `waiter` when the load that is on its way has come. `false`: none is.
-    pub fn when_loaded(&self, waiter: Arc<dyn Waiter>) -> bool {
+    /// Wakes `waiter` when a load that is on its way has come: [`Self::loads_done`] is more then than what this
+    /// answers. `None`: none is.
+    pub fn when_loaded(&self, waiter: Arc<dyn Waiter>) -> Option<u64> {
         let mut inner = self.inner.lock();
-        let loading = is_loading(&inner);
-        if loading {
+        is_loading(&inner).then(|| {
             inner.load_waiters.push(waiter);
-        }
-        loading
+            inner.loads_done
+        })
+    }
+
+    /// Loads that have come so far.
+    pub fn loads_done(&self) -> u64 {
+        self.inner.lock().loads_done
     }
 
     /// Goes on with whatever there is to do. True: call again in a further visit.
@@ -524,15 +539,22 @@ impl Queue {
         if effects.died {
             self.ask_for_dead_lettering(inner);
         }
-        if let Some((from, upto)) = effects.load {
-            self.load(inner, from, upto);
+        if let Some(from) = effects.load {
+            self.load(inner, from);
         }
     }
 
-    fn load(self: &Arc<Self>, inner: &mut Inner, from: Seq, upto: Seq) {
-        let lane = inner.state.lane_mut(from);
-        if !lane.loading {
-            lane.loading = true;
+    /// Asks the store for what is cold from `seq` on, or, if that is on its way, for what is behind it.
+    fn load(self: &Arc<Self>, inner: &mut Inner, seq: Seq) {
+        let lane = inner.state.lane_mut(seq);
+        let Some(from) = lane.reads.next(seq) else {
+            return;
+        };
+        if from > seq && self.services.memory.is_over() {
+            return;
+        }
+        if let Some(upto) = lane.log.cold_end(from) {
+            lane.reads.asked(from);
             self.services.loader.request(self, from, upto);
         }
     }
@@ -585,7 +607,8 @@ impl Drop for Queue {
 }
 
 fn is_loading(inner: &Inner) -> bool {
-    inner.state.lanes().iter().any(|lane| lane.loading)
+    let mut lanes = inner.state.lanes().iter();
+    lanes.any(|lane| !lane.reads.is_empty())
 }
 
 fn wake_all(inner: &mut Inner) {

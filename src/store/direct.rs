@@ -1,7 +1,9 @@
-//! Writing past the page cache.
+//! Writing and reading past the page cache.
 //!
 //! What RocksDB flushes is read once much later, if ever: it need not push other files out of memory, and a copy into
-//! fresh pages of the kernel costs more than all else that a flush does. Not every file system can do without.
+//! fresh pages of the kernel costs more than all else that a flush or a read does. Readers of a stream that are close to
+//! each other share what is in memory; those that are not read the disk again. Not every file system can do without the
+//! page cache.
 
 use std::fs::{OpenOptions, remove_file};
 use std::io::{self, Write};
@@ -15,7 +17,7 @@ const NAME: &str = "probe";
 #[repr(align(4096))]
 struct Page([u8; 4096]);
 
-/// Whether files in `dir` can be written past the page cache. Tries it, in a directory that is there.
+/// Whether files in `dir` can be written and read past the page cache. Tries it, in a directory that is there.
 pub(super) fn is_possible(dir: &Path) -> bool {
     let path = dir.join(NAME);
     let tried = write_page(&path);

@@ -127,7 +127,9 @@ impl Database {
     fn open_with(dir: &Path, mut options: Options) -> Result<Self, rocksdb::Error> {
         // If that fails RocksDB says why.
         let _ = std::fs::create_dir_all(dir);
-        options.set_use_direct_io_for_flush_and_compaction(direct::is_possible(dir));
+        let is_direct = direct::is_possible(dir);
+        options.set_use_direct_io_for_flush_and_compaction(is_direct);
+        options.set_use_direct_reads(is_direct);
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = NAMES
             .iter()

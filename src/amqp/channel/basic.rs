@@ -270,7 +270,11 @@ impl Channel {
             }
             GetOutcome::Loading => {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));
-                Ok(Some(Wait::Loading { queue, method }))
+                Ok(Some(Wait::Loading {
+                    loads_done: queue.loads_done(),
+                    queue,
+                    method,
+                }))
             }
             GetOutcome::Unsaved(ticket) => {
                 let method = Box::new(AMQPClass::Basic(basic::AMQPMethod::Get(get)));

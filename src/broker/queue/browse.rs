@@ -86,7 +86,7 @@ impl Queue {
                 Next::Cold(seq) => {
                     page.next = Some(seq);
                     page.is_loading = page.messages.is_empty();
-                    cold = lane.log.cold_end(seq).map(|end| (seq, end));
+                    cold = Some(seq);
                 }
                 Next::End => continue,
             }
@@ -94,9 +94,9 @@ impl Queue {
         }
         page.locate(&inner);
         if page.is_loading
-            && let Some((from, upto)) = cold
+            && let Some(seq) = cold
         {
-            self.load(&mut inner, from, upto);
+            self.load(&mut inner, seq);
         }
         page
     }

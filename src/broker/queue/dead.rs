@@ -92,7 +92,7 @@ impl Queue {
                     dead.push(Dead { message, reason });
                 }
                 Lookup::Cold => {
-                    cold = lane.log.cold_end(seq).map(|end| (seq, end));
+                    cold = Some(seq);
                     break;
                 }
                 Lookup::Gone => {}
@@ -107,8 +107,8 @@ impl Queue {
         if dead.is_empty() {
             // What has to be loaded asks again when it is there.
             inner.dead_lettering = false;
-            if let Some((from, upto)) = cold {
-                self.load(&mut inner, from, upto);
+            if let Some(from) = cold {
+                self.load(&mut inner, from);
             }
             return None;
         }

@@ -67,7 +67,7 @@ impl State {
         }
         self.forget_if_empty();
         // What went out or died may have been all that there was to load.
-        effects.load = effects.load.filter(|(from, _)| {
+        effects.load = effects.load.filter(|from| {
             let log = &self.lane_mut(*from).log;
             log.cold_end(*from).is_some()
         });

@@ -7,10 +7,12 @@
 //! held by a channel, or held back here (`held`: dying, or `blocked`: waiting for its group).
 
 mod pick;
+mod reads;
 
 use std::collections::BTreeMap;
 
 pub(super) use self::pick::{Offer, Pick};
+use self::reads::Reads;
 use super::arriving::Arriving;
 use super::blocked::Blocked;
 use super::expiry::Expiry;
@@ -89,8 +91,8 @@ pub(super) struct Lane {
     pub(super) marked_in: Epoch,
     /// What was moved here and nobody gets yet.
     pub(super) arriving: Option<Box<Arriving>>,
-    /// A load of a cold stretch is on its way.
-    pub(super) loading: bool,
+    /// What is on its way from the store.
+    pub(super) reads: Reads,
     /// Transient records went to the store: their settlements must go there too.
     pub(super) spilled: bool,
 }
@@ -156,7 +158,7 @@ impl Lane {
             delivered_mark: 0,
             marked_in: 0,
             arriving: None,
-            loading: false,
+            reads: Reads::default(),
             spilled: false,
         }
     }
@@ -400,9 +402,14 @@ impl Lane {
         bodies: Vec<(Seq, SharedBody)>,
     ) -> bool {
         let installed = self.log.install(from, upto, records, bodies);
-        while let Some(seq) = self.unread.first_from(from).filter(|seq| *seq <= upto) {
-            self.unread.remove(seq);
-            self.count_in(seq);
+        let mut at = from;
+        while let Some(seq) = self.unread.first_from(at).filter(|seq| *seq <= upto) {
+            at = seq + 1;
+            // Where another piece came first this one may be too late for some.
+            if !matches!(self.log.lookup(seq), Lookup::Cold) {
+                self.unread.remove(seq);
+                self.count_in(seq);
+            }
         }
         installed
     }

@@ -60,8 +60,8 @@ pub(super) struct Effects {
     pub(super) delivered: bool,
     /// A consumer holds messages that it did not hold before, persistent or not.
     pub(super) held: bool,
-    /// A cold stretch is needed: load from the first to at most the second seq.
-    pub(super) load: Option<(Seq, Seq)>,
+    /// A cold stretch is needed: load from there on.
+    pub(super) load: Option<Seq>,
     /// The visit's share is done but there is more to do: visit again.
     pub(super) more: bool,
     /// Messages died that are to be dead-lettered.
@@ -87,7 +87,7 @@ impl Effects {
     }
 
     pub(super) fn load_at(&mut self, lane: &Lane, seq: Seq) {
-        self.load = lane.log.cold_end(seq).map(|end| (seq, end));
+        self.load = lane.log.cold_end(seq).map(|_| seq);
     }
 }
 

@@ -143,8 +143,8 @@ impl World {
             let mut effects = Effects::default();
             self.state.dispatch(1, &mut effects);
             let moved = self.book();
-            if let Some((from, upto)) = effects.load {
-                self.load(from, upto);
+            if let Some(from) = effects.load {
+                self.load(from);
             } else if !effects.more && !moved {
                 return;
             }
@@ -153,7 +153,8 @@ impl World {
     }
 
     /// The store answers with a piece of what was asked for.
-    fn load(&mut self, from: Seq, upto: Seq) {
+    fn load(&mut self, from: Seq) {
+        let upto = self.state.lane_mut(from).log.cold_end(from).unwrap();
         let covered = upto.min(from + 6);
         let records: Vec<u8> = self
             .stored
@@ -206,8 +207,7 @@ impl World {
             });
             match got {
                 Got::Cold => {
-                    let (from, upto) = effects.load.unwrap();
-                    self.load(from, upto);
+                    self.load(effects.load.unwrap());
                 }
                 Got::Empty => return assert_eq!(expected, None),
                 Got::Message((seq, redelivered, left)) => {

@@ -24,6 +24,7 @@ use crate::message::{Epoch, QueueId};
 use crate::random::SeededRandom;
 use crate::store::{StoreByHand, StoreOptions, Visit};
 
+use super::chance::Chance;
 use super::ledger::{Holder, Ledger};
 use super::message::{Found, number};
 use super::oracle::{Seen, SeenQueue};
@@ -157,6 +158,18 @@ impl Machine {
             self.dying.push_back(queue.clone());
         }
         Some(queue.spec.id)
+    }
+
+    /// A loader thread takes a step, reading or giving what it read to who has asked for it: they may overtake each
+    /// other.
+    pub(super) fn load_step(&self, chance: &mut Chance) -> bool {
+        let Services(parts) = &self.services;
+        let install = |last| self.loads.install_one(last, &parts.store, &*parts.clock);
+        match chance.below(4) {
+            0 => install(false) || self.loads.read_one(&parts.store),
+            1 => install(true) || self.loads.read_one(&parts.store),
+            _ => self.loads.read_one(&parts.store) || install(false),
+        }
     }
 
     /// Reads back what waits longest to be read. `false`: nothing does.

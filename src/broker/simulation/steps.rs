@@ -126,7 +126,10 @@ impl World {
                 self.facts.buried = self.machine_mut().bury();
                 Ok(self.facts.buried.is_some())
             }
-            Step::Load => Ok(self.machine().load()),
+            Step::Load => {
+                let machine = self.machine.as_ref().expect("it is running");
+                Ok(machine.load_step(&mut self.chance))
+            }
             Step::Relieve => {
                 self.machine().relieve();
                 Ok(false)

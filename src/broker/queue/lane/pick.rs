@@ -30,8 +30,8 @@ pub(in crate::broker::queue) enum Pick {
 pub(in crate::broker::queue) struct Picked {
     /// Everything was offered: it is the next lane's turn.
     pub(in crate::broker::queue) all: bool,
-    /// A stretch to load: the message with the first seq is needed now, or soon. With the last seq of the stretch.
-    pub(in crate::broker::queue) load: Option<(Seq, Seq)>,
+    /// Where a stretch to load begins: its first message is needed now, or soon.
+    pub(in crate::broker::queue) load: Option<Seq>,
 }
 
 /// What is offered.
@@ -74,7 +74,7 @@ impl Lane {
     }
 }
 
-const fn stopped(load: Option<(Seq, Seq)>) -> Picked {
+const fn stopped(load: Option<Seq>) -> Picked {
     Picked { all: false, load }
 }
 
@@ -115,7 +115,7 @@ impl<F> Offering<'_, F> {
                         return Some(stopped(None));
                     }
                 }
-                Lookup::Cold => return Some(stopped(log.cold_end(seq).map(|end| (seq, end)))),
+                Lookup::Cold => return Some(stopped(Some(seq))),
                 Lookup::Gone => *self.ready = self.ready.saturating_sub(1),
             }
             if !returned.remove(seq) {
@@ -140,15 +140,14 @@ impl<F> Offering<'_, F> {
         match next {
             Next::At(seq) => {
                 *cursor = seq;
-                let ahead = log.cold_after(seq);
                 Picked {
                     all: seq >= self.closed_from,
-                    load: ahead.and_then(|ahead| log.cold_end(ahead).map(|end| (ahead, end))),
+                    load: log.cold_after(seq),
                 }
             }
             Next::Cold(seq) => {
                 *cursor = seq;
-                stopped(log.cold_end(seq).map(|end| (seq, end)))
+                stopped(Some(seq))
             }
             Next::End => {
                 *cursor = log.next_seq();

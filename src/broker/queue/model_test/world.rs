@@ -212,8 +212,8 @@ impl World {
             work(self, &mut effects);
             self.book();
             let has_read = self.keep_marks();
-            if let Some((from, upto)) = effects.load {
-                self.load(from, upto);
+            if let Some(from) = effects.load {
+                self.load(from);
             } else if !effects.more && !has_read {
                 return;
             }
@@ -263,7 +263,8 @@ impl World {
     }
 
     /// The store answers with a piece of what was asked for.
-    pub(super) fn load(&mut self, from: Seq, upto: Seq) {
+    pub(super) fn load(&mut self, from: Seq) {
+        let upto = self.state.lane_mut(from).log.cold_end(from).unwrap();
         let covered = upto.min(from + 6);
         let records: Vec<u8> = self
             .stored
@@ -316,8 +317,7 @@ impl World {
                 });
             match got {
                 Got::Cold => {
-                    let (from, upto) = effects.load.unwrap();
-                    self.load(from, upto);
+                    self.load(effects.load.unwrap());
                 }
                 Got::Empty => return assert_eq!(expected, None),
                 Got::Message((seen, left)) => {
@@ -366,8 +366,7 @@ impl World {
             let lane = self.state.lane_mut(seq);
             let record = match lane.log.lookup(seq) {
                 Lookup::Cold => {
-                    let end = lane.log.cold_end(seq).unwrap();
-                    self.load(seq, end);
+                    self.load(seq);
                     continue;
                 }
                 Lookup::Gone => panic!("{seq} died twice"),

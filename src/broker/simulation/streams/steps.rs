@@ -98,7 +98,10 @@ impl World {
                 Ok(cleared.is_ok())
             }
             Step::Timers => Ok(self.machine().call_due() > 0),
-            Step::Load => Ok(self.machine().load()),
+            Step::Load => {
+                let machine = self.machine.as_ref().expect("it is running");
+                Ok(machine.load_step(&mut self.chance))
+            }
             Step::Relieve => {
                 self.machine().relieve();
                 Ok(false)
