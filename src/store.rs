@@ -35,6 +35,7 @@ mod gate;
 mod grace;
 mod ids;
 mod index;
+mod intent_log;
 mod keys;
 mod load;
 mod look;
@@ -397,7 +398,12 @@ impl Parts {
             options,
         });
         let parts = Self {
-            committer: Committer::new(Arc::clone(&shared), opened.sparse, opened.full),
+            committer: Committer::new(
+                Arc::clone(&shared),
+                opened.epoch,
+                opened.sparse,
+                opened.full,
+            ),
             cleaner: Cleaner::new(Arc::clone(&shared), opened.durable_file),
             owner: opened.owner,
             shared,

@@ -56,6 +56,11 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// The batch as RocksDB serializes it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn puts(&self) -> u32 {
         self.puts
     }

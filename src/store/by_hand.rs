@@ -92,9 +92,19 @@ impl StoreByHand {
         self.parts.shared.upkeep.synced.load(Ordering::Acquire)
     }
 
+    /// The last epoch that a sync of the write-ahead log covers.
+    pub(crate) fn covered(&self) -> Epoch {
+        self.parts.shared.upkeep.covered.load(Ordering::Acquire)
+    }
+
     /// What the upkeep thread does once a second.
     pub(crate) fn upkeep(&mut self) {
         self.parts.cleaner.tick();
+    }
+
+    /// From now on the disk refuses what goes to the intent log.
+    pub(crate) fn break_intent_log(&mut self) {
+        self.parts.committer.break_intent_log();
     }
 
     /// RocksDB writes its memory to files, as it does whenever it likes.
@@ -107,6 +117,7 @@ impl StoreByHand {
     /// Makes everything durable and closes.
     pub(crate) fn close(mut self) {
         while self.step() != Step::Idle {}
+        self.parts.cleaner.cover();
         self.parts.cleaner.state_durable();
     }
 }

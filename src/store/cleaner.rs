@@ -1,5 +1,5 @@
 //! What is done once a second while the store works, and once after it has become idle: the `durable` file, the
-//! ballast, and keeping the disk usage of blob files in proportion.
+//! ballast, the intent log, and keeping the disk usage of blob files in proportion.
 //!
 //! A blob file goes when everything in it is dead and compaction has noticed. Chunks die roughly in the order in which
 //! they were written, but a few that stay keep whole files. When the files hold more than twice what is live and some
@@ -10,11 +10,12 @@ use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::durable_file::DurableFile;
 use super::families::{Database, WriteOnce};
 use super::index::Index;
+use super::intent_log::{self, Made};
 use super::keys::RowKey;
 use super::row::Place;
 use super::space::{SpaceState, is_no_space};
@@ -38,8 +39,16 @@ pub(super) struct Upkeep {
     stopped: AtomicBool,
     /// Something was written since the last tick.
     busy: AtomicBool,
-    /// Last epoch that was synced.
+    /// Last epoch that was synced, whichever way.
     pub(super) synced: AtomicU64,
+    /// Last epoch that RocksDB was given.
+    pub(super) written: AtomicU64,
+    /// Last epoch that a sync of the write-ahead log covers.
+    pub(super) covered: AtomicU64,
+    /// The write-ahead log is to be synced.
+    cover_wanted: AtomicBool,
+    /// There is an intent log now.
+    pub(super) intent_log_made: AtomicBool,
     /// Rows deleted since the last flush.
     pub(super) deletes: AtomicU64,
     /// The store thread has rewrites that are due later.
@@ -55,6 +64,18 @@ impl Upkeep {
     pub(super) fn poke(&self) {
         self.busy.store(true, Ordering::Release);
         if !self.active.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// The write-ahead log was synced after `epoch` was written to it.
+    pub(super) fn cover(&self, epoch: Epoch) {
+        self.covered.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// The write-ahead log is to be synced before the intent log is full.
+    pub(super) fn want_cover(&self) {
+        if !self.cover_wanted.swap(true, Ordering::AcqRel) {
             self.wake();
         }
     }
@@ -82,6 +103,8 @@ pub(super) struct Cleaner {
     shared: Arc<Shared>,
     durable: DurableFile,
     rounds: [Round; 2],
+    /// Whether there is an intent log, or why not, is known.
+    intent_log_tried: bool,
 }
 
 /// Where the cleaning of some families is.
@@ -120,29 +143,72 @@ impl Cleaner {
             shared,
             durable,
             rounds: [Round::new(Rows::Durable), Round::new(Rows::Spilled)],
+            intent_log_tried: false,
         }
     }
 
     /// Works until the store is closed.
     pub(super) fn run(mut self) {
-        while self.wait() {
+        let mut due = Instant::now();
+        while self.wait(due) {
             self.tick();
+            due = Instant::now() + TICK;
         }
+        self.cover();
         self.state_durable();
     }
 
-    /// Waits for the next tick: a second when the store works, else until it does. False when the store is closed.
-    fn wait(&self) -> bool {
+    /// Waits for the next tick, until it is due and the store works. False when the store is closed.
+    fn wait(&self, due: Instant) -> bool {
         let upkeep = &self.shared.upkeep;
-        if upkeep.active.load(Ordering::Acquire) {
-            std::thread::park_timeout(TICK);
-        } else {
-            while !upkeep.active.load(Ordering::Acquire) && !upkeep.stopped.load(Ordering::Acquire)
-            {
+        while !upkeep.stopped.load(Ordering::Acquire) {
+            if upkeep.cover_wanted.load(Ordering::Acquire) {
+                self.cover();
+            } else if !upkeep.active.load(Ordering::Acquire) {
                 std::thread::park();
+            } else {
+                match due.checked_duration_since(Instant::now()) {
+                    Some(left) if !left.is_zero() => std::thread::park_timeout(left),
+                    _ => return true,
+                }
             }
         }
-        !upkeep.stopped.load(Ordering::Acquire)
+        false
+    }
+
+    /// Syncs the write-ahead log with what it was given for the intent log.
+    pub(super) fn cover(&self) {
+        let upkeep = &self.shared.upkeep;
+        let written = upkeep.written.load(Ordering::Acquire);
+        if written > upkeep.covered.load(Ordering::Acquire)
+            && let Some(database) = self.shared.database.read().as_ref()
+        {
+            match database.db().flush_wal(true) {
+                Ok(()) => upkeep.cover(written),
+                // The next commit finds no room in the intent log, and waits for space.
+                Err(error) if is_no_space(&error) => {}
+                Err(error) => fatal(&format!("the write-ahead log cannot be synced: {error}")),
+            }
+        }
+        upkeep.cover_wanted.store(false, Ordering::Release);
+    }
+
+    /// Makes the intent log when there is plenty of room, once.
+    fn make_intent_log(&mut self) {
+        let options = &self.shared.options;
+        if self.intent_log_tried || options.no_sync {
+            return;
+        }
+        match intent_log::make(&options.dir) {
+            Ok(Made::NoRoomYet) => return,
+            Ok(Made::AlreadyThere | Made::NotPossible) => {}
+            Ok(Made::Now) => {
+                let made = &self.shared.upkeep.intent_log_made;
+                made.store(true, Ordering::Release);
+            }
+            Err(error) => tracing::warn!(%error, "cannot make the intent log, commits do without"),
+        }
+        self.intent_log_tried = true;
     }
 
     pub(super) fn tick(&mut self) {
@@ -153,6 +219,7 @@ impl Cleaner {
         {
             tracing::warn!(%error, "cannot make the ballast file");
         }
+        self.make_intent_log();
         let waits = shared.upkeep.rewrites_wait.load(Ordering::Acquire);
         if waits {
             shared.gate.wake();

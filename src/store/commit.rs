@@ -10,6 +10,7 @@
 //! more is settled before it is written. What comes in answer to a commit, from a publisher that waits for each
 //! confirm, does not make the store busy: waiting would gather nothing more.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use super::cleaner::oldest_chunks;
 use super::families::{Database, Mutable};
 use super::gate::Cut;
 use super::grace::Grace;
+use super::intent_log::IntentLog;
 use super::keys::{RowKey, state};
 use super::rewrite::Rewrites;
 use super::space::{self, SpaceState, is_no_space};
@@ -53,19 +55,42 @@ pub(super) struct Committer {
     /// Work came before anybody heard of the last commit: from those who do not wait for it.
     busy: bool,
     grace: Grace,
+    /// Last epoch that had a batch.
+    last_written: Epoch,
+    /// Not before it has been made.
+    intent_log: Option<IntentLog>,
+}
+
+/// How a batch reaches the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By a sync of the write-ahead log.
+    WriteAheadLog,
+    /// By the intent log: the write-ahead log follows without a sync.
+    IntentLog,
+    /// Whenever the operating system likes.
+    NoSync,
 }
 
 impl Committer {
-    pub(super) fn new(shared: Arc<Shared>, sparse: Vec<RowKey>, full: Vec<QueueId>) -> Self {
+    /// Begins behind `epoch`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        epoch: Epoch,
+        sparse: Vec<RowKey>,
+        full: Vec<QueueId>,
+    ) -> Self {
         let mut rewrites = Rewrites::default();
         full.into_iter().for_each(|queue| rewrites.add_full(queue));
         sparse.into_iter().for_each(|key| rewrites.add_sparse(key));
         Self {
-            shared,
             rewrites,
             last_start: None,
             busy: false,
             grace: Grace::default(),
+            last_written: epoch,
+            intent_log: open_intent_log(&shared, epoch),
+            shared,
         }
     }
 
@@ -158,6 +183,7 @@ impl Committer {
 
     fn compose_and_write(&mut self, epoch: Epoch, ops: Vec<Op>) -> bool {
         let shared = Arc::clone(&self.shared);
+        let wrote_ahead = Cell::new(false);
         let (mut batch, spill_gone) = {
             let database = shared.database.read();
             let Some(database) = database.as_ref() else {
@@ -166,6 +192,7 @@ impl Committer {
             let mut work = Work::new(database, epoch);
             let prepared = work.prepare(&shared.index, &shared.ids, ops, |batch| {
                 self.write(database, epoch, &batch, false);
+                wrote_ahead.set(true);
             });
             work.apply(&mut shared.index.write(), prepared);
             if !shared.is_closing() {
@@ -189,13 +216,13 @@ impl Committer {
         if batch.is_empty() {
             return false;
         }
-        self.finish(epoch, &mut batch);
+        self.finish(epoch, &mut batch, wrote_ahead.get());
         true
     }
 
-    /// Adds the epoch's own rows and writes the batch.
-    fn finish(&self, epoch: Epoch, batch: &mut Batch) {
-        let shared = &self.shared;
+    /// Adds the epoch's own rows and writes the batch. Before that something of the epoch was written ahead, or not.
+    fn finish(&mut self, epoch: Epoch, batch: &mut Batch, wrote_ahead: bool) {
+        let shared = Arc::clone(&self.shared);
         let ids = shared.ids.encode();
         let mut last_ids = shared.ids_written.lock();
         if *last_ids != ids {
@@ -208,13 +235,71 @@ impl Committer {
             state::EPOCH,
             &epoch_row(epoch, shared.gate.clock_ms()),
         );
-        let sync = batch.needs_sync() && !shared.options.no_sync;
         if let Some(database) = shared.database.read().as_ref() {
-            self.write(database, epoch, batch, sync);
+            self.write_through(database, epoch, batch, wrote_ahead);
         }
         count(&shared.counters.epochs_written, 1);
-        if sync {
-            shared.upkeep.synced.store(epoch, Ordering::Release);
+    }
+
+    /// Writes a batch and waits until it is on the disk.
+    fn write_through(
+        &mut self,
+        database: &Database,
+        epoch: Epoch,
+        batch: &Batch,
+        wrote_ahead: bool,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let upkeep = &shared.upkeep;
+        let way = self.way(batch, wrote_ahead);
+        self.write(database, epoch, batch, way == Way::WriteAheadLog);
+        upkeep.written.store(epoch, Ordering::Release);
+        match way {
+            Way::WriteAheadLog => upkeep.cover(epoch),
+            Way::IntentLog => self.intend(database, epoch, batch),
+            Way::NoSync => {}
+        }
+        if way != Way::NoSync {
+            upkeep.synced.store(epoch, Ordering::Release);
+            count(&shared.counters.syncs, 1);
+        }
+        self.last_written = epoch;
+    }
+
+    fn way(&mut self, batch: &Batch, wrote_ahead: bool) -> Way {
+        let upkeep = &self.shared.upkeep;
+        if self.shared.options.no_sync || !batch.needs_sync() {
+            return Way::NoSync;
+        }
+        if upkeep.intent_log_made.swap(false, Ordering::AcqRel) {
+            self.intent_log = open_intent_log(&self.shared, self.last_written);
+        }
+        let covered = upkeep.covered.load(Ordering::Acquire);
+        let log = self.intent_log.as_mut().filter(|_| !wrote_ahead);
+        match log.is_some_and(|log| log.has_room(batch.len(), covered)) {
+            true => Way::IntentLog,
+            false => Way::WriteAheadLog,
+        }
+    }
+
+    /// Writes to the intent log what RocksDB has been given without a sync.
+    fn intend(&mut self, database: &Database, epoch: Epoch, batch: &Batch) {
+        let Some(log) = &mut self.intent_log else {
+            return;
+        };
+        let upkeep = &self.shared.upkeep;
+        let Err(error) = log.write(epoch, self.last_written, batch.bytes()) else {
+            count(&self.shared.counters.intents, 1);
+            if log.wants_cover(upkeep.covered.load(Ordering::Acquire)) {
+                upkeep.want_cover();
+            }
+            return;
+        };
+        tracing::error!(%error, "the intent log cannot be written, commits do without");
+        self.intent_log = None;
+        match database.db().flush_wal(true) {
+            Ok(()) => upkeep.cover(epoch),
+            Err(error) => fatal(&format!("epoch {epoch} cannot be written: {error}")),
         }
     }
 
@@ -266,7 +351,6 @@ impl Committer {
         count(&counters.bytes_written, batch.len() as u64);
         count(&counters.rows_put, u64::from(batch.puts()));
         count(&counters.rows_deleted, u64::from(batch.single_deletes()));
-        count(&counters.syncs, u64::from(sync));
         shared
             .upkeep
             .deletes
@@ -297,6 +381,12 @@ impl Committer {
             })
     }
 
+    #[cfg(test)]
+    pub(super) fn break_intent_log(&mut self) {
+        let log = self.intent_log.as_mut().expect("the test has made one");
+        log.break_file();
+    }
+
     /// Takes up what the upkeep thread found: blob files hold too much that is dead.
     fn choose_old_chunks(&mut self) {
         let wanted = self.shared.upkeep.clean_bytes.swap(0, Ordering::AcqRel);
@@ -305,6 +395,17 @@ impl Committer {
                 .add_old(oldest_chunks(&self.shared.index.read(), wanted));
         }
     }
+}
+
+/// The intent log behind `epoch`, if there is one. A store can do without.
+fn open_intent_log(shared: &Shared, epoch: Epoch) -> Option<IntentLog> {
+    if shared.options.no_sync {
+        return None;
+    }
+    IntentLog::open(&shared.options.dir, epoch).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the intent log cannot be opened, commits do without");
+        None
+    })
 }
 
 enum WriteFailure {

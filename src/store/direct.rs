@@ -1,9 +1,9 @@
 //! Writing and reading past the page cache.
 //!
 //! What RocksDB flushes is read once much later, if ever: it need not push other files out of memory, and a copy into
-//! fresh pages of the kernel costs more than all else that a flush or a read does. Readers of a stream that are close to
-//! each other share what is in memory; those that are not read the disk again. Not every file system can do without the
-//! page cache.
+//! fresh pages of the kernel costs more than all else that a flush or a read does. Readers of a stream that are close
+//! to each other share what is in memory; those that are not read the disk again. Not every file system can do without
+//! the page cache.
 
 use std::fs::{OpenOptions, remove_file};
 use std::io::{self, Write};

@@ -8,7 +8,8 @@ use super::families::Database;
 use super::keys::state;
 use super::recovery::{StateRows, check_format};
 
-/// The broker's rows of family `state`, by key, as far as they are on disk; `None` where no store was ever opened.
+/// The broker's rows of family `state`, by key, as far as RocksDB has them: after a loss of power the last changes may
+/// stand in the intent log only, until the next start. `None` where no store was ever opened.
 ///
 /// # Errors
 /// The directory cannot be read, or a newer version wrote it.

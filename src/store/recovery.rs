@@ -1,9 +1,11 @@
 //! Opening: the same after a crash as after a clean stop.
 //!
-//! Order: owner lock, RocksDB, format version, epoch against the `durable` file, broker state, index, tail, settled (by
-//! epoch), bodies. The cost is bounded by the number of chunks and 256 MiB of slices, not by the bytes of messages.
+//! Order: owner lock, RocksDB, format version, intent log, epoch against the `durable` file, broker state, index, tail,
+//! settled (by epoch), bodies. The cost is bounded by the number of chunks and 256 MiB of slices, not by the bytes of
+//! messages.
 
 mod directory;
+mod intents;
 mod own_state;
 mod rows;
 
@@ -30,10 +32,10 @@ use crate::message::record::records;
 use crate::message::{Epoch, QueueId, Seq};
 
 /// The form of the rows that this version writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// The oldest reader that understands what this version writes.
-pub(super) const READER: u32 = 2;
+pub(super) const READER: u32 = 3;
 
 /// Chunks that are settled in part are read to count their bytes exactly, up to this sum; the rest is taken as average.
 const EXACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -131,7 +133,8 @@ pub(super) fn open(options: &StoreOptions, ballast: &Ballast) -> Result<Opened, 
         sparse: Vec::new(),
         garbage: Batch::new(database.ids()),
     };
-    let own_state = recovery.own_state()?;
+    let (own_state, intended) = recovery.replay_intents()?;
+    let durable = durable.max(intended);
     if own_state.epoch < durable {
         let lost = OpenError::LostEpochs {
             dir: options.dir.clone(),

@@ -12,6 +12,8 @@ pub struct Statistics {
     pub epochs_written: u64,
     /// Writes that waited for the disk.
     pub syncs: u64,
+    /// Those of them that waited at the intent log.
+    pub intents: u64,
     /// Bytes given to RocksDB, once each.
     pub bytes_written: u64,
     /// Rows put.
@@ -45,6 +47,7 @@ pub(super) struct Counters {
     pub(super) epochs: AtomicU64,
     pub(super) epochs_written: AtomicU64,
     pub(super) syncs: AtomicU64,
+    pub(super) intents: AtomicU64,
     pub(super) bytes_written: AtomicU64,
     pub(super) rows_put: AtomicU64,
     pub(super) rows_deleted: AtomicU64,
@@ -68,6 +71,7 @@ impl Counters {
             epochs: read(&self.epochs),
             epochs_written: read(&self.epochs_written),
             syncs: read(&self.syncs),
+            intents: read(&self.intents),
             bytes_written: read(&self.bytes_written),
             rows_put: read(&self.rows_put),
             rows_deleted: read(&self.rows_deleted),

@@ -7,6 +7,7 @@ mod due;
 mod elision;
 mod epochs;
 mod full_disk;
+mod intents;
 mod model;
 mod recovery;
 mod rewriting;

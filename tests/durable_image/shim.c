@@ -49,6 +49,8 @@ static ssize_t write_at(int fd, const struct iovec *parts, int count, off_t offs
   ssize_t total = 0, done = 0;
   for (int i = 0; i < count; i++) total += parts[i].iov_len;
   ssize_t fits = reserve(file, offset + total) - offset;
+  // Past the page cache the kernel writes whole blocks, also where there is no room for all of them.
+  if (flags & O_DIRECT && fits < total) fits -= fits % 4096;
   int error = fits <= 0 && total > 0 ? ENOSPC : 0;
   for (int i = 0; i < count && done < fits && !error; i++) {
     size_t length = MIN(parts[i].iov_len, (size_t)(fits - done));

@@ -95,6 +95,28 @@ fn confirmed_messages_survive_in_order() {
     assert_eq!(bodies, expected);
 }
 
+/// Small commits wait at the intent log, whose two regions have room for some 500 each.
+#[test]
+fn what_was_confirmed_one_by_one_survives_in_order() {
+    let mut powered = Powered::start();
+    let mut peer = powered.declared();
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        peer.call(1, method!(confirm.select), method!(confirm.select_ok));
+        for number in 0..600 {
+            let publish = method!(basic.publish { routing_key: QUEUE });
+            let body = format!("{round} {number}");
+            peer.publish_with(1, publish, &Properties::persistent(), body.as_bytes());
+            peer.expect(1, method!(basic.ack));
+            expected.push(body);
+        }
+        powered.lose_power();
+        peer = powered.peer();
+    }
+    let taken = take_all(&mut peer).into_iter().map(|(body, _)| body);
+    assert_eq!(taken.collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn acknowledgements_before_a_durable_answer_stay() {
     let mut powered = Powered::start();

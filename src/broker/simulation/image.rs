@@ -2,7 +2,8 @@
 //!
 //! RocksDB's log is a file that grows; what was written to it after the last sync is on the disk in part or not at all.
 //! So the image is a copy of all files with the log cut off somewhere behind its synced length. Everything else RocksDB
-//! syncs before it relies on it.
+//! syncs before it relies on it. What it has not synced the intent log has: each epoch that the store waited for is there
+//! again, whatever the log has lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 
 use super::chance::Chance;
 use crate::message::Epoch;
+use crate::store::StoreByHand;
 
 /// Files are made here where there is such a place: nothing has to be safe from a real loss of power.
 const MEMORY_DISK: &str = "/dev/shm";
@@ -21,12 +23,16 @@ pub(super) fn new_folder() -> TempDir {
     in_memory.unwrap_or_else(|_| TempDir::new().unwrap())
 }
 
-/// How far the log had come when epochs were written, and how much of it the disk has for certain.
+/// How far RocksDB's log had come when epochs were written, and how much of it the disk has for certain.
 #[derive(Default)]
 pub(super) struct Disk {
     /// Its length after each epoch.
     written: BTreeMap<Epoch, u64>,
     synced: u64,
+    /// The last epoch that the store has waited for, at whichever log.
+    durable: Epoch,
+    /// The log that these are lengths of.
+    log: PathBuf,
 }
 
 impl Disk {
@@ -36,25 +42,39 @@ impl Disk {
         Self {
             written: BTreeMap::from([(epoch, bytes)]),
             synced: bytes,
+            durable: epoch,
+            log: log(folder),
         }
     }
 
-    /// An epoch was written; `is_synced`: and the store has waited for the disk.
-    pub(super) fn epoch_written(&mut self, folder: &Path, epoch: Epoch, is_synced: bool) {
+    /// The store has taken an epoch to the disk, if it was not empty.
+    pub(super) fn epoch_written(&mut self, folder: &Path, epoch: Epoch, store: &StoreByHand) {
+        self.follow(folder);
         let bytes = log_bytes(folder);
         self.written.insert(epoch, bytes);
-        if is_synced {
+        if store.synced() == epoch {
+            self.durable = epoch;
+        }
+        if store.covered() == epoch {
             self.synced = bytes;
         }
     }
 
-    /// Whether nothing of the log would be lost.
-    pub(super) fn is_synced(&self, folder: &Path) -> bool {
-        log_bytes(folder) == self.synced
+    /// Whether nothing would be lost.
+    pub(super) fn is_durable(&self, folder: &Path) -> bool {
+        self.written.get(&self.durable) == Some(&log_bytes(folder))
+    }
+
+    /// RocksDB begins a new log now and then: everything before is in other files.
+    fn follow(&mut self, folder: &Path) {
+        if log(folder) != self.log {
+            self.log_changed(folder);
+        }
     }
 
     /// The log begins anew, everything before is in other files.
     pub(super) fn log_changed(&mut self, folder: &Path) {
+        self.log = log(folder);
         let bytes = log_bytes(folder);
         for written in self.written.values_mut() {
             *written = bytes;
@@ -63,7 +83,8 @@ impl Disk {
     }
 
     /// The power fails: a copy of the folder as the disk has it, and the last epoch that is in it.
-    pub(super) fn lose_power(&self, folder: &Path, chance: &mut Chance) -> (TempDir, Epoch) {
+    pub(super) fn lose_power(&mut self, folder: &Path, chance: &mut Chance) -> (TempDir, Epoch) {
+        self.follow(folder);
         let whole = log_bytes(folder);
         let unsynced = whole - self.synced;
         // Often all or nothing of it.
@@ -76,13 +97,14 @@ impl Disk {
         let epochs = self.written.iter().rev();
         let last = epochs.into_iter().find(|(_, bytes)| **bytes <= kept);
         let (epoch, _) = last.expect("what was there at the start stays");
+        let epoch = *epoch.max(&self.durable);
         let image = new_folder();
         copy(folder, image.path());
         if lost > 0 {
             let log = fs::OpenOptions::new().write(true).open(log(image.path()));
             log.unwrap().set_len(kept).unwrap();
         }
-        (image, *epoch)
+        (image, epoch)
     }
 }
 

@@ -202,9 +202,9 @@ impl World {
             }
             store::Step::Gathered => {}
             store::Step::Written(epoch) => {
-                let is_synced = self.machine().store.synced() == epoch;
+                let machine = self.machine.as_ref().expect("it is running");
                 self.disk
-                    .epoch_written(self.folder.path(), epoch, is_synced);
+                    .epoch_written(self.folder.path(), epoch, &machine.store);
             }
             store::Step::Announced(epoch) => self.announced = epoch,
         }

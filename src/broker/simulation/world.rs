@@ -157,9 +157,9 @@ impl World {
             store::Step::Cut(epoch) => self.oracle.epoch_ended(epoch),
             store::Step::Gathered => {}
             store::Step::Written(epoch) => {
-                let is_synced = self.machine().store.synced() == epoch;
+                let machine = self.machine.as_ref().expect("it is running");
                 self.disk
-                    .epoch_written(self.folder.path(), epoch, is_synced);
+                    .epoch_written(self.folder.path(), epoch, &machine.store);
             }
             store::Step::Announced(epoch) => {
                 self.announced = epoch;
@@ -172,7 +172,7 @@ impl World {
 
     /// RocksDB writes its memory to files.
     pub(super) fn flush(&mut self) {
-        if self.disk.is_synced(self.folder.path()) {
+        if self.disk.is_durable(self.folder.path()) {
             self.machine().store.flush();
             self.disk.log_changed(self.folder.path());
         }

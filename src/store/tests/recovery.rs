@@ -7,6 +7,7 @@ use crate::message::lane_id;
 use crate::message::op::Op;
 use crate::store::families::Database;
 use crate::store::keys::state;
+use crate::store::recovery::FORMAT;
 use crate::store::{Identity, OpenError, Store, StoreOptions};
 
 fn change_state(dir: &std::path::Path, key: &[u8], value: &[u8]) {
@@ -68,7 +69,7 @@ fn a_directory_of_the_first_format_is_raised_to_this_one() {
     close(open(dir.path()).0);
     let database = Database::open(&dir.path().join("journal")).unwrap();
     let found = database.db().get_cf(database.state(), state::FORMAT);
-    assert_eq!(found.unwrap(), Some(format(2)));
+    assert_eq!(found.unwrap(), Some(format(FORMAT)));
 }
 
 #[test]
@@ -111,8 +112,9 @@ fn lost_epochs_stop_the_start_until_the_loss_is_accepted() {
     let (store, _) = open(dir.path());
     let queue = FakeQueue::new(&store);
     for _ in 0..200 {
+        // Too large for the intent log, which would have them too.
         commit(&store, |visit| {
-            queue.publish(visit, &[1; 100]);
+            queue.publish(visit, &[1; 40_000]);
         });
     }
     let last = store.durable();

@@ -112,7 +112,7 @@ impl World {
                 Ok(false)
             }
             Step::Flush => {
-                if self.disk.is_synced(self.folder.path()) {
+                if self.disk.is_durable(self.folder.path()) {
                     self.machine().store.flush();
                     self.disk.log_changed(self.folder.path());
                 }
