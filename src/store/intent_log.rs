@@ -15,7 +15,7 @@
 //! A region ends where the next page does not begin a record that is whole and newer than the one before it.
 
 use std::fs::{File, OpenOptions, rename};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -196,10 +196,11 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<Intent>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
-    let mut bytes = vec![0; REGION_BYTES];
     let mut intents = Vec::new();
-    for region in 0..REGIONS {
-        file.read_exact_at(&mut bytes, (region * REGION_BYTES) as u64)?;
+    for _ in 0..REGIONS {
+        // A file that was cut off ends like a region: what is missing then, the `durable` file knows.
+        let mut bytes = Vec::with_capacity(REGION_BYTES);
+        (&file).take(REGION_BYTES as u64).read_to_end(&mut bytes)?;
         read_region(&bytes, &mut intents);
     }
     intents.sort_by_key(|intent| intent.epoch);
@@ -326,6 +327,19 @@ mod tests {
         let file = OpenOptions::new().write(true).open(dir.path().join(NAME));
         let at = log.region * REGION_BYTES + 2 * PAGE + 60;
         file.unwrap().write_all_at(&[9], at as u64).unwrap();
+        assert_eq!(epochs(dir.path()), [2, 3]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_has_what_is_left_of_it() {
+        let dir = made();
+        let mut log = opened(dir.path());
+        for epoch in 2..6 {
+            log.write(epoch, epoch - 1, &[1; 100]).unwrap();
+        }
+        let bytes = log.region * REGION_BYTES + 2 * PAGE + 60;
+        let file = OpenOptions::new().write(true).open(dir.path().join(NAME));
+        file.unwrap().set_len(bytes as u64).unwrap();
         assert_eq!(epochs(dir.path()), [2, 3]);
     }
 }
