@@ -15,7 +15,8 @@ pub mod deliveries;
 mod pace;
 mod unacked;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use amq_protocol::protocol::AMQPClass;
@@ -36,6 +37,24 @@ pub const OUTBOX_SOFT_BYTES_MAX: usize = 512 * 1024;
 
 /// Above this many bytes (returns, gets, confirms to a client that does not read) reading stops too.
 pub const OUTBOX_HARD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The connection's task sleeps: it has to be woken.
+const ASLEEP: u8 = 0;
+
+/// It runs, and looks here before it sleeps.
+const AWAKE: u8 = 1;
+
+/// There is something that it has not looked at.
+const CALLED: u8 = 2;
+
+thread_local! {
+    static WOKEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many connections this thread has woken so far: they may wait for their turn on it.
+pub fn woken_by_this_thread() -> u64 {
+    WOKEN.get()
+}
 
 /// A consumer that found the outbox or its channel's window full.
 pub struct Stalled {
@@ -77,7 +96,7 @@ pub struct Outbox {
     queued: AtomicUsize,
     has_stalled: AtomicBool,
     task: AtomicWaker,
-    woken: AtomicBool,
+    attention: AtomicU8,
     pace: OnceLock<Pace>,
     /// Largest payload of a frame to this client.
     payload_max: usize,
@@ -99,7 +118,7 @@ impl Outbox {
             queued: AtomicUsize::new(0),
             has_stalled: AtomicBool::new(false),
             task: AtomicWaker::new(),
-            woken: AtomicBool::new(false),
+            attention: AtomicU8::new(AWAKE),
             pace: OnceLock::new(),
             payload_max: frame_max_bytes as usize - frame::OVERHEAD_BYTES,
         })
@@ -226,16 +245,28 @@ impl Outbox {
         self.task.register(waker);
     }
 
-    /// Whether somebody called [`Waiter::wake`] since the last call.
+    /// Whether somebody called [`Waiter::wake`] since the last call. From now on until [`Self::sleep`] calls are only
+    /// remembered.
     pub fn take_wake(&self) -> bool {
-        self.woken.swap(false, Ordering::AcqRel)
+        self.attention.swap(AWAKE, Ordering::AcqRel) == CALLED
+    }
+
+    /// The task is about to wait: from now on calls wake it. False: there was one since [`Self::take_wake`].
+    pub fn sleep(&self) -> bool {
+        let (release, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let slept = self
+            .attention
+            .compare_exchange(AWAKE, ASLEEP, release, failed);
+        slept.is_ok()
     }
 }
 
 impl Waiter for Outbox {
     fn wake(&self) {
-        // Only the first of many wakes the task: waking costs more than a delivery.
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        // Only the first of many wakes the task, and none while it runs: waking costs more than a delivery, and a task
+        // that is woken while it runs brings another thread to life.
+        if self.attention.swap(CALLED, Ordering::AcqRel) == ASLEEP {
+            WOKEN.set(WOKEN.get() + 1);
             self.task.wake();
         }
     }
@@ -289,5 +320,40 @@ impl Drop for OutboxGuard<'_> {
             self.outbox.queued.fetch_add(added, Ordering::Relaxed);
             self.outbox.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicU64);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_a_task_that_sleeps_is_woken_and_no_call_is_missed() {
+        let (outbox, task) = (Outbox::new(4096), Arc::new(Task::default()));
+        let woken = || task.0.load(Ordering::Relaxed);
+        outbox.register(&Waker::from(Arc::clone(&task)));
+        outbox.wake();
+        assert_eq!(woken(), 0, "it has not slept yet");
+        assert!(!outbox.sleep(), "there was a call");
+        assert!(outbox.take_wake());
+        assert!(outbox.sleep());
+        let before = woken_by_this_thread();
+        (0..3).for_each(|_| outbox.wake());
+        assert_eq!((woken(), woken_by_this_thread() - before), (1, 1));
+        assert!(outbox.take_wake() && !outbox.take_wake());
+        assert!(outbox.sleep(), "all calls were looked at");
     }
 }
