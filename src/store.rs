@@ -16,7 +16,7 @@
 //!   seq; a seq on disk is never given to another message.
 //! - Memory grows with the number of chunks (about 90 bytes for 256 KiB), not with that of messages.
 //!
-//! Only the store's own threads and the callers of [`Store::load`] and [`Store::spill`] touch RocksDB.
+//! Only the store's own threads and the callers of [`Store::load`], [`Store::spill`] and [`WakesHeld::commit`] touch RocksDB.
 
 mod apply;
 mod batch;
@@ -40,6 +40,7 @@ mod keys;
 mod load;
 mod look;
 mod options;
+mod own_work;
 mod queue_index;
 mod recovery;
 mod respill;
@@ -49,6 +50,7 @@ mod settled_row;
 mod space;
 mod spill;
 mod statistics;
+mod thread;
 mod waiters;
 
 #[cfg(test)]
@@ -75,6 +77,7 @@ pub use options::{
     EPOCH_BYTES_EARLY, EPOCH_BYTES_MAX, Identity, SLICES_MAX, StoreOptions, TAIL_BYTES_MAX,
     WriteHook,
 };
+pub use own_work::WakesHeld;
 pub use recovery::{ExpiringRow, Recovered, RecoveredQueue, StateRows};
 pub use space::SpaceState;
 pub use statistics::Statistics;
@@ -103,8 +106,8 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let (parts, recovered) = Parts::open(options)?;
         let shared = Arc::clone(&parts.shared);
-        let thread = Some(start(parts));
-        Ok((Self::over(shared, thread), recovered))
+        let (committer, thread) = start(parts);
+        Ok((Self::over(shared, Some(committer), Some(thread)), recovered))
     }
 
     /// The broker's rows of family `state` in a directory, by key, without opening its store: another process may work
@@ -116,10 +119,15 @@ impl Store {
         look::broker_rows(dir)
     }
 
-    fn over(shared: Arc<Shared>, thread: Option<JoinHandle<()>>) -> Self {
+    fn over(
+        shared: Arc<Shared>,
+        committer: Option<Arc<Mutex<Committer>>>,
+        thread: Option<JoinHandle<()>>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 shared,
+                committer,
                 thread: Mutex::new(thread),
             }),
         }
@@ -130,6 +138,12 @@ impl Store {
     /// Waits for a cut that is under way. A thread that already holds a visit must not ask for another.
     pub fn visit(&self, now_ms: u64) -> Visit<'_> {
         self.shared().gate.visit(now_ms)
+    }
+
+    /// Until what it returns is gone, visits of this thread do not wake the store thread: what they do may be committed
+    /// here, see [`WakesHeld::commit`].
+    pub fn hold_wakes(&self) -> WakesHeld<'_> {
+        WakesHeld::new(self)
     }
 
     /// The last durable epoch.
@@ -312,6 +326,8 @@ impl Store {
 /// Closes the store with its last handle.
 struct Inner {
     shared: Arc<Shared>,
+    /// `None`: it is worked by hand.
+    committer: Option<Arc<Mutex<Committer>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -413,7 +429,7 @@ impl Parts {
 }
 
 /// Starts the store thread, which starts the upkeep thread and takes everything down at the end.
-fn start(parts: Parts) -> JoinHandle<()> {
+fn start(parts: Parts) -> (Arc<Mutex<Committer>>, JoinHandle<()>) {
     let Parts {
         shared,
         committer,
@@ -421,11 +437,13 @@ fn start(parts: Parts) -> JoinHandle<()> {
         owner,
     } = parts;
     let gate_owner = Arc::clone(&shared);
+    let committer = Arc::new(Mutex::new(committer));
+    let commits = Arc::clone(&committer);
     let thread = spawn("store", move || {
         let upkeep = spawn("store-upkeep", move || cleaner.run());
         shared.upkeep.set_thread(upkeep.thread().clone());
         shared.upkeep.poke();
-        committer.run();
+        thread::run(&commits, &shared);
         shared.upkeep.stop();
         let _ = upkeep.join();
         drop(shared.database.write().take());
@@ -436,7 +454,7 @@ fn start(parts: Parts) -> JoinHandle<()> {
     gate_owner.gate.set_thread(thread.thread().clone());
     // What came before the gate knew its thread.
     thread.thread().unpark();
-    thread
+    (committer, thread)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

@@ -26,6 +26,7 @@ use std::time::Duration;
 use amq_protocol::protocol::{AMQPClass, connection};
 use hashbrown::HashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use self::body::BodyFrame;
@@ -121,6 +122,8 @@ pub struct Connection<S> {
     told_blocked: bool,
     /// Asked the store to wake this task at that position.
     subscribed: Ticket,
+    /// A thread that waits for the disk leaves others to serve the other connections.
+    may_commit: bool,
     ticks: Option<Interval>,
     heartbeat: Heartbeat,
     /// Since when nothing could be written while the outbox is over its hard limit.
@@ -180,6 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             pause: None,
             told_blocked: false,
             subscribed: Ticket::IMMEDIATE,
+            may_commit: Handle::current().metrics().num_workers() > 1,
             ticks,
             heartbeat: Heartbeat::default(),
             stalled_since: None,
@@ -269,6 +273,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.resume(self.session.outbox.take_stalled());
         self.release_confirms();
         self.unpause();
+    }
+
+    fn owes_confirms(&self) -> bool {
+        let mut channels = self.channels.values();
+        channels.any(|channel| channel.owed_ticket().is_some())
     }
 
     /// Sends confirms whose epoch is durable and asks to be woken for the next.

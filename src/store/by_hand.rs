@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::commit::Rewriting;
 use super::gate::{Cut, Source};
 use super::{OpenError, Parts, Recovered, Store, StoreOptions, cleaner};
 use crate::message::Epoch;
@@ -45,7 +46,7 @@ pub(crate) enum Step {
 impl StoreByHand {
     pub(crate) fn open(options: StoreOptions) -> Result<(Self, Store, Recovered), OpenError> {
         let (parts, recovered) = Parts::open(options)?;
-        let store = Store::over(Arc::clone(&parts.shared), None);
+        let store = Store::over(Arc::clone(&parts.shared), None, None);
         let by_hand = Self {
             parts,
             under_way: None,
@@ -79,7 +80,7 @@ impl StoreByHand {
             passing.is_written = true;
             let mut ops = std::mem::take(&mut passing.gathered);
             ops.append(&mut passing.pushed);
-            committer.write_epoch(epoch, ops);
+            committer.write_epoch(epoch, ops, Rewriting::Now);
             return Step::Written(epoch);
         }
         committer.announce(epoch, passing.bytes);

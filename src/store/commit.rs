@@ -1,14 +1,12 @@
-//! The store thread: one epoch after the other is cut, gathered, composed, written and announced.
+//! One epoch after the other is cut, gathered, composed, written and announced.
 //!
 //! ```text
 //! visits:   change queues ........ | change queues ........ |
-//! thread:                      cut E | gather E, compose, write + sync | durable = E, wake | cut E+1 ...
+//! commit:                      cut E | gather E, compose, write + sync | durable = E, wake | cut E+1 ...
 //! ```
 //!
-//! Pace: an idle store commits at once; one that found work waiting at the end of a commit not before 1 ms after the
-//! last start, unless 256 KiB wait. On a disk that syncs in 0.1 ms this halves the CPU time of small commits, and
-//! more is settled before it is written. What comes in answer to a commit, from a publisher that waits for each
-//! confirm, does not make the store busy: waiting would gather nothing more.
+//! The store thread does it ([`thread`](super::thread)), or whoever brings a little work to a store at rest
+//! ([`own_work`](super::own_work)).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -25,15 +23,13 @@ use super::gate::Cut;
 use super::grace::Grace;
 use super::intent_log::IntentLog;
 use super::keys::{RowKey, state};
+use super::own_work::none_settles_soon;
 use super::rewrite::Rewrites;
 use super::space::{self, SpaceState, is_no_space};
 use super::statistics::count;
 use super::{Shared, fatal};
 use crate::message::op::Op;
 use crate::message::{Epoch, QueueId};
-
-/// Least time between the starts of two commits of a busy store.
-const PACE: Duration = Duration::from_millis(1);
 
 /// Free space with which RocksDB has no reason to refuse writes, in bytes.
 const FREE_ENOUGH: u64 = 128 * 1024 * 1024;
@@ -47,7 +43,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A store that is closed while the disk is full gives up after this time: what it holds was never confirmed.
 const CLOSING_RETRIES_MAX: Duration = Duration::from_secs(10);
 
-/// The state of the store thread.
+/// What commits: the store thread, or whoever finds it at rest.
 pub(super) struct Committer {
     shared: Arc<Shared>,
     rewrites: Rewrites,
@@ -59,6 +55,13 @@ pub(super) struct Committer {
     last_written: Epoch,
     /// Not before it has been made.
     intent_log: Option<IntentLog>,
+}
+
+/// Whether an epoch may rewrite what is worth it: up to megabytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rewriting {
+    Now,
+    Later,
 }
 
 /// How a batch reaches the disk.
@@ -94,68 +97,84 @@ impl Committer {
         }
     }
 
-    /// Commits until the store is closed, then what is left.
-    pub(super) fn run(mut self) {
-        while self.wait() {
-            self.commit();
-        }
-        while self.commit() {}
+    /// Whether there is something to do without a wake.
+    pub(super) fn has_work(&self) -> bool {
+        self.rewrites.has_work()
     }
 
-    /// Waits until a commit is due. False when the store is being closed.
-    fn wait(&self) -> bool {
-        let gate = &self.shared.gate;
-        while !gate.has_wake() && !self.rewrites.has_work() {
-            if self.shared.is_closing() {
-                return false;
-            }
-            std::thread::park();
+    /// When the last commit started, if work had come before anybody heard of it.
+    pub(super) fn busy_since(&self) -> Option<Instant> {
+        self.last_start.filter(|_| self.busy)
+    }
+
+    /// Commits on the caller's thread, if that takes no longer than a small write to a quick disk. False: it is left
+    /// to the store thread.
+    pub(super) fn commit_here(&mut self) -> bool {
+        if !self.is_quick() {
+            return false;
         }
-        if let Some(last) = self.last_start.filter(|_| self.busy) {
-            let due = last + PACE;
-            while !gate.wants_early_commit() && !self.shared.is_closing() {
-                let Some(left) = due
-                    .checked_duration_since(Instant::now())
-                    .filter(|left| !left.is_zero())
-                else {
-                    break;
-                };
-                std::thread::park_timeout(left);
-            }
+        if let Some(cut) = self.cut() {
+            self.commit_cut(cut, Instant::now(), Rewriting::Later);
+            count(&self.shared.counters.committed_here, 1);
         }
-        gate.take_wake();
-        !self.shared.is_closing()
+        if self.has_work() {
+            self.shared.gate.wake();
+        }
+        true
+    }
+
+    fn is_quick(&self) -> bool {
+        let shared = &self.shared;
+        let is_at_rest = !self.busy
+            && !self.rewrites.has_work()
+            && !shared.gate.has_wake()
+            && !shared.is_closing()
+            && shared.upkeep.clean_bytes.load(Ordering::Acquire) == 0
+            && *shared.space.borrow() == SpaceState::Ok;
+        is_at_rest
+            && self.intent_log.as_ref().is_some_and(IntentLog::is_quick)
+            && shared
+                .gate
+                .small_epoch()
+                .is_some_and(|(epoch, sources)| none_settles_soon(&sources, epoch))
     }
 
     /// Ends the open epoch and makes it durable. False when there was nothing in it and nobody waits for it.
-    fn commit(&mut self) -> bool {
+    pub(super) fn commit(&mut self) -> bool {
         let start = Instant::now();
         let Some(cut) = self.cut() else {
             self.busy = false;
             return false;
         };
+        let waited = self.grace.give(&cut.open.dirty, cut.epoch, cut.bytes, || {
+            self.shared.is_closing()
+        });
+        let bytes = cut.bytes;
+        let left = self.commit_cut(cut, start, Rewriting::Now);
+        if waited {
+            self.grace.learn(bytes, left);
+        }
+        true
+    }
+
+    /// Makes an epoch durable that was cut, and tells everybody. Answers how many of its bytes had to be written.
+    fn commit_cut(&mut self, cut: Cut, start: Instant, rewriting: Rewriting) -> usize {
         self.last_start = Some(start);
         let Cut { epoch, open, bytes } = cut;
-        let waited = self
-            .grace
-            .give(&open.dirty, epoch, bytes, || self.shared.is_closing());
         let mut ops = Vec::new();
         for source in open.dirty {
             source.gather(epoch, &mut ops);
         }
-        if waited {
-            self.grace
-                .learn(bytes, ops.iter().map(appended_bytes).sum());
-        }
+        let left = ops.iter().map(appended_bytes).sum();
         ops.extend(open.ops);
         let shared = Arc::clone(&self.shared);
-        if self.write_epoch(epoch, ops) {
+        if self.write_epoch(epoch, ops, rewriting) {
             shared.counters.committed(start.elapsed());
             shared.upkeep.poke();
         }
         self.busy = shared.gate.has_wake();
         self.announce(epoch, bytes);
-        true
+        left
     }
 
     /// Ends the open epoch. `None` when there was nothing in it and nobody waits for it.
@@ -174,14 +193,14 @@ impl Committer {
     }
 
     /// Composes an epoch, writes it and waits for the disk. False when there was nothing to write.
-    pub(super) fn write_epoch(&mut self, epoch: Epoch, ops: Vec<Op>) -> bool {
-        let written = self.compose_and_write(epoch, ops);
+    pub(super) fn write_epoch(&mut self, epoch: Epoch, ops: Vec<Op>, rewriting: Rewriting) -> bool {
+        let written = self.compose_and_write(epoch, ops, rewriting);
         self.shared.index.write().written(epoch);
         count(&self.shared.counters.epochs, 1);
         written
     }
 
-    fn compose_and_write(&mut self, epoch: Epoch, ops: Vec<Op>) -> bool {
+    fn compose_and_write(&mut self, epoch: Epoch, ops: Vec<Op>, rewriting: Rewriting) -> bool {
         let shared = Arc::clone(&self.shared);
         let wrote_ahead = Cell::new(false);
         let (mut batch, spill_gone) = {
@@ -195,7 +214,7 @@ impl Committer {
                 wrote_ahead.set(true);
             });
             work.apply(&mut shared.index.write(), prepared);
-            if !shared.is_closing() {
+            if rewriting == Rewriting::Now && !shared.is_closing() {
                 let rewritten =
                     self.rewrites
                         .run(&mut work, &shared.index, shared.options.tail_bytes_max);
@@ -309,8 +328,33 @@ impl Committer {
         let shared = &self.shared;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
+        if let Err(failure) = self.try_write(database, epoch, batch, &options) {
+            // Where this thread serves connections another one takes them over.
+            tokio::task::block_in_place(|| {
+                self.write_again(database, epoch, batch, &options, failure);
+            });
+        }
+        let counters = &shared.counters;
+        count(&counters.bytes_written, batch.len() as u64);
+        count(&counters.rows_put, u64::from(batch.puts()));
+        count(&counters.rows_deleted, u64::from(batch.single_deletes()));
+        shared
+            .upkeep
+            .deletes
+            .fetch_add(u64::from(batch.single_deletes()), Ordering::Relaxed);
+    }
+
+    fn write_again(
+        &self,
+        database: &Database,
+        epoch: Epoch,
+        batch: &Batch,
+        options: &WriteOptions,
+        mut failure: WriteFailure,
+    ) {
+        let shared = &self.shared;
         let (mut full_since, mut refused_since) = (None, None);
-        while let Err(failure) = self.try_write(database, epoch, batch, &options) {
+        loop {
             let reason = match failure {
                 WriteFailure::NoSpace(reason) => reason,
                 WriteFailure::Other(reason) => {
@@ -342,19 +386,15 @@ impl Committer {
                 ));
             }
             std::thread::sleep(RETRY_PAUSE);
+            match self.try_write(database, epoch, batch, options) {
+                Ok(()) => break,
+                Err(again) => failure = again,
+            }
         }
         if let Some(since) = full_since {
             tracing::info!(after = ?since.elapsed(), "the disk has space again, commits go on");
             shared.space.send_replace(SpaceState::Ok);
         }
-        let counters = &shared.counters;
-        count(&counters.bytes_written, batch.len() as u64);
-        count(&counters.rows_put, u64::from(batch.puts()));
-        count(&counters.rows_deleted, u64::from(batch.single_deletes()));
-        shared
-            .upkeep
-            .deletes
-            .fetch_add(u64::from(batch.single_deletes()), Ordering::Relaxed);
     }
 
     fn try_write(
@@ -379,6 +419,12 @@ impl Committer {
                 true => WriteFailure::NoSpace(error.into_string()),
                 false => WriteFailure::Other(error.into_string()),
             })
+    }
+
+    #[cfg(test)]
+    pub(super) fn believe_in_disk(&mut self, mean: Duration) {
+        let log = self.intent_log.as_mut().expect("the test has made one");
+        log.believe_in_disk(mean);
     }
 
     #[cfg(test)]

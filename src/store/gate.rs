@@ -16,6 +16,7 @@ use std::thread::Thread;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::options::EPOCH_BYTES_EARLY;
+use super::own_work;
 use crate::message::op::Op;
 use crate::message::{Epoch, Ticket};
 
@@ -154,6 +155,16 @@ impl Gate {
         Some(Cut { epoch, open, bytes })
     }
 
+    /// The open epoch and its sources, if there is so little in it that to commit it takes one small write.
+    pub(super) fn small_epoch(&self) -> Option<(Epoch, Vec<Arc<dyn Source>>)> {
+        let inside = self.inside.read();
+        let open = inside.open.lock();
+        let is_small = self.open_bytes.load(Ordering::Acquire) <= own_work::BYTES_MAX
+            && open.dirty.len() <= own_work::SOURCES_MAX
+            && open.ops.len() <= own_work::SOURCES_MAX;
+        is_small.then(|| (inside.epoch, open.dirty.clone()))
+    }
+
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending_bytes.load(Ordering::Acquire)
     }
@@ -262,7 +273,7 @@ impl Drop for Visit<'_> {
         // The gate is left first: the store thread would only wait for it.
         drop(self.inside.take());
         VISITING.set(false);
-        if self.work.get() {
+        if self.work.get() && !own_work::hold_back() {
             self.gate.wake();
         }
         if self.urgent.get() {

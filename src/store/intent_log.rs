@@ -18,6 +18,7 @@ use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -44,6 +45,9 @@ const PLENTY_BYTES: u64 = 1024 * 1024 * 1024;
 
 const HEADER_BYTES: usize = 24;
 
+/// A disk that takes longer for a record is not quick.
+const QUICK_MAX: Duration = Duration::from_micros(400);
+
 /// Of a record. What is larger takes so long that a sync of the write-ahead log does not matter.
 const RECORD_BYTES_MAX: usize = 32 * 1024;
 
@@ -68,6 +72,8 @@ pub(super) struct IntentLog {
     at: usize,
     /// The last epoch in each region. Until it has been covered nothing is written over it.
     ends: [Epoch; REGIONS],
+    /// How long the disk takes, of late.
+    mean: Duration,
 }
 
 impl IntentLog {
@@ -98,6 +104,8 @@ impl IntentLog {
             at: REGION_BYTES,
             // Even in a new directory: a record that needs nothing before it would fit to any empty one.
             ends: [epoch.max(1); REGIONS],
+            // To be found out.
+            mean: 2 * QUICK_MAX,
         }))
     }
 
@@ -119,6 +127,11 @@ impl IntentLog {
         true
     }
 
+    /// Whether the disk takes so little time that a thread may wait for it that has other things to do.
+    pub(super) fn is_quick(&self) -> bool {
+        self.mean <= QUICK_MAX
+    }
+
     /// Whether the write-ahead log has to be synced before long: the region that is not written to is not covered yet.
     pub(super) fn wants_cover(&self, covered: Epoch) -> bool {
         self.ends[(self.region + 1) % REGIONS] > covered
@@ -138,11 +151,18 @@ impl IntentLog {
         let sum = crc32fast::hash(&record[4..HEADER_BYTES + batch.len()]);
         record[..4].copy_from_slice(&sum.to_le_bytes());
         let offset = self.region * REGION_BYTES + self.at;
+        let start = Instant::now();
         self.file.write_all_at(record, offset as u64)?;
         self.file.sync_data()?;
+        self.mean = (self.mean * 7 + start.elapsed()) / 8;
         self.at += bytes;
         self.ends[self.region] = epoch;
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) const fn believe_in_disk(&mut self, mean: Duration) {
+        self.mean = mean;
     }
 
     #[cfg(test)]

@@ -14,6 +14,8 @@ pub struct Statistics {
     pub syncs: u64,
     /// Those of them that waited at the intent log.
     pub intents: u64,
+    /// Epochs that the store thread had nothing to do with: see [`WakesHeld`](super::WakesHeld).
+    pub committed_here: u64,
     /// Bytes given to RocksDB, once each.
     pub bytes_written: u64,
     /// Rows put.
@@ -48,6 +50,7 @@ pub(super) struct Counters {
     pub(super) epochs_written: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) intents: AtomicU64,
+    pub(super) committed_here: AtomicU64,
     pub(super) bytes_written: AtomicU64,
     pub(super) rows_put: AtomicU64,
     pub(super) rows_deleted: AtomicU64,
@@ -72,6 +75,7 @@ impl Counters {
             epochs_written: read(&self.epochs_written),
             syncs: read(&self.syncs),
             intents: read(&self.intents),
+            committed_here: read(&self.committed_here),
             bytes_written: read(&self.bytes_written),
             rows_put: read(&self.rows_put),
             rows_deleted: read(&self.rows_deleted),

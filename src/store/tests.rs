@@ -9,6 +9,7 @@ mod epochs;
 mod full_disk;
 mod intents;
 mod model;
+mod own_work;
 mod recovery;
 mod rewriting;
 mod spilling;

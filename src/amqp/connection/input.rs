@@ -1,5 +1,7 @@
 //! Frames in: publishes are gathered into batches, everything else goes to its channel one by one.
 
+use std::sync::Arc;
+
 use amq_protocol::protocol::{AMQPClass, channel, connection, parse_class};
 use hashbrown::hash_map::Entry;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,6 +14,7 @@ use crate::amqp::error::{AmqpError, Scope};
 use crate::amqp::frame::{self, Frame};
 use crate::amqp::names::short_string;
 use crate::amqp::nesting;
+use crate::amqp::outbox::woken_by_this_thread;
 use crate::amqp::read_buffer::ReadBuffer;
 use crate::amqp::short_strings;
 use crate::message::record::Body;
@@ -27,10 +30,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             read.consume(read.bytes().len());
         }
         let is_much = read.bytes().len() >= BODY_HEAD_READ_BYTES;
-        self.frames(&mut read);
+        if self.may_commit && !is_much {
+            self.frames_and_commit(&mut read);
+        } else {
+            self.frames(&mut read);
+        }
         self.expects_bodies &= !is_much || self.body.is_some();
         self.read = read;
         self.release_confirms();
+    }
+
+    /// What a confirm waits for is made durable here, unless others wait for their turn on this thread.
+    fn frames_and_commit(&mut self, read: &mut ReadBuffer) {
+        let session = Arc::clone(&self.session);
+        let woken = woken_by_this_thread();
+        let held = session.broker.services.store.hold_wakes();
+        self.frames(read);
+        if self.owes_confirms() && woken_by_this_thread() == woken {
+            held.commit();
+        }
     }
 
     fn frames(&mut self, read: &mut ReadBuffer) {
