@@ -70,6 +70,11 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// How long a client may leave the socket full while its outbox is over its hard limit; `Duration::MAX` for ever.
     pub send_timeout: Duration,
+    /// What the kernel may hold of what a client has not received, in bytes (`SO_SNDBUF`). `None`: little if the
+    /// client is near, whatever the kernel finds right if not.
+    pub send_buffer_bytes: Option<u32>,
+    /// What the kernel may hold of what a client has sent, in bytes (`SO_RCVBUF`). `None`: whatever it finds right.
+    pub receive_buffer_bytes: Option<u32>,
     /// How much of each kind there may be.
     pub node_limits: NodeLimits,
     /// Above this much memory publishers are blocked.
@@ -215,6 +220,8 @@ impl Default for Config {
             max_message_size_bytes: 16 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(OUTBOX_STALL_SECONDS_MAX),
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
             node_limits: NodeLimits::default(),
             memory_high_watermark: MemoryWatermark::Relative(0.6),
             disk_free_limit: DiskFreeLimit::AbsoluteBytes(50_000_000),

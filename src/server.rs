@@ -11,6 +11,7 @@ mod definitions;
 mod descriptors;
 mod listener;
 mod opening;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -258,6 +259,7 @@ fn bind(config: &Config) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
         .map(|&address| {
             let bound = Bound::bind(address, &config.listeners);
             bound
+                .and_then(|bound| bound.with_buffers(config))
                 .map(|bound| (address, bound))
                 .map_err(|error| StartError::Listen { address, error })
         })

@@ -84,6 +84,8 @@ pub struct Negotiated {
     pub client_properties: FieldTable,
     /// `127.0.0.1:50000 -> 127.0.0.1:5672`, as RabbitMQ names connections.
     pub name: String,
+    /// The shortest time from something that the peer was sent to its answer: it is no farther than that.
+    pub quickest_answer: Duration,
     /// What the peer has sent behind connection.open.
     pub leftover: BytesMut,
 }
@@ -126,6 +128,7 @@ where
     );
     match opened.await.unwrap_or(Err(HandshakeError::Timeout)) {
         Ok(mut negotiated) => {
+            negotiated.quickest_answer = frames.quickest_answer();
             negotiated.leftover = frames.into_leftover();
             log_success(&negotiated);
             Ok(negotiated)
@@ -197,6 +200,7 @@ async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
                     capabilities: client.capabilities,
                     client_properties: client.properties,
                     name: format!("{} -> {}", context.peer, context.local),
+                    quickest_answer: Duration::MAX,
                     leftover: BytesMut::new(),
                 });
             }

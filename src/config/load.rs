@@ -148,6 +148,8 @@ fn resolve(settings: &mut Settings, env: &impl Fn(&str) -> Option<String>) -> Co
         send_timeout: settings
             .take("tcp_listen_options.send_timeout", &value::TIMEOUT)
             .unwrap_or(default.send_timeout),
+        send_buffer_bytes: settings.take("tcp_listen_options.sndbuf", &value::SOCKET_BUFFER),
+        receive_buffer_bytes: settings.take("tcp_listen_options.recbuf", &value::SOCKET_BUFFER),
         node_limits: node_limits(settings),
         memory_high_watermark: memory_high_watermark(settings)
             .unwrap_or(default.memory_high_watermark),

@@ -109,6 +109,16 @@ pub(super) const MESSAGE_SIZE: Kind<u64> = Kind {
     },
 };
 
+pub(super) const SOCKET_BUFFER: Kind<u32> = Kind {
+    expected: "a whole number of bytes from 1 to 1073741823",
+    // The kernel doubles it.
+    parse: |text| {
+        text.parse()
+            .ok()
+            .filter(|bytes| (1..1 << 30).contains(bytes))
+    },
+};
+
 pub(super) const LIMIT: Kind<Option<u64>> = Kind {
     expected: "a whole number, or 'infinity'",
     parse: |text| match text {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use amq_protocol::types::FieldTable;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::io;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::accept::Slot;
+use super::socket;
 use crate::amqp::connection;
 use crate::amqp::events::{Ends, Told, tell_login};
 use crate::amqp::handshake::{HandshakeContext, Negotiated, handshake};
@@ -87,7 +87,7 @@ impl Shared {
 
     /// `None` after a failure, which is in the log already.
     async fn handshake(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<Negotiated> {
-        let local = match prepare(stream) {
+        let local = match socket::accepted(stream) {
             Ok(local) => local,
             // The peer has gone before anything was said.
             Err(error) => {
@@ -118,6 +118,7 @@ impl Shared {
         let Some(vhost) = self.broker.vhost(&negotiated.vhost) else {
             return tracing::warn!(%peer, vhost = %negotiated.vhost, "vhost was deleted while a connection opened it");
         };
+        socket::logged_in(&stream, negotiated.quickest_answer, &self.config);
         let told = self.told(&stream, peer, &negotiated);
         let throttles = [
             self.broker.auth.rates(&negotiated.user),
@@ -157,10 +158,4 @@ impl Shared {
             told.closed(&session);
         }
     }
-}
-
-/// Frames are written in batches already: the kernel must not wait for more.
-fn prepare(stream: &TcpStream) -> io::Result<SocketAddr> {
-    stream.set_nodelay(true)?;
-    stream.local_addr()
 }

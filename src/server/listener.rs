@@ -7,6 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::socket;
+use crate::config::Config;
+
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
 
@@ -48,6 +51,12 @@ impl Bound {
             ),
             bound => bound.map(|()| Self { socket }),
         }
+    }
+
+    /// With the buffers that the configuration asks for.
+    pub(super) fn with_buffers(self, config: &Config) -> io::Result<Self> {
+        socket::set_buffers(&self.socket, config)?;
+        Ok(self)
     }
 
     /// Begins to listen.

@@ -1,6 +1,7 @@
 //! Frames from and to a peer that is not trusted yet: one at a time, in a small buffer.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use amq_protocol::protocol::AMQPClass;
 use bytes::{Buf, BytesMut};
@@ -17,12 +18,19 @@ const READ_BYTES: usize = 1024;
 pub(super) struct FrameStream<'s, S> {
     stream: &'s mut S,
     buffer: BytesMut,
+    /// When something was sent that the peer has not answered.
+    asked: Option<Instant>,
+    quickest_answer: Duration,
 }
 
 impl<'s, S: AsyncRead + AsyncWrite + Unpin> FrameStream<'s, S> {
     pub(super) fn new(stream: &'s mut S) -> Self {
-        let buffer = BytesMut::new();
-        Self { stream, buffer }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            asked: None,
+            quickest_answer: Duration::MAX,
+        }
     }
 
     /// The first bytes of all, which have no frame around them.
@@ -69,8 +77,14 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> FrameStream<'s, S> {
     }
 
     pub(super) async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.asked = Some(Instant::now());
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
+    }
+
+    /// The shortest time from something that was sent to the answer; [`Duration::MAX`] if there was none.
+    pub(super) const fn quickest_answer(&self) -> Duration {
+        self.quickest_answer
     }
 
     /// What was read beyond the last frame.
@@ -86,6 +100,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> FrameStream<'s, S> {
         self.buffer.reserve(READ_BYTES);
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
             return Err(HandshakeError::Closed);
+        }
+        if let Some(asked) = self.asked.take() {
+            self.quickest_answer = self.quickest_answer.min(asked.elapsed());
         }
         Ok(())
     }

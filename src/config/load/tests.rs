@@ -75,6 +75,8 @@ fn each_key_sets_its_field() {
         max_message_size = 1000
         handshake_timeout = 5000
         tcp_listen_options.send_timeout = 15000
+        tcp_listen_options.sndbuf = 196608
+        tcp_listen_options.recbuf = 65536
         vm_memory_high_watermark.absolute = 2GiB
         disk_free_limit.relative = 1.5
         log.console.level = warning
@@ -118,6 +120,8 @@ fn each_key_sets_its_field() {
         max_message_size_bytes: 1000,
         handshake_timeout: Duration::from_secs(5),
         send_timeout: Duration::from_secs(15),
+        send_buffer_bytes: Some(196_608),
+        receive_buffer_bytes: Some(65_536),
         memory_high_watermark: MemoryWatermark::AbsoluteBytes(2 << 30),
         disk_free_limit: DiskFreeLimit::Relative(1.5),
         log_level: LogLevel::Warning,
