@@ -1,10 +1,10 @@
-//! Which stretches of a lane are on their way from the store: the next one is read while one is, so that the disk has
+//! Which stretches of a lane are on their way from the store: the next ones are read while one is, so that the disk has
 //! always something to do and no consumer waits for the answer to each piece.
 
 use crate::message::Seq;
 
 /// Of one lane.
-const READS_MAX: usize = 2;
+const READS_MAX: usize = 4;
 
 /// Reads that are on their way. An idle lane has no memory for them.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl Reads {
         self.0.is_empty()
     }
 
-    /// What to ask the store for when `seq` is wanted: `seq` itself, or, if that is on its way, what is behind it.
+    /// What to ask the store for when `seq` is wanted: `seq` itself, or, if that is on its way, what is behind that.
     /// `None`: nothing, for now.
     pub(in crate::broker::queue) fn next(&self, seq: Seq) -> Option<Seq> {
         let mut seq = seq;
@@ -75,18 +75,23 @@ mod tests {
         assert!(reads.begins(5, 9));
         assert_eq!(reads.next(5), Some(10));
         assert_eq!(reads.next(40), Some(40), "something else");
-        reads.asked(10);
-        assert_eq!(reads.next(5), None);
-        assert!(reads.begins(10, 19));
+        for from in [10, 20, 30] {
+            assert_eq!(reads.next(5), Some(from));
+            reads.asked(from);
+            assert_eq!(reads.next(5), None);
+            assert!(reads.begins(from, from + 9));
+        }
         assert_eq!(reads.next(5), None, "these are enough");
         reads.ends(5);
-        assert_eq!(reads.next(10), Some(20));
-        assert_eq!(reads.next(20), Some(20));
-        reads.asked(20);
-        assert!(reads.begins(20, 29));
-        reads.ends(20);
-        assert_eq!(reads.next(10), Some(20), "it may have been evicted again");
-        reads.ends(10);
+        assert_eq!(reads.next(10), Some(40));
+        assert_eq!(reads.next(40), Some(40));
+        reads.asked(40);
+        assert!(reads.begins(40, 49));
+        reads.ends(40);
+        assert_eq!(reads.next(10), Some(40), "it may have been evicted again");
+        for from in [20, 30, 10] {
+            reads.ends(from);
+        }
         assert!(reads.is_empty());
         assert!(!reads.begins(10, 19), "the queue was purged meanwhile");
     }

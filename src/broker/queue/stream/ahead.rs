@@ -17,7 +17,7 @@ use crate::message::Seq;
 pub(super) const AHEAD_BYTES_MIN: usize = 256 * 1024;
 
 /// What is read ahead for a reader at most, to the end of the load that exceeds it.
-pub(super) const AHEAD_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A load that is on its way.
 #[derive(Debug)]
