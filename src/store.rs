@@ -16,7 +16,8 @@
 //!   seq; a seq on disk is never given to another message.
 //! - Memory grows with the number of chunks (about 90 bytes for 256 KiB), not with that of messages.
 //!
-//! Only the store's own threads and the callers of [`Store::load`], [`Store::spill`] and [`WakesHeld::commit`] touch RocksDB.
+//! Only the store's own threads and the callers of [`Store::load`], [`Store::spill`] and [`WakesHeld::commit`] touch
+//! RocksDB.
 
 mod apply;
 mod batch;

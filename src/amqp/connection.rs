@@ -124,6 +124,8 @@ pub struct Connection<S> {
     subscribed: Ticket,
     /// A thread that waits for the disk leaves others to serve the other connections.
     may_commit: bool,
+    /// Of the input that is being handled.
+    has_only_published: bool,
     ticks: Option<Interval>,
     heartbeat: Heartbeat,
     /// Since when nothing could be written while the outbox is over its hard limit.
@@ -184,6 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             told_blocked: false,
             subscribed: Ticket::IMMEDIATE,
             may_commit: Handle::current().metrics().num_workers() > 1,
+            has_only_published: true,
             ticks,
             heartbeat: Heartbeat::default(),
             stalled_since: None,

@@ -38,10 +38,10 @@ pub const OUTBOX_SOFT_BYTES_MAX: usize = 512 * 1024;
 /// Above this many bytes (returns, gets, confirms to a client that does not read) reading stops too.
 pub const OUTBOX_HARD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The connection's task sleeps: it has to be woken.
+/// The connection's task has to be woken.
 const ASLEEP: u8 = 0;
 
-/// It runs, and looks here before it sleeps.
+/// It runs, and will look here before it waits.
 const AWAKE: u8 = 1;
 
 /// There is something that it has not looked at.
@@ -118,7 +118,7 @@ impl Outbox {
             queued: AtomicUsize::new(0),
             has_stalled: AtomicBool::new(false),
             task: AtomicWaker::new(),
-            attention: AtomicU8::new(AWAKE),
+            attention: AtomicU8::new(ASLEEP),
             pace: OnceLock::new(),
             payload_max: frame_max_bytes as usize - frame::OVERHEAD_BYTES,
         })
@@ -245,26 +245,24 @@ impl Outbox {
         self.task.register(waker);
     }
 
-    /// Whether somebody called [`Waiter::wake`] since the last call. From now on until [`Self::sleep`] calls are only
-    /// remembered.
+    /// Whether somebody called [`Waiter::wake`] since the last call.
     pub fn take_wake(&self) -> bool {
-        self.attention.swap(AWAKE, Ordering::AcqRel) == CALLED
+        self.attention.swap(ASLEEP, Ordering::AcqRel) == CALLED
     }
 
-    /// The task is about to wait: from now on calls wake it. False: there was one since [`Self::take_wake`].
-    pub fn sleep(&self) -> bool {
-        let (release, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        let slept = self
-            .attention
-            .compare_exchange(AWAKE, ASLEEP, release, failed);
-        slept.is_ok()
+    /// The task itself is about to put something here, and will call [`Self::take_wake`] before it waits: until then
+    /// calls are only remembered. A task that is woken while it runs brings another thread to life, which helps where
+    /// there is more to do, and costs as much as all the rest where one message comes at a time.
+    pub fn expect_look(&self) {
+        let (set, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+        // Who was called has been woken as well.
+        let _ = self.attention.compare_exchange(ASLEEP, AWAKE, set, failed);
     }
 }
 
 impl Waiter for Outbox {
     fn wake(&self) {
-        // Only the first of many wakes the task, and none while it runs: waking costs more than a delivery, and a task
-        // that is woken while it runs brings another thread to life.
+        // Only the first of many wakes the task: waking costs more than a delivery.
         if self.attention.swap(CALLED, Ordering::AcqRel) == ASLEEP {
             WOKEN.set(WOKEN.get() + 1);
             self.task.wake();
@@ -341,19 +339,24 @@ mod tests {
     }
 
     #[test]
-    fn only_a_task_that_sleeps_is_woken_and_no_call_is_missed() {
+    fn only_the_first_call_wakes_a_task_and_none_before_a_look_that_is_expected() {
         let (outbox, task) = (Outbox::new(4096), Arc::new(Task::default()));
         let woken = || task.0.load(Ordering::Relaxed);
-        outbox.register(&Waker::from(Arc::clone(&task)));
-        outbox.wake();
-        assert_eq!(woken(), 0, "it has not slept yet");
-        assert!(!outbox.sleep(), "there was a call");
-        assert!(outbox.take_wake());
-        assert!(outbox.sleep());
+        let waker = Waker::from(Arc::clone(&task));
+        outbox.register(&waker);
         let before = woken_by_this_thread();
         (0..3).for_each(|_| outbox.wake());
         assert_eq!((woken(), woken_by_this_thread() - before), (1, 1));
         assert!(outbox.take_wake() && !outbox.take_wake());
-        assert!(outbox.sleep(), "all calls were looked at");
+        outbox.expect_look();
+        outbox.wake();
+        assert_eq!(woken(), 1, "it will look");
+        assert!(outbox.take_wake(), "no call is missed");
+        outbox.register(&waker);
+        outbox.wake();
+        outbox.expect_look();
+        outbox.wake();
+        assert_eq!(woken(), 2);
+        assert!(outbox.take_wake());
     }
 }

@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::message::{QueueId, Seq};
 use crate::store::{DuePage, LoadError, Loaded, Store};
 
-/// Threads that read. RocksDB calls block, so they must not run on the runtime's workers; and a disk gives twice as much
-/// when it is asked for several things at a time.
+/// Threads that read. RocksDB calls block, so they must not run on the runtime's workers; and a disk gives more when it
+/// is asked for several things at a time.
 const LOADER_THREADS: usize = 6;
 
 /// Pause before a failed read is tried again. The queue stands still meanwhile; nothing is skipped.

@@ -161,7 +161,7 @@ impl Gate {
         let open = inside.open.lock();
         let is_small = self.open_bytes.load(Ordering::Acquire) <= own_work::BYTES_MAX
             && open.dirty.len() <= own_work::SOURCES_MAX
-            && open.ops.len() <= own_work::SOURCES_MAX;
+            && open.ops.is_empty();
         is_small.then(|| (inside.epoch, open.dirty.clone()))
     }
 

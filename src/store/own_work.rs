@@ -18,7 +18,8 @@ use super::Store;
 use super::gate::Source;
 use crate::message::Epoch;
 
-/// Work in the open epoch with which a commit is small: sources, and changes that belong to none.
+/// Sources in the open epoch with which a commit is small. Changes that belong to none may take long: a queue of any
+/// size is deleted by one.
 pub(super) const SOURCES_MAX: usize = 4;
 
 /// Bytes announced in the open epoch with which a commit is small.

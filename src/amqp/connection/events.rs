@@ -100,17 +100,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         self.session.outbox.register(context.waker());
-        loop {
-            // Before the buffer is taken: who comes later calls again.
-            let woken = self.session.outbox.take_wake();
-            let event = self.poll_once(context, woken);
-            if event.is_ready() || self.session.outbox.sleep() {
-                return event;
-            }
-        }
-    }
-
-    fn poll_once(&mut self, context: &mut Context<'_>, woken: bool) -> Poll<Event> {
+        // The flag is cleared before the buffer is taken: what comes later sets it again.
+        let woken = self.session.outbox.take_wake();
         match self.poll_write(context) {
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
             Poll::Ready(Ok(())) if matches!(self.phase, Phase::Flushing { .. }) => {

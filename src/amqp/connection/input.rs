@@ -40,14 +40,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.release_confirms();
     }
 
-    /// What a confirm waits for is made durable here, unless others wait for their turn on this thread.
+    /// What a confirm waits for is made durable here, unless there is more than publishes, which may take the store
+    /// long, or others wait for their turn on this thread: consumers of what was published.
     fn frames_and_commit(&mut self, read: &mut ReadBuffer) {
         let session = Arc::clone(&self.session);
         let woken = woken_by_this_thread();
         let held = session.broker.services.store.hold_wakes();
+        self.has_only_published = true;
         self.frames(read);
-        if self.owes_confirms() && woken_by_this_thread() == woken {
+        if self.has_only_published && self.owes_confirms() && woken_by_this_thread() == woken {
             held.commit();
+            session.outbox.expect_look();
         }
     }
 
@@ -102,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.pause.is_some() {
                 break;
             }
+            self.has_only_published &= is_of_a_publish(&frame);
             let acks = content::ack_run(&bytes[at..]);
             if acks.len() > 1 && self.acks(frame.channel, &acks) {
                 at += acks.wire_len();
@@ -384,6 +388,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Scope::Connection => self.close_with(number, error, ids),
             Scope::Channel => self.close_channel(number, error, ids),
         }
+    }
+}
+
+/// The frame is one of those that a message comes in.
+fn is_of_a_publish(frame: &Frame<'_>) -> bool {
+    match frame.kind {
+        frame::METHOD => frame.payload.starts_with(&BASIC_PUBLISH),
+        frame::HEADER | frame::BODY => true,
+        _ => false,
     }
 }
 
